@@ -1,0 +1,74 @@
+"""Names, resource ids and ARNs: their rules, and how they change at a switchover.
+
+Random characters come from the caller, so that this module stays pure and tests repeatable.
+"""
+
+import re
+from collections.abc import Callable, Container
+
+from msgspec import Struct
+
+# RDS user guide, CreateDBInstance: 1 to 63 letters, digits or hyphens, first a letter, no two hyphens, none at the end.
+_INSTANCE_IDENTIFIER = re.compile(r"[a-zA-Z](?:-?[a-zA-Z0-9])*")
+INSTANCE_IDENTIFIER_MAX = 63
+
+RESOURCE_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+SUFFIX_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+RandomText = Callable[[str, int], str]  # (alphabet, length) -> text
+
+
+def is_instance_identifier(text: str) -> bool:
+    return len(text) <= INSTANCE_IDENTIFIER_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+
+
+def new_resource_id(random_text: RandomText) -> str:
+    return "db-" + random_text(RESOURCE_ID_ALPHABET, 26)
+
+
+def new_deployment_identifier(random_text: RandomText) -> str:
+    return "bgd-" + random_text(SUFFIX_ALPHABET, 16)
+
+
+def green_identifier(source: str, random_text: RandomText) -> str:
+    """``app`` -> ``app-green-x1y2z3``; AWS's drivers look for ``-green-[0-9a-z]{6}``.
+
+    A source name too long to take the suffix is cut, and loses the hyphen that a cut may leave at its end.
+    """
+    suffix = "-green-" + random_text(SUFFIX_ALPHABET, 6)
+    return source[: INSTANCE_IDENTIFIER_MAX - len(suffix)].rstrip("-") + suffix
+
+
+def old_identifier(source: str, taken: Container[str]) -> str:
+    """``app`` -> ``app-old1``, or the first ``-oldN`` that is free."""
+    n = 1
+    while True:
+        suffix = f"-old{n}"
+        name = source[: INSTANCE_IDENTIFIER_MAX - len(suffix)].rstrip("-") + suffix
+        if name not in taken:
+            return name
+        n += 1
+
+
+class Arn(Struct, frozen=True):
+    """``arn:aws:rds:REGION:ACCOUNT:KIND:NAME``; kinds here: ``db``, ``cluster``, ``deployment``, ``pg`` ..."""
+
+    region: str
+    account_id: str
+    kind: str
+    name: str
+    partition: str = "aws"
+
+    @classmethod
+    def parse(cls, text: str) -> "Arn":
+        """Raises ``ValueError`` if ``text`` is not an ARN of the RDS service."""
+        parts = text.split(":", 6)
+        if len(parts) != 7 or parts[0] != "arn" or not parts[1].startswith("aws") or parts[2] != "rds":
+            raise ValueError(f"not an Amazon RDS ARN: {text!r}")
+        _, partition, _, region, account_id, kind, name = parts
+        if not kind or not name:
+            raise ValueError(f"not an Amazon RDS ARN: {text!r}")
+        return cls(region=region, account_id=account_id, kind=kind, name=name, partition=partition)
+
+    def __str__(self) -> str:
+        return f"arn:{self.partition}:rds:{self.region}:{self.account_id}:{self.kind}:{self.name}"

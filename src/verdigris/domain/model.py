@@ -1,0 +1,131 @@
+"""The records of the control plane: immutable, stored whole, changed by ``msgspec.structs.replace``."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from verdigris.domain.statuses import (
+    DeploymentStatus,
+    InstanceStatus,
+    MemberStatus,
+    ReplicationMode,
+    SourceType,
+    TaskName,
+    TaskStatus,
+    WorkflowKind,
+    WorkflowStatus,
+)
+
+
+class Tag(Struct, frozen=True, order=True):
+    key: str
+    value: str = ""
+
+
+class DBInstance(Struct, frozen=True, kw_only=True):
+    """One database server under management.
+
+    ``resource_id`` (``DbiResourceId``) is the physical server and never changes; ``identifier`` is a name, always
+    lower case, and moves at a switchover. ``port`` belongs to the endpoint, so it moves with the name.
+    """
+
+    resource_id: str
+    identifier: str
+    engine: str
+    engine_version: str
+    instance_class: str
+    status: InstanceStatus
+    status_reason: str = ""
+    master_username: str
+    db_name: str | None = None
+    port: int
+    created_at: datetime
+    allocated_storage_gib: int
+    deletion_protection: bool = False
+    parameter_group: str
+    # True for a green that follows its source, and for blue after a switchover.
+    read_only: bool = False
+    # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
+    # under their botocore names.
+    settings: dict[str, Any] = {}
+    tags: tuple[Tag, ...] = ()
+
+
+class Task(Struct, frozen=True):
+    name: TaskName
+    status: TaskStatus = TaskStatus.PENDING
+
+
+class Member(Struct, frozen=True, kw_only=True):
+    """One source with its target. Names are kept so that ARNs can be shown after an instance is gone."""
+
+    source_resource_id: str
+    source_identifier: str
+    target_resource_id: str | None = None
+    target_identifier: str | None = None
+    status: MemberStatus | None = None  # absent in the response of CreateBlueGreenDeployment, as on RDS
+
+
+class TargetSpec(Struct, frozen=True, kw_only=True):
+    """What green shall be, fully resolved when the deployment is created."""
+
+    engine_version: str
+    instance_class: str
+    parameter_group: str
+    allocated_storage_gib: int
+    # TargetIops, TargetStorageType, TargetStorageThroughput, UpgradeTargetStorageConfig: kept and shown only.
+    settings: dict[str, Any] = {}
+
+
+class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
+    identifier: str  # "bgd-" and 16 of [a-z0-9]
+    name: str
+    mode: ReplicationMode
+    target: TargetSpec
+    status: DeploymentStatus
+    status_details: str | None = None
+    members: tuple[Member, ...]  # the primary first
+    tasks: tuple[Task, ...]
+    created_at: datetime
+    deleted_at: datetime | None = None  # DeleteTime: when deletion was asked for
+    tags: tuple[Tag, ...] = ()
+
+    @property
+    def primary(self) -> Member:
+        return self.members[0]
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One row of ``DescribeEvents``. ``event_id`` is RDS's number, e.g. ``RDS-EVENT-0244``."""
+
+    event_id: str
+    source_type: SourceType
+    source_identifier: str
+    source_resource_id: str  # resource id of the instance or identifier of the deployment
+    categories: tuple[str, ...]
+    message: str
+    at: datetime
+
+
+class Workflow(Struct, frozen=True, kw_only=True):
+    """A durable piece of work. ``arguments`` never holds a secret: passwords arrive as SCRAM verifiers."""
+
+    workflow_id: str
+    kind: WorkflowKind
+    subject: str  # resource id of the instance or identifier of the deployment
+    arguments: dict[str, Any] = {}
+    status: WorkflowStatus = WorkflowStatus.RUNNING
+    error: str | None = None
+    started_at: datetime
+    deadline_at: datetime | None = None
+
+
+class JournalEntry(Struct, frozen=True, kw_only=True):
+    """``outcome``: "started", "done", "failed" or "undone"; the last entry of a step is its state."""
+
+    workflow_id: str
+    step: str
+    outcome: str
+    at: datetime
+    detail: str = ""

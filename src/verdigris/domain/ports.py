@@ -1,0 +1,322 @@
+"""What the domain and its workflows need of the world. Adapters implement these and meet only in ``app.py``.
+
+Everything that may wait is a coroutine and is cancelled to enforce a deadline: an implementation must clean up on
+``asyncio.CancelledError`` and must not swallow it. Every call that changes something is idempotent: it looks at what is
+there and does what is missing, because it may be made again after a crash.
+"""
+
+from collections.abc import Collection, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from msgspec import Struct
+
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBInstance,
+    Event,
+    JournalEntry,
+    Workflow,
+)
+from verdigris.domain.statuses import ReplicationMode
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """Wall time, aware, UTC: for what is stored and shown. Waiting uses the event loop's own clock."""
+
+
+# --------------------------------------------------------------------------------------------------------------- store
+
+
+class Transaction(Protocol):
+    """One unit of work: all of it is durable when the context ends, or none of it.
+
+    Reads see the transaction's own writes. Identifiers are matched in lower case.
+    """
+
+    def instance(self, resource_id: str) -> DBInstance | None: ...
+    def instance_named(self, identifier: str) -> DBInstance | None: ...
+    def instances(self) -> list[DBInstance]: ...  # ordered by identifier
+    def put_instance(self, instance: DBInstance) -> None: ...  # insert or replace by resource_id
+    def delete_instance(self, resource_id: str) -> None: ...
+
+    def deployment(self, identifier: str) -> BlueGreenDeployment | None: ...
+    def deployments(self) -> list[BlueGreenDeployment]: ...  # ordered by creation
+    def put_deployment(self, deployment: BlueGreenDeployment) -> None: ...
+    def delete_deployment(self, identifier: str) -> None: ...
+
+    def add_event(self, event: Event) -> None: ...
+    def events(self, *, since: datetime, until: datetime) -> list[Event]: ...  # oldest first
+
+    def workflow(self, workflow_id: str) -> Workflow | None: ...
+    def unfinished_workflows(self) -> list[Workflow]: ...  # RUNNING or UNDOING, oldest first
+    def put_workflow(self, workflow: Workflow) -> None: ...
+    def add_journal_entry(self, entry: JournalEntry) -> None: ...
+    def journal(self, workflow_id: str) -> list[JournalEntry]: ...  # in the order written
+
+
+class Store(Protocol):
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Read and write; one writer at a time. Rolls back if the block raises."""
+
+    def raise_epoch(self) -> int:
+        """Count up and return the epoch: called once at each takeover."""
+
+    def epoch(self) -> int: ...
+
+
+# ------------------------------------------------------------------------------------------------------------- servers
+
+
+class BackendAddress(Struct, frozen=True):
+    """Where the router reaches one server: the path of its socket. Nobody else may enter the directory."""
+
+    resource_id: str
+    socket_path: str
+
+
+class ServerSpec(Struct, frozen=True, kw_only=True):
+    resource_id: str
+    engine_version: str
+    instance_class: str
+    master_username: str
+    master_password_verifier: str
+    db_name: str | None = None
+
+
+class Ports(Protocol):
+    """TCP ports for endpoints on the host that clients use."""
+
+    host: str
+
+    def is_free(self, port: int) -> bool: ...
+    def allocate(self, taken: Container[int]) -> int:
+        """A port of the configured range that is free now and not in ``taken``. Raises ``PortInUse`` if none is."""
+
+
+class EngineVersionInfo(Struct, frozen=True, kw_only=True):
+    engine: str
+    version: str
+    installed: bool  # False: known, hash pinned, fetched when first needed
+    source: str  # "system", "embedded" or "wheel"
+    upgrade_targets: tuple[str, ...]
+
+
+class DatabaseServers(Protocol):
+    """Real servers as processes, addressed by resource id. They outlive the control plane."""
+
+    def versions(self) -> Sequence[EngineVersionInfo]: ...
+
+    def conceal_password(self, password: str) -> str:
+        """The verifier to store instead of the password (PostgreSQL: a SCRAM-SHA-256 secret)."""
+
+    async def create(self, spec: ServerSpec) -> None:
+        """Make the data directory and roles, leave the server running."""
+
+    async def start(self, resource_id: str) -> None:
+        """Run until ``stop``: a server that dies by itself is started again."""
+
+    async def stop(self, resource_id: str) -> None: ...
+    async def restart(self, resource_id: str) -> None: ...
+    async def is_running(self, resource_id: str) -> bool: ...
+    async def remove(self, resource_id: str) -> None:
+        """Stop it and delete every file of it."""
+
+    def known(self) -> list[str]:
+        """Resource ids that have a directory, whatever the store says: for finding what was left behind."""
+
+    def address(self, resource_id: str) -> BackendAddress: ...
+
+    async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None: ...
+    async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
+        """Write the class's memory and connection settings; they take effect at the next restart."""
+
+    async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
+        """Stop, run the same data directory with another minor version, start."""
+
+
+# ---------------------------------------------------------------------------------------------------- green, switchover
+
+
+class Pair(Struct, frozen=True, kw_only=True):
+    """One source, its target, and how the target follows. ``deployment_id`` names slots, publications and the like."""
+
+    deployment_id: str
+    source_resource_id: str
+    target_resource_id: str
+    mode: ReplicationMode
+    source_version: str
+    target_version: str
+    target_instance_class: str
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """A guardrail that failed: its name, and what is wrong in words that say what to do."""
+
+    guardrail: str
+    message: str
+
+
+class GreenBuilder(Protocol):
+    """Makes a green and keeps it in step. Each call raises ``StepFailed`` with the reason for ``StatusDetails``."""
+
+    async def check_source(self, pair: Pair) -> list[Finding]:
+        """What forbids a deployment: tables without a key, missing extensions, lost disk space. Changes nothing."""
+
+    async def copy(self, pair: Pair) -> None:
+        """Start from nothing (dismantling an earlier attempt first) and copy source to target; physical mode ends
+        here with a running, streaming standby, logical mode with a standby that is stopped."""
+
+    async def align(self, pair: Pair) -> None:
+        """Logical only: publications and slots on source, target brought to exactly the last slot's LSN."""
+
+    async def upgrade(self, pair: Pair) -> None:
+        """Logical only: the target's data directory becomes one of the target version, server running, read-only."""
+
+    async def join(self, pair: Pair) -> None:
+        """Follow the source from now on and wait until caught up once. Sessions on target are read-only."""
+
+    async def lag_bytes(self, pair: Pair) -> int | None:
+        """WAL written on source and not yet applied on target; None if replication is not running."""
+
+    async def health(self, pair: Pair) -> str | None:
+        """None when replication is well, else what is wrong (broken for good, so INVALID_CONFIGURATION)."""
+
+    async def dismantle(self, pair: Pair) -> None:
+        """Remove everything that the deployment put on source (slots, publications, roles, settings), and the
+        replication of target. Works with either side gone or stopped. Does not remove target's files."""
+
+    async def release_target(self, pair: Pair) -> None:
+        """Delete without a switchover and without DeleteTarget: dismantle, and make target a writable, standalone
+        server."""
+
+
+class SwitchoverEngine(Protocol):
+    """The database side of a switchover, in the order in which it is used. Sizes of waits come from the caller's
+    cancellation. ``keep`` are server process ids of sessions that the router has parked."""
+
+    async def guardrails(self, pair: Pair) -> list[Finding]: ...
+
+    async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
+        """Stored password verifiers on target, by role, for the router to dial with. Roles without one are absent."""
+
+    async def prepare(self, pair: Pair) -> None:
+        """What can be done before the pause: sequences carried once, lag brought near zero."""
+
+    async def fence(self, pair: Pair, keep: Collection[int]) -> None:
+        """Source takes no new connection but the internal user's, and every other backend is gone except ``keep``
+        and replication to target. Returns when that is so."""
+
+    async def is_fenced(self, pair: Pair) -> bool: ...
+
+    async def unfence(self, pair: Pair) -> None:
+        """Undo ``fence`` without a trace."""
+
+    async def catch_up(self, pair: Pair) -> None:
+        """Write the marker on source (after the fence) and wait until it is seen on target; sequences carried."""
+
+    async def open_target(self, pair: Pair) -> None:
+        """After the point of no return: replication ended (physical: promoted), target writable for everyone."""
+
+    async def retire_source(self, pair: Pair) -> None:
+        """After the point of no return: source read-only for good, fence lifted, nothing of the deployment left on
+        it."""
+
+
+# -------------------------------------------------------------------------------------------------------------- router
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One endpoint. ``name`` is the instance identifier."""
+
+    name: str
+    host: str
+    port: int
+    backend: BackendAddress
+    require_tls: bool = False
+
+
+class ReadyReport(Struct, frozen=True, kw_only=True):
+    sessions: int
+    dialled: int
+    # reason -> sessions that cannot be carried for it (see PinReason in router/)
+    pinned: dict[str, int] = {}
+
+
+class Parked(Struct, frozen=True, kw_only=True):
+    generation: int
+    sessions: int
+    server_pids: tuple[int, ...]  # backend processes of the parked sessions on the old backend
+    waiting_clients: int
+
+
+class ParkRefused(Struct, frozen=True, kw_only=True):
+    """The budget ran out: everyone was released on the old backend; ``stragglers`` had not reached a safe point."""
+
+    stragglers: int
+    waited_s: float
+
+
+class HandoverReport(Struct, frozen=True, kw_only=True):
+    carried: int
+    # reason -> sessions that will be closed with 57P01 when they are released
+    pinned: dict[str, int] = {}
+
+
+class RouterSessions(Struct, frozen=True, kw_only=True):
+    """A snapshot of one endpoint's sessions."""
+
+    usernames: tuple[str, ...]
+    sessions: int
+    active: int
+    generation: int | None = None  # of the park that holds it now
+    committed: bool = False  # that park's route is committed and its sessions wait for ``release``
+
+
+class Router(Protocol):
+    """The one way in for clients, and the arbiter of a switchover. Raises ``ControllerSuperseded`` for a stale epoch,
+    ``ParkBroken`` when a generation no longer holds, ``PortInUse``."""
+
+    async def routes(self) -> list[Route]: ...
+    async def put_route(self, route: Route) -> None:
+        """Durable when it returns. Listening if new; an existing endpoint may change its backend only by ``commit``."""
+
+    async def remove_route(self, name: str) -> None:
+        """Sessions on it are closed with 57P01."""
+
+    async def rename_route(self, name: str, new_name: str) -> None:
+        """Sessions on it stay."""
+
+    async def disconnect(self, name: str) -> None:
+        """Close the sessions of an endpoint with 57P01 (the server behind it is about to stop)."""
+
+    async def sessions(self, name: str) -> RouterSessions: ...
+
+    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
+        """Dial target for every live session of the endpoint and log in as its user, so that no connection is opened
+        inside the pause. May be called again: only what is missing is dialled."""
+
+    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
+        """Stop every session at its next safe point; new connections wait. Holds for ``lease_s`` unless renewed; a
+        lease that runs out releases everyone on the old backend and ends the generation."""
+
+    async def renew(self, generation: int, *, lease_s: float) -> None: ...
+
+    async def hand_over(self, generation: int) -> HandoverReport:
+        """Read each parked session's state from the old backend and replay it on its dialled connection."""
+
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+        """The point of no return: if the generation still holds, ``routes`` replaces those of the same names (others
+        are added) durably, and the parked sessions belong to the new backend. They stay parked until ``release``;
+        if ``hold`` is false they are released by themselves when the lease runs out."""
+
+    async def release(self, generation: int) -> None:
+        """Let the parked sessions run: on the new backend after ``commit``, else on the old one."""
+
+    async def abort(self, generation: int) -> None:
+        """Release on the old backend and close the dialled connections. Refused after ``commit``."""
+
+    async def unready(self, name: str) -> None:
+        """Close connections that ``ready`` dialled and that no handover used."""

@@ -1,0 +1,98 @@
+"""Every status that the RDS API shows, one enumeration per shape, values as on the wire."""
+
+from enum import StrEnum
+
+
+class InstanceStatus(StrEnum):
+    """``DBInstanceStatus`` (RDS user guide, "Viewing Amazon RDS DB instance status")."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    MODIFYING = "modifying"
+    RENAMING = "renaming"
+    UPGRADING = "upgrading"
+    REBOOTING = "rebooting"
+    RESETTING_MASTER_CREDENTIALS = "resetting-master-credentials"
+    DELETING = "deleting"
+    FAILED = "failed"
+
+
+class DeploymentStatus(StrEnum):
+    """``BlueGreenDeployment.Status``.
+
+    PROVISIONING -> AVAILABLE | INVALID_CONFIGURATION
+    AVAILABLE -> SWITCHOVER_IN_PROGRESS | INVALID_CONFIGURATION
+    SWITCHOVER_IN_PROGRESS -> SWITCHOVER_COMPLETED | SWITCHOVER_FAILED
+    SWITCHOVER_FAILED -> SWITCHOVER_IN_PROGRESS (the call may be made again) | INVALID_CONFIGURATION
+    every one but SWITCHOVER_IN_PROGRESS -> DELETING
+    """
+
+    PROVISIONING = "PROVISIONING"
+    AVAILABLE = "AVAILABLE"
+    SWITCHOVER_IN_PROGRESS = "SWITCHOVER_IN_PROGRESS"
+    SWITCHOVER_COMPLETED = "SWITCHOVER_COMPLETED"
+    INVALID_CONFIGURATION = "INVALID_CONFIGURATION"
+    SWITCHOVER_FAILED = "SWITCHOVER_FAILED"
+    DELETING = "DELETING"
+
+
+class MemberStatus(StrEnum):
+    """``SwitchoverDetail.Status``."""
+
+    PROVISIONING = "PROVISIONING"
+    AVAILABLE = "AVAILABLE"
+    SWITCHOVER_IN_PROGRESS = "SWITCHOVER_IN_PROGRESS"
+    SWITCHOVER_COMPLETED = "SWITCHOVER_COMPLETED"
+    SWITCHOVER_FAILED = "SWITCHOVER_FAILED"
+    MISSING_SOURCE = "MISSING_SOURCE"
+    MISSING_TARGET = "MISSING_TARGET"
+
+
+class TaskStatus(StrEnum):
+    """``BlueGreenDeploymentTask.Status``."""
+
+    PENDING = "PENDING"
+    IN_PROGRESS = "IN_PROGRESS"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class TaskName(StrEnum):
+    """``BlueGreenDeploymentTask.Name``, in the order in which RDS shows them."""
+
+    CREATING_READ_REPLICA_OF_SOURCE = "CREATING_READ_REPLICA_OF_SOURCE"
+    DB_ENGINE_VERSION_UPGRADE = "DB_ENGINE_VERSION_UPGRADE"
+    CONFIGURE_BACKUPS = "CONFIGURE_BACKUPS"
+
+
+class ReplicationMode(StrEnum):
+    """How green follows blue; chosen as RDS does, see :func:`verdigris.domain.versions.replication_mode`."""
+
+    PHYSICAL = "physical"
+    LOGICAL = "logical"
+
+
+class WorkflowKind(StrEnum):
+    CREATE_INSTANCE = "create_instance"
+    MODIFY_INSTANCE = "modify_instance"
+    REBOOT_INSTANCE = "reboot_instance"
+    DELETE_INSTANCE = "delete_instance"
+    CREATE_DEPLOYMENT = "create_deployment"
+    SWITCH_OVER = "switch_over"
+    DELETE_DEPLOYMENT = "delete_deployment"
+
+
+class WorkflowStatus(StrEnum):
+    """RUNNING -> COMPLETED | UNDOING -> FAILED. A RUNNING or UNDOING one is resumed at start-up."""
+
+    RUNNING = "running"
+    UNDOING = "undoing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class SourceType(StrEnum):
+    """``Event.SourceType``, those that this version emits."""
+
+    DB_INSTANCE = "db-instance"
+    BLUE_GREEN_DEPLOYMENT = "blue-green-deployment"

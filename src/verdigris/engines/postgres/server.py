@@ -1,0 +1,1 @@
+"""One PostgreSQL server on disk and as a process."""

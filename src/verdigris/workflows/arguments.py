@@ -1,0 +1,29 @@
+"""What each kind of workflow is told when it is started (``Workflow.arguments``), besides its subject's record.
+
+Kinds that are not here take none. Nothing here is secret: a password has become a verifier before it is written.
+"""
+
+from msgspec import Struct
+
+
+class CreateInstance(Struct, frozen=True, kw_only=True):
+    master_password_verifier: str
+
+
+class ModifyInstance(Struct, frozen=True, kw_only=True):
+    """Only what has to be done on the server or the router; None: unchanged."""
+
+    new_identifier: str | None = None
+    master_password_verifier: str | None = None
+    engine_version: str | None = None
+    instance_class: str | None = None
+
+
+class SwitchOver(Struct, frozen=True, kw_only=True):
+    """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``."""
+
+    timeout_s: int
+
+
+class DeleteDeployment(Struct, frozen=True, kw_only=True):
+    delete_target: bool
