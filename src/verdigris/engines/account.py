@@ -1,0 +1,144 @@
+"""The operating system account that database servers run under.
+
+PostgreSQL refuses to run as root, and a server has no business with the control plane's files: started as root,
+Verdigris gives every server, and every program that touches a data directory, an unprivileged account. Started as an
+ordinary user it stays that user.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from msgspec import Struct
+
+from verdigris.domain.errors import EngineError
+
+# First those that exist are taken: an operator's own account, then the one that PostgreSQL packages create.
+PREFERRED_ACCOUNTS = ("verdigris", "postgres")
+
+# The environment of a server is made, not inherited: PG* variables of the operator's shell would change what servers
+# and client programs do, and whatever else is in there may be secret.
+_PASSED_ON = ("PATH", "TZ", "TZDIR", "TMPDIR")
+_DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class EngineAccount(Struct, frozen=True, kw_only=True):
+    """Who runs the servers. ``drops_privileges`` is true when that is somebody else than this process."""
+
+    name: str
+    uid: int
+    gid: int
+    drops_privileges: bool
+
+    def process_options(self) -> dict[str, Any]:
+        """Keyword arguments for ``subprocess.Popen``: who, and a umask under which files are the account's alone."""
+        options: dict[str, Any] = {"umask": 0o077}
+        if self.drops_privileges:
+            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return options
+
+    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """A minimal environment: messages in English, no secrets, nothing of libpq's."""
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment.setdefault("PATH", _DEFAULT_PATH)
+        environment |= {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        environment |= extra or {}
+        return environment
+
+    def make_directory(self, path: Path) -> None:
+        """A directory, mode 0700, owned by the account; one that exists gets both. Parents must exist."""
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            os.fchmod(descriptor, 0o700)
+            if self.drops_privileges:
+                os.fchown(descriptor, self.uid, self.gid)
+        finally:
+            os.close(descriptor)
+
+    def write_file(self, path: Path, content: str | bytes) -> None:
+        """Replace ``path`` atomically and durably by a file of the account's with mode 0600.
+
+        The directory belongs to the account, so the temporary name is one that nobody can have prepared a link at.
+        """
+        data = content.encode() if isinstance(content, str) else content
+        temporary = path.with_name(f".{path.name}.{token_hex(8)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                with open(descriptor, "wb", closefd=False) as file:
+                    file.write(data)
+                if self.drops_privileges:
+                    os.fchown(descriptor, self.uid, self.gid)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make names created, renamed or removed in ``path`` durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def engine_account(configured: str | None = None) -> EngineAccount:
+    """The account to use here. Raises ``EngineError`` when the configured one cannot be used or none can be made."""
+    if os.geteuid() != 0:
+        return _own_account(configured)
+    if configured is not None:
+        try:
+            entry = pwd.getpwnam(configured)
+        except KeyError:
+            raise EngineError(f"the account {configured!r} that shall run the servers does not exist") from None
+        if entry.pw_uid == 0:
+            raise EngineError(f"the account {configured!r} is root's, and PostgreSQL refuses to run as root")
+        return _other_account(entry)
+    for name in PREFERRED_ACCOUNTS:
+        try:
+            return _other_account(pwd.getpwnam(name))
+        except KeyError:
+            continue
+    return _create_account(PREFERRED_ACCOUNTS[0])
+
+
+def _own_account(configured: str | None) -> EngineAccount:
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        # Usual in containers. PostgreSQL's client programs ask for the name, so it is said here rather than by initdb.
+        raise EngineError(
+            f"user id {uid} has no entry in the password database, which PostgreSQL's programs need"
+        ) from None
+    if configured is not None and configured != name:
+        raise EngineError(f"running as {name!r}: only root can run the servers as {configured!r}")
+    return EngineAccount(name=name, uid=uid, gid=os.getegid(), drops_privileges=False)
+
+
+def _other_account(entry: pwd.struct_passwd) -> EngineAccount:
+    return EngineAccount(name=entry.pw_name, uid=entry.pw_uid, gid=entry.pw_gid, drops_privileges=True)
+
+
+def _create_account(name: str) -> EngineAccount:
+    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if useradd is None:
+        raise EngineError(f"running as root without an account for the servers: create a system account {name!r}")
+    command = [useradd, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        return _other_account(pwd.getpwnam(name))
+    except KeyError:
+        raise EngineError(f"cannot create the system account {name!r}: {made.stderr.strip()}") from None

@@ -1,0 +1,116 @@
+"""What a server's configuration files say. Pure text, no I/O.
+
+``verdigris.conf`` is ours and is included from ``postgresql.conf``; ``ALTER SYSTEM`` (``postgresql.auto.conf``) is read
+after it and so stays free for others. Where a server listens is said on its command line instead (see ``server.py``),
+because these files travel with a physical copy.
+"""
+
+import re
+from collections.abc import Mapping
+
+from verdigris.domain.versions import PostgresVersion
+from verdigris.engines.classes import machine_memory_bytes, memory_bytes
+
+SETTINGS_FILE = "verdigris.conf"
+INCLUDE_LINE = f"include = '{SETTINGS_FILE}'  # settings that Verdigris manages"
+
+ADMIN_ROLE = "rdsadmin"
+
+# There is no way in but the private socket: see docs on the router, which refuses clients that name rdsadmin.
+HBA = f"""\
+# Written by Verdigris.
+local  all          {ADMIN_ROLE}  scram-sha-256
+local  replication  {ADMIN_ROLE}  scram-sha-256
+local  all          all       scram-sha-256
+"""
+
+# A class that RDS does not know gets the settings of its smallest burstable one.
+_FALLBACK_CLASS = "db.t4g.micro"
+
+# Slots and senders for: a deployment's physical slot, one logical slot for each database, and clients' own.
+_REPLICATION_CONNECTIONS = 50
+# An apply worker for each database of a green.
+_LOGICAL_WORKERS = 32
+
+_ENTRY = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^']|'')*)'\s*$")
+
+
+def server_settings(version: PostgresVersion, instance_class: str) -> dict[str, str]:
+    """Settings of a server of ours: fixed ones, and those that RDS computes from the class's memory."""
+    settings = {
+        # Both ways of making a green stay open without a restart of the source.
+        "wal_level": "logical",
+        "max_wal_senders": str(_REPLICATION_CONNECTIONS),
+        "max_replication_slots": str(_REPLICATION_CONNECTIONS),
+        "max_logical_replication_workers": str(_LOGICAL_WORKERS),
+        "max_worker_processes": str(_LOGICAL_WORKERS + 16),
+        # How long a walreceiver or apply worker waits before it tries again; the default of 5 s is a long time
+        # beside a switchover's pause.
+        "wal_retrieve_retry_interval": "200ms",
+        "hot_standby": "on",
+        "password_encryption": "scram-sha-256",
+        # The router terminates TLS; this server is reached by its private socket alone.
+        "ssl": "off",
+        "logging_collector": "off",
+        "log_line_prefix": "%m [%p] %q%u@%d ",
+        "log_timezone": "UTC",
+        "timezone": "UTC",
+        # Our own sessions must get in when clients have taken every connection.
+        "superuser_reserved_connections": "10",
+    }
+    if version.major >= 18:
+        # Before 18 max_replication_slots bounded origins as well.
+        settings["max_active_replication_origins"] = str(_REPLICATION_CONNECTIONS)
+    return settings | class_settings(instance_class)
+
+
+def class_settings(instance_class: str) -> dict[str, str]:
+    """What the default parameter group of RDS derives from ``DBInstanceClassMemory``, in its own formulas.
+
+    The memory counted is never more than a quarter of what the machine has, so that a class chosen for its name does
+    not keep a server from starting, and source and target, sharing the machine, leave it room: at most a sixteenth of
+    it each for shared buffers.
+    """
+    memory = memory_bytes(instance_class) or memory_bytes(_FALLBACK_CLASS) or 1024**3
+    memory = min(memory, machine_memory_bytes() // 4)
+    return {
+        "max_connections": str(max(50, min(memory // 9_531_392, 5000))),
+        "shared_buffers": f"{max(memory // 32_768, 16) * 8}kB",  # a quarter
+        "effective_cache_size": f"{max(memory // 16_384, 16) * 8}kB",  # a half
+        "maintenance_work_mem": f"{max(memory * 1024 // 63_963_136, 65_536)}kB",
+        "autovacuum_work_mem": f"{max(memory // 32_768, 131_072)}kB",
+        "max_wal_size": "2GB",
+        "min_wal_size": "192MB",
+    }
+
+
+def render_settings(settings: Mapping[str, str]) -> str:
+    """The text of ``verdigris.conf``. Raises ``ValueError`` for what a configuration file cannot hold."""
+    for name, value in settings.items():
+        if not re.fullmatch(r"[A-Za-z_][\w.]*", name) or "\n" in value or "\0" in value:
+            raise ValueError(f"not a setting: {name!r}")
+    lines = ["# Written by Verdigris, and rewritten by it: put nothing here."]
+    lines += [f"{name} = '{_escape(value)}'" for name, value in sorted(settings.items())]
+    return "\n".join(lines) + "\n"
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Read back what ``render_settings`` wrote."""
+    matches = (_ENTRY.match(line) for line in text.splitlines())
+    return {match[1]: _unescape(match[2]) for match in matches if match}
+
+
+def with_include(postgresql_conf: str) -> str:
+    """``postgresql.conf`` with our include line, once."""
+    if INCLUDE_LINE in postgresql_conf.splitlines():
+        return postgresql_conf
+    return postgresql_conf.rstrip("\n") + f"\n\n{INCLUDE_LINE}\n"
+
+
+def _escape(value: str) -> str:
+    # guc-file.l understands backslash sequences inside quotes.
+    return value.replace("\\", "\\\\").replace("'", "''")
+
+
+def _unescape(text: str) -> str:
+    return text.replace("''", "'").replace("\\\\", "\\")

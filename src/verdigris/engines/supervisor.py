@@ -1,0 +1,110 @@
+"""Keep a server running: one that ends without having been told to is started again, with patience that runs out."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+
+import structlog
+from msgspec import Struct
+
+from verdigris.domain.errors import EngineError
+from verdigris.engines.process import Process
+
+log = structlog.get_logger(__name__)
+
+
+class ServerCondition(StrEnum):
+    """RUNNING -> DIED -> RUNNING | CRASH_LOOPING; CRASH_LOOPING -> RUNNING by an explicit start only."""
+
+    RUNNING = "running"
+    DIED = "died"
+    CRASH_LOOPING = "crash-looping"
+
+
+ConditionCallback = Callable[[str, ServerCondition, str], None]
+
+
+class RestartPolicy(Struct, frozen=True, kw_only=True):
+    """The first restart is immediate; later ones within the window wait twice as long each time."""
+
+    first_delay_s: float = 0.5
+    longest_delay_s: float = 30.0
+    # More deaths than this within the window and it is not tried again.
+    deaths: int = 6
+    window_s: float = 300.0
+
+    def delay_s(self, recent_deaths: int) -> float:
+        if recent_deaths <= 1:
+            return 0.0
+        return float(min(self.first_delay_s * 2 ** (recent_deaths - 2), self.longest_delay_s))
+
+
+class Supervision:
+    """Watches one server. ``restart`` starts it again and returns its new process."""
+
+    def __init__(
+        self,
+        resource_id: str,
+        restart: Callable[[], Awaitable[Process]],
+        *,
+        policy: RestartPolicy,
+        report: ConditionCallback,
+    ) -> None:
+        self._resource_id = resource_id
+        self._restart = restart
+        self._policy = policy
+        self._report = report
+        self._deaths: deque[float] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, process: Process) -> None:
+        """From now on. An explicit start forgets earlier deaths."""
+        if self._task is not None and not self._task.done():
+            process.close()
+        else:
+            self._deaths.clear()
+            self._task = asyncio.create_task(self._run(process), name=f"supervise {self._resource_id}")
+
+    async def end(self) -> None:
+        """Let the server be, whatever happens to it."""
+        task, self._task = self._task, None
+        if task is None or task is asyncio.current_task():
+            return
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def _run(self, process: Process) -> None:
+        while True:
+            self._report(self._resource_id, ServerCondition.RUNNING, "")
+            try:
+                await process.wait()
+            finally:
+                process.close()
+            log.warning("server.died", resource_id=self._resource_id, pid=process.pid, status=process.exit_status)
+            self._report(self._resource_id, ServerCondition.DIED, f"process {process.pid} ended")
+            restarted = await self._restarted()
+            if restarted is None:
+                return
+            process = restarted
+
+    async def _restarted(self) -> Process | None:
+        while True:
+            recent = self._count_death()
+            if recent > self._policy.deaths:
+                detail = f"{recent} deaths within {self._policy.window_s:g} s"
+                log.error("server.crash_looping", resource_id=self._resource_id, deaths=recent)
+                self._report(self._resource_id, ServerCondition.CRASH_LOOPING, detail)
+                return None
+            await asyncio.sleep(self._policy.delay_s(recent))
+            try:
+                return await self._restart()
+            except EngineError as error:
+                log.warning("server.restart_failed", resource_id=self._resource_id, error=str(error))
+
+    def _count_death(self) -> int:
+        now = asyncio.get_running_loop().time()
+        self._deaths.append(now)
+        while self._deaths[0] < now - self._policy.window_s:
+            self._deaths.popleft()
+        return len(self._deaths)
