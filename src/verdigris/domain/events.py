@@ -1,0 +1,161 @@
+"""Every event that Verdigris writes, as pure builders: numbers, categories and texts in one place.
+
+Numbers and texts: Amazon RDS user guide, "Amazon RDS event categories and event messages". Where RDS has no event
+of its own (a rename, a failed change) the general notification RDS-EVENT-0044 carries our message.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event
+from verdigris.domain.statuses import SourceType
+
+AVAILABILITY = "availability"
+CONFIGURATION_CHANGE = "configuration change"
+CREATION = "creation"
+DELETION = "deletion"
+FAILURE = "failure"
+MAINTENANCE = "maintenance"
+NOTIFICATION = "notification"
+
+# ----------------------------------------------------------------------------------------------------------- instances
+
+
+def instance_created(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(instance, "0005", CREATION, "DB instance created", at)
+
+
+def instance_deleted(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(instance, "0003", DELETION, "DB instance deleted", at)
+
+
+def instance_rebooted(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(instance, "0006", AVAILABILITY, "DB instance restarted", at)
+
+
+def instance_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
+    return _of_instance(instance, "0031", FAILURE, f"DB instance put into failed state. {reason}", at)
+
+
+def instance_modified(instance: DBInstance, changes: Collection[str], at: datetime) -> list[Event]:
+    """One event per change; ``changes`` are names of fields of ``workflows.arguments.ModifyInstance``."""
+    known = {
+        "instance_class": ("0014", CONFIGURATION_CHANGE, "Finished applying modification to DB instance class"),
+        "master_password_verifier": ("0016", CONFIGURATION_CHANGE, "Reset master credentials"),
+        "engine_version": ("0047", MAINTENANCE, "Database instance patched"),
+        "new_identifier": ("0044", NOTIFICATION, f"DB instance renamed to {instance.identifier}"),
+    }
+    return [_of_instance(instance, *event, at) for name, event in known.items() if name in changes]
+
+
+def storage_modified(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(
+        instance, "0017", CONFIGURATION_CHANGE, "Finished applying modification to allocated storage", at
+    )
+
+
+def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
+    return _of_instance(instance, "0044", NOTIFICATION, f"Modification of the DB instance failed: {reason}", at)
+
+
+# --------------------------------------------------------------------------------------------------------- deployments
+
+
+def deployment_created(deployment: BlueGreenDeployment, at: datetime) -> Event:
+    message = (
+        "Blue/green deployment tasks completed. You can make more modifications to the green environment databases "
+        "or switch over the deployment."
+    )
+    return _of_deployment(deployment, "0244", CREATION, message, at)
+
+
+def deployment_creation_failed(deployment: BlueGreenDeployment, reason: str, at: datetime) -> Event:
+    message = f"Creation of blue/green deployment failed because {_unended(reason)}."
+    return _of_deployment(deployment, "0245", FAILURE, message, at)
+
+
+def deployment_deleted(deployment: BlueGreenDeployment, at: datetime) -> Event:
+    return _of_deployment(deployment, "0246", DELETION, "Blue/green deployment deleted.", at)
+
+
+def deployment_notice(deployment: BlueGreenDeployment, message: str, at: datetime) -> Event:
+    return _of_deployment(deployment, "0409", NOTIFICATION, message, at)
+
+
+# ---------------------------------------------------------------------------------------------------------- switchover
+# Before the switchover a deployment's members are called app and app-green-x1y2z3, after it app-old1 and app.
+
+
+def switchover_started(deployment: BlueGreenDeployment, at: datetime) -> list[Event]:
+    names = _names(deployment)
+    return [
+        _of_deployment(deployment, "0247", NOTIFICATION, f"Switchover from {names} started.", at),
+        _of_deployment(deployment, "0250", NOTIFICATION, f"Switchover from primary {names} started.", at),
+    ]
+
+
+def sequences_synchronised(deployment: BlueGreenDeployment, at: datetime) -> list[Event]:
+    """Logical replication does not carry sequences; the switchover does."""
+    message = f"Synchronization of sequences to {deployment.primary.target_identifier}"
+    return [
+        _of_deployment(deployment, "0307", NOTIFICATION, f"{message} initiated.", at),
+        _of_deployment(deployment, "0308", NOTIFICATION, f"{message} completed.", at),
+    ]
+
+
+def switchover_completed(deployment: BlueGreenDeployment, at: datetime, *, green: str | None = None) -> list[Event]:
+    """``deployment`` carries the new names already; ``green`` is what green was called before, if it is known."""
+    blue, old = deployment.primary.target_identifier, deployment.primary.source_identifier
+    if green is None:
+        primary = f"Switchover of primary {blue} completed. Renamed the former {blue} to {old}."
+    else:
+        renamed = f"Renamed {blue} to {old} and {green} to {blue}."
+        primary = f"Switchover from primary {blue} to {green} completed. {renamed}"
+    return [
+        _of_deployment(deployment, "0251", NOTIFICATION, primary, at),
+        _of_deployment(deployment, "0248", NOTIFICATION, "Switchover completed on blue/green deployment.", at),
+    ]
+
+
+def switchover_canceled(deployment: BlueGreenDeployment, reason: str, at: datetime) -> list[Event]:
+    primary = f"Switchover from primary {_names(deployment)} was canceled due to {_unended(reason)}."
+    return [
+        _of_deployment(deployment, "0252", FAILURE, primary, at),
+        _of_deployment(deployment, "0249", FAILURE, "Switchover canceled on blue/green deployment.", at),
+    ]
+
+
+# -------------------------------------------------------------------------------------------------------------- shared
+
+
+def _names(deployment: BlueGreenDeployment) -> str:
+    return f"{deployment.primary.source_identifier} to {deployment.primary.target_identifier}"
+
+
+def _unended(sentence: str) -> str:
+    """A reason fits into a sentence of ours: its own full stop would double."""
+    return sentence.rstrip().removesuffix(".")
+
+
+def _of_instance(instance: DBInstance, number: str, category: str, message: str, at: datetime) -> Event:
+    return Event(
+        event_id=f"RDS-EVENT-{number}",
+        source_type=SourceType.DB_INSTANCE,
+        source_identifier=instance.identifier,
+        source_resource_id=instance.resource_id,
+        categories=(category,),
+        message=message,
+        at=at,
+    )
+
+
+def _of_deployment(deployment: BlueGreenDeployment, number: str, category: str, message: str, at: datetime) -> Event:
+    return Event(
+        event_id=f"RDS-EVENT-{number}",
+        source_type=SourceType.BLUE_GREEN_DEPLOYMENT,
+        source_identifier=deployment.identifier,
+        source_resource_id=deployment.identifier,
+        categories=(category,),
+        message=message,
+        at=at,
+    )
