@@ -1,0 +1,129 @@
+"""Settings, read once at start from the environment, and the access key of the API."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import platformdirs
+from msgspec import Struct
+
+from verdigris.domain.errors import VerdigrisError
+
+# 107 bytes hold a unix socket's path on Linux; the longest of ours is run/<resource id, 29>/.s.PGSQL.5432.
+_LONGEST_SOCKET_SUFFIX = len("/run/") + 29 + len("/.s.PGSQL.5432")
+HOME_MAX_BYTES = 107 - _LONGEST_SOCKET_SUFFIX
+
+
+class ConfigurationError(VerdigrisError):
+    """A setting is wrong; the text names it."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """``port_range``: first and last port given to endpoints that ask for none."""
+
+    home: Path
+    region: str = "us-east-1"
+    account_id: str = "000000000000"
+    endpoint_host: str = "127.0.0.1"
+    port_range: tuple[int, int] = (15400, 16399)
+    engine_account: str | None = None
+    engine_cache: Path | None = None
+    engine_directory: Path | None = None
+
+    @property
+    def credentials_path(self) -> Path:
+        return self.home / "credentials.json"
+
+    @property
+    def log_directory(self) -> Path:
+        return self.home / "log"
+
+
+class Credentials(Struct, frozen=True, kw_only=True):
+    access_key_id: str
+    secret_access_key: str
+
+    def secret_of(self, access_key_id: str) -> str | None:
+        return self.secret_access_key if access_key_id == self.access_key_id else None
+
+
+def default_home() -> Path:
+    """As root the state lies outside root's home directory, which an engine's own account could not enter."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/verdigris")
+    return Path(platformdirs.user_data_dir("verdigris"))
+
+
+def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises ``ConfigurationError`` naming the variable that is wrong."""
+    home = Path(environment.get("VERDIGRIS_HOME") or default_home()).absolute()
+    if len(os.fsencode(home)) > HOME_MAX_BYTES:
+        raise ConfigurationError(
+            f"VERDIGRIS_HOME={home} is longer than {HOME_MAX_BYTES} bytes: the paths of unix sockets in it would not"
+            " fit. Choose a shorter one."
+        )
+    account_id = environment.get("VERDIGRIS_ACCOUNT_ID") or "000000000000"
+    if not (len(account_id) == 12 and account_id.isascii() and account_id.isdigit()):
+        raise ConfigurationError(f"VERDIGRIS_ACCOUNT_ID={account_id!r} is not twelve digits")
+    return Settings(
+        home=home,
+        region=environment.get("VERDIGRIS_REGION") or "us-east-1",
+        account_id=account_id,
+        endpoint_host=environment.get("VERDIGRIS_ENDPOINT_HOST") or "127.0.0.1",
+        port_range=_port_range(environment.get("VERDIGRIS_PORT_RANGE") or "15400-16399"),
+        engine_account=environment.get("VERDIGRIS_ENGINE_ACCOUNT") or None,
+        engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
+        engine_directory=_optional_path(environment.get("VERDIGRIS_ENGINE_DIRECTORY")),
+    )
+
+
+def _optional_path(text: str | None) -> Path | None:
+    return Path(text).absolute() if text else None
+
+
+def _port_range(text: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) <= 65535):
+        raise ConfigurationError(f"VERDIGRIS_PORT_RANGE={text!r} is not FIRST-LAST within 1024-65535")
+    return int(first), int(last)
+
+
+def prepare_home(settings: Settings) -> None:
+    """Make the state directory. Others may pass through it to what is theirs (as root: the engine account), but not
+    list it; everything secret in it has a mode of its own."""
+    settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    settings.home.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    settings.log_directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def find_credentials(settings: Settings, environment: Mapping[str, str] = os.environ) -> Credentials | None:
+    """The key from the environment if both variables are set, else the one of the state directory, else none."""
+    key_id, secret = environment.get("VERDIGRIS_ACCESS_KEY_ID"), environment.get("VERDIGRIS_SECRET_ACCESS_KEY")
+    if key_id and secret:
+        return Credentials(access_key_id=key_id, secret_access_key=secret)
+    if key_id or secret:
+        raise ConfigurationError("set both VERDIGRIS_ACCESS_KEY_ID and VERDIGRIS_SECRET_ACCESS_KEY, or neither")
+    try:
+        return msgspec.json.decode(settings.credentials_path.read_bytes(), type=Credentials)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{settings.credentials_path} is damaged: {error}") from None
+
+
+def make_credentials(settings: Settings) -> Credentials:
+    """A new random key in ``credentials.json``, mode 0600 from the first byte on."""
+    credentials = Credentials(
+        access_key_id="VDKA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
+        secret_access_key=secrets.token_urlsafe(30),
+    )
+    temporary = settings.credentials_path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(credentials))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(settings.credentials_path)
+    return credentials

@@ -1,0 +1,191 @@
+"""Build a green: from a deployment in PROVISIONING to AVAILABLE, or INVALID_CONFIGURATION with nothing left on blue."""
+
+from msgspec import structs
+
+from verdigris.domain import events
+from verdigris.domain.errors import StepFailed
+from verdigris.domain.green import BuildStep, PlannedStep, build_steps, tasks_at, tasks_completed, tasks_failed
+from verdigris.domain.identifiers import green_identifier, new_resource_id
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.ports import Pair, Transaction
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
+from verdigris.workflows.instances import route_of
+from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
+
+
+class CreateDeployment:
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        self.services = services
+        self.workflow = workflow
+        self.identifier = workflow.subject
+
+    async def run(self) -> None:
+        steps = [self._step(planned) for planned in build_steps(self._deployment().mode)]
+        await Saga(self.services.store, self.services.clock, self.workflow, steps, self).run()
+
+    def _step(self, planned: PlannedStep) -> Step:
+        green = self.services.green
+        match planned.step:
+            case BuildStep.CHECK:
+                do, undo = self._check, None
+            case BuildStep.REGISTER:
+                do, undo = self._register, self._unregister
+            case BuildStep.COPY:
+                do, undo = self._copy, self._dismantle
+            case BuildStep.ALIGN:
+                do, undo = lambda: green.align(self._pair()), None
+            case BuildStep.UPGRADE:
+                do, undo = lambda: green.upgrade(self._pair()), None
+            case BuildStep.JOIN:
+                do, undo = lambda: green.join(self._pair()), None
+            case BuildStep.ENDPOINT:
+                do, undo = self._open_endpoint, self._close_endpoint
+            case BuildStep.BACKUPS:
+                do, undo = self._configure_backups, None
+        return Step(
+            name=planned.step,
+            do=do,
+            undo=undo,
+            begun=lambda tx: self._show_task(tx, planned),
+            restart_from=planned.restart_from,
+        )
+
+    # -- steps
+
+    async def _check(self) -> None:
+        """``check_source`` needs a target id only to name what it would make; none exists yet."""
+        deployment = self._deployment()
+        with self.services.store.transaction() as tx:
+            source = require_instance(tx, deployment.primary.source_resource_id)
+        findings = await self.services.green.check_source(
+            Pair(
+                deployment_id=deployment.identifier,
+                source_resource_id=source.resource_id,
+                target_resource_id="",
+                mode=deployment.mode,
+                source_version=source.engine_version,
+                target_version=deployment.target.engine_version,
+                target_instance_class=deployment.target.instance_class,
+            )
+        )
+        if findings:
+            raise StepFailed(" ".join(f"{finding.guardrail}: {finding.message}" for finding in findings))
+
+    async def _register(self) -> None:
+        """Give green its name, its id and its endpoint's port. Repeated after a crash it finds them there."""
+        with self.services.store.transaction() as tx:
+            deployment = require_deployment(tx, self.identifier)
+            if deployment.primary.target_resource_id is not None:
+                return
+            source = require_instance(tx, deployment.primary.source_resource_id)
+            target = self._new_target(tx, deployment, source)
+            tx.put_instance(target)
+            member = structs.replace(
+                deployment.primary,
+                target_resource_id=target.resource_id,
+                target_identifier=target.identifier,
+                status=MemberStatus.PROVISIONING,
+            )
+            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
+
+    def _new_target(self, tx: Transaction, deployment: BlueGreenDeployment, source: DBInstance) -> DBInstance:
+        taken = {instance.identifier for instance in tx.instances()}
+        identifier = green_identifier(source.identifier, self.services.random_text)
+        while identifier in taken:
+            identifier = green_identifier(source.identifier, self.services.random_text)
+        return structs.replace(
+            source,
+            resource_id=new_resource_id(self.services.random_text),
+            identifier=identifier,
+            engine_version=deployment.target.engine_version,
+            instance_class=deployment.target.instance_class,
+            allocated_storage_gib=deployment.target.allocated_storage_gib,
+            parameter_group=deployment.target.parameter_group,
+            settings={**source.settings, **deployment.target.settings},
+            status=InstanceStatus.CREATING,
+            status_reason="",
+            port=self.services.ports.allocate({instance.port for instance in tx.instances()}),
+            created_at=self.services.clock.now(),
+            read_only=True,
+        )
+
+    async def _unregister(self) -> None:
+        with self.services.store.transaction() as tx:
+            deployment = require_deployment(tx, self.identifier)
+            member = deployment.primary
+            if member.target_resource_id is not None:
+                tx.delete_instance(member.target_resource_id)
+            member = structs.replace(
+                member, target_resource_id=None, target_identifier=None, status=MemberStatus.MISSING_TARGET
+            )
+            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
+
+    async def _copy(self) -> None:
+        await self.services.green.copy(self._pair())
+
+    async def _dismantle(self) -> None:
+        pair = self._pair()
+        await self.services.green.dismantle(pair)
+        await self.services.servers.remove(pair.target_resource_id)
+
+    async def _open_endpoint(self) -> None:
+        await self.services.router.put_route(route_of(self.services, self._target()))
+
+    async def _close_endpoint(self) -> None:
+        await self.services.router.remove_route(self._target().identifier)
+
+    async def _configure_backups(self) -> None:
+        """Green keeps blue's backup settings (they came with the record); there are no backups to start yet."""
+
+    # -- what callers see
+
+    def _show_task(self, tx: Transaction, planned: PlannedStep) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        tx.put_deployment(structs.replace(deployment, tasks=tasks_at(deployment.tasks, planned.task)))
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        if deployment.status is not DeploymentStatus.DELETING:
+            deployment = structs.replace(deployment, status=DeploymentStatus.INVALID_CONFIGURATION)
+        tx.put_deployment(
+            structs.replace(
+                deployment,
+                status_details=f"Creation of blue/green deployment failed because {reason}",
+                tasks=tasks_failed(deployment.tasks),
+            )
+        )
+        add_events(tx, [events.deployment_creation_failed(deployment, reason, self.services.clock.now())])
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """Already shown by ``failing``."""
+
+    def completed(self, tx: Transaction) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        target = require_instance(tx, deployment.primary.target_resource_id or "")
+        tx.put_instance(structs.replace(target, status=InstanceStatus.AVAILABLE))
+        member = structs.replace(deployment.primary, status=MemberStatus.AVAILABLE)
+        tx.put_deployment(
+            structs.replace(
+                deployment,
+                status=DeploymentStatus.AVAILABLE,
+                status_details=None,
+                tasks=tasks_completed(deployment.tasks),
+                members=replace_primary(deployment.members, member),
+            )
+        )
+        add_events(tx, [events.deployment_created(deployment, self.services.clock.now())])
+
+    # -- records
+
+    def _deployment(self) -> BlueGreenDeployment:
+        with self.services.store.transaction() as tx:
+            return require_deployment(tx, self.identifier)
+
+    def _pair(self) -> Pair:
+        return self.services.pair(self._deployment())
+
+    def _target(self) -> DBInstance:
+        with self.services.store.transaction() as tx:
+            deployment = require_deployment(tx, self.identifier)
+            return require_instance(tx, deployment.primary.target_resource_id or "")

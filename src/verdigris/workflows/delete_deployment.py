@@ -1,0 +1,101 @@
+"""Delete a deployment in any state (semantics, section 2.6), with nothing of it left on either side."""
+
+import msgspec
+from msgspec import structs
+
+from verdigris.domain import events
+from verdigris.domain.model import BlueGreenDeployment, Workflow
+from verdigris.domain.ports import Pair, Transaction
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
+from verdigris.workflows import arguments
+from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.services import Services, require_deployment
+
+
+class DeleteDeployment:
+    """The handler has set DELETING; what it was before is told by the members, which keep their status meanwhile.
+
+    Switched over: the record goes, both instances stay. Not yet switched over: green goes with it if the caller says so
+    or if it was never finished, else it is set free as a standalone, writable server.
+    """
+
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        self.services = services
+        self.workflow = workflow
+        self.identifier = workflow.subject
+        self.told = msgspec.convert(workflow.arguments, arguments.DeleteDeployment)
+
+    async def run(self) -> None:
+        await Saga(self.services.store, self.services.clock, self.workflow, self._steps(), self).run()
+
+    def _steps(self) -> list[Step]:
+        deployment = self._deployment()
+        if deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED:
+            return []
+        if deployment.primary.target_resource_id is None:
+            return []  # never registered, or undone already when its creation failed
+        if self.told.delete_target or not self._target_is_finished(deployment):
+            return [
+                Step(name="endpoint", do=self._close_endpoint),
+                Step(name="dismantle", do=self._dismantle),
+                Step(name="target", do=self._remove_target, done=self._forget_target),
+            ]
+        return [Step(name="release", do=self._release_target, done=self._free_target)]
+
+    def _target_is_finished(self, deployment: BlueGreenDeployment) -> bool:
+        with self.services.store.transaction() as tx:
+            target = tx.instance(deployment.primary.target_resource_id or "")
+        return target is not None and target.status is not InstanceStatus.CREATING
+
+    async def _close_endpoint(self) -> None:
+        await self.services.router.remove_route(self._deployment().primary.target_identifier or "")
+
+    async def _dismantle(self) -> None:
+        await self.services.green.dismantle(self._pair())
+
+    async def _remove_target(self) -> None:
+        await self.services.servers.remove(self._deployment().primary.target_resource_id or "")
+
+    async def _release_target(self) -> None:
+        await self.services.green.release_target(self._pair())
+
+    def _forget_target(self, tx: Transaction) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        target = tx.instance(deployment.primary.target_resource_id or "")
+        if target is not None:
+            tx.delete_instance(target.resource_id)
+            tx.add_event(events.instance_deleted(target, self.services.clock.now()))
+
+    def _free_target(self, tx: Transaction) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        target = tx.instance(deployment.primary.target_resource_id or "")
+        if target is not None:
+            tx.put_instance(structs.replace(target, read_only=False))
+
+    # -- Outcome
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        tx.put_deployment(
+            structs.replace(
+                deployment,
+                status=DeploymentStatus.INVALID_CONFIGURATION,
+                status_details=f"Deletion of blue/green deployment failed because {reason}",
+                deleted_at=None,
+            )
+        )
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """Nothing was undone: deleting goes on from where it is when it is asked for again."""
+
+    def completed(self, tx: Transaction) -> None:
+        deployment = require_deployment(tx, self.identifier)
+        tx.delete_deployment(self.identifier)
+        tx.add_event(events.deployment_deleted(deployment, self.services.clock.now()))
+
+    def _deployment(self) -> BlueGreenDeployment:
+        with self.services.store.transaction() as tx:
+            return require_deployment(tx, self.identifier)
+
+    def _pair(self) -> Pair:
+        return self.services.pair(self._deployment())

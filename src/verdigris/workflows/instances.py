@@ -1,0 +1,252 @@
+"""Create, modify, reboot and delete one instance."""
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec import structs
+
+from verdigris.domain import events
+from verdigris.domain.errors import StepFailed
+from verdigris.domain.model import DBInstance, Event, Workflow
+from verdigris.domain.ports import Route, ServerSpec, Transaction
+from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.workflows import arguments, membership
+from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.services import Services, add_events, require_instance
+
+
+class InstanceWorkflow:
+    """What the four kinds share: their subject, and how an ending is shown."""
+
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        self.services = services
+        self.workflow = workflow
+        self.resource_id = workflow.subject
+
+    async def run(self) -> None:
+        await Saga(self.services.store, self.services.clock, self.workflow, self.steps(), self).run()
+
+    def steps(self) -> list[Step]:
+        raise NotImplementedError
+
+    def instance(self) -> DBInstance:
+        with self.services.store.transaction() as tx:
+            return require_instance(tx, self.resource_id)
+
+    def settle(self, tx: Transaction, status: InstanceStatus, *what: Event, reason: str = "") -> None:
+        instance = tx.instance(self.resource_id)
+        if instance is not None:
+            tx.put_instance(structs.replace(instance, status=status, status_reason=reason))
+        add_events(tx, what)
+
+    def route(self, instance: DBInstance) -> Route:
+        return route_of(self.services, instance)
+
+    # -- Outcome
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        """By default a failure is shown only once everything is undone."""
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        raise NotImplementedError
+
+    def completed(self, tx: Transaction) -> None:
+        raise NotImplementedError
+
+
+def route_of(services: Services, instance: DBInstance) -> Route:
+    return Route(
+        name=instance.identifier,
+        host=services.ports.host,
+        port=instance.port,
+        backend=services.servers.address(instance.resource_id),
+    )
+
+
+class CreateInstance(InstanceWorkflow):
+    def steps(self) -> list[Step]:
+        return [
+            Step(name="server", do=self._create_server, undo=self._remove_server),
+            Step(name="endpoint", do=self._open_endpoint, undo=self._close_endpoint),
+        ]
+
+    async def _create_server(self) -> None:
+        instance = self.instance()
+        told = msgspec.convert(self.workflow.arguments, arguments.CreateInstance)
+        await self.services.servers.create(
+            ServerSpec(
+                resource_id=instance.resource_id,
+                engine_version=instance.engine_version,
+                instance_class=instance.instance_class,
+                master_username=instance.master_username,
+                master_password_verifier=told.master_password_verifier,
+                db_name=instance.db_name,
+            )
+        )
+
+    async def _remove_server(self) -> None:
+        await self.services.servers.remove(self.resource_id)
+
+    async def _open_endpoint(self) -> None:
+        await self.services.router.put_route(self.route(self.instance()))
+
+    async def _close_endpoint(self) -> None:
+        await self.services.router.remove_route(self.instance().identifier)
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        instance = require_instance(tx, self.resource_id)
+        failure = events.instance_failed(instance, reason, self.services.clock.now())
+        self.settle(tx, InstanceStatus.FAILED, failure, reason=reason)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """The record stays, ``failed``, until the user deletes it, as on RDS."""
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(tx, InstanceStatus.AVAILABLE, events.instance_created(instance, self.services.clock.now()))
+
+
+class ModifyInstance(InstanceWorkflow):
+    """One step for each thing that has to be done; their order keeps restarts and renames apart."""
+
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        super().__init__(services, workflow)
+        self.told = msgspec.convert(workflow.arguments, arguments.ModifyInstance)
+
+    def steps(self) -> list[Step]:
+        steps = []
+        if self.told.master_password_verifier is not None:
+            steps.append(Step(name="password", do=self._set_password))
+        if self.told.engine_version is not None:
+            steps.append(
+                Step(name="version", do=self._change_version, undo=self._restore_version, done=self._put_version)
+            )
+        if self.told.instance_class is not None:
+            steps.append(Step(name="class", do=self._change_class, undo=self._restore_class, done=self._put_class))
+        if self.told.new_identifier is not None:
+            steps.append(Step(name="rename", do=self._rename, undo=self._rename_back, done=self._put_name))
+        return steps
+
+    async def _set_password(self) -> None:
+        verifier = self.told.master_password_verifier
+        if verifier is None:
+            raise StepFailed("no password was given")
+        await self.services.servers.set_master_password(self.resource_id, self.instance().master_username, verifier)
+
+    async def _change_version(self) -> None:
+        await self.services.servers.change_minor_version(self.resource_id, self.told.engine_version or "")
+
+    async def _restore_version(self) -> None:
+        await self.services.servers.change_minor_version(self.resource_id, self.instance().engine_version)
+
+    def _put_version(self, tx: Transaction) -> None:
+        self._put(tx, lambda instance: structs.replace(instance, engine_version=self.told.engine_version))
+
+    async def _change_class(self) -> None:
+        await self.services.servers.set_instance_class(self.resource_id, self.told.instance_class or "")
+        await self.services.servers.restart(self.resource_id)
+
+    async def _restore_class(self) -> None:
+        await self.services.servers.set_instance_class(self.resource_id, self.instance().instance_class)
+        await self.services.servers.restart(self.resource_id)
+
+    def _put_class(self, tx: Transaction) -> None:
+        self._put(tx, lambda instance: structs.replace(instance, instance_class=self.told.instance_class))
+
+    async def _rename(self) -> None:
+        await self._move_endpoint(self.instance().identifier, self.told.new_identifier or "")
+
+    async def _rename_back(self) -> None:
+        await self._move_endpoint(self.told.new_identifier or "", self.instance().identifier)
+
+    async def _move_endpoint(self, name: str, new_name: str) -> None:
+        names = {route.name for route in await self.services.router.routes()}
+        if name in names and new_name not in names:
+            await self.services.router.rename_route(name, new_name)
+
+    def _put_name(self, tx: Transaction) -> None:
+        self._put(tx, lambda instance: structs.replace(instance, identifier=self.told.new_identifier))
+        membership.renamed(tx, self.resource_id, self.told.new_identifier or "")
+
+    def _put(self, tx: Transaction, change: Callable[[DBInstance], DBInstance]) -> None:
+        tx.put_instance(change(require_instance(tx, self.resource_id)))
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        instance = require_instance(tx, self.resource_id)
+        failure = events.modification_failed(instance, reason, self.services.clock.now())
+        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(
+            tx,
+            InstanceStatus.AVAILABLE,
+            *events.instance_modified(instance, self.told_names(), self.services.clock.now()),
+        )
+
+    def told_names(self) -> list[str]:
+        return [name for name, value in structs.asdict(self.told).items() if value is not None]
+
+
+class RebootInstance(InstanceWorkflow):
+    def steps(self) -> list[Step]:
+        return [Step(name="restart", do=self._restart)]
+
+    async def _restart(self) -> None:
+        await self.services.servers.restart(self.resource_id)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(
+            tx,
+            InstanceStatus.FAILED,
+            events.instance_failed(instance, reason, self.services.clock.now()),
+            reason=reason,
+        )
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(tx, InstanceStatus.AVAILABLE, events.instance_rebooted(instance, self.services.clock.now()))
+
+
+class DeleteInstance(InstanceWorkflow):
+    def steps(self) -> list[Step]:
+        return [
+            Step(name="deployment", do=self._leave_deployment),
+            Step(name="endpoint", do=self._close_endpoint),
+            Step(name="server", do=self._remove_server),
+        ]
+
+    async def _leave_deployment(self) -> None:
+        """What a deployment keeps on the other member for this one (slots above all) goes with it."""
+        for pair in membership.unfinished_pairs_of(self.services, self.resource_id):
+            await self.services.green.dismantle(pair)
+
+    async def _close_endpoint(self) -> None:
+        await self.services.router.remove_route(self.instance().identifier)
+
+    async def _remove_server(self) -> None:
+        await self.services.servers.remove(self.resource_id)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(
+            tx,
+            InstanceStatus.FAILED,
+            events.instance_failed(instance, reason, self.services.clock.now()),
+            reason=reason,
+        )
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        membership.deleted(tx, instance)
+        tx.delete_instance(self.resource_id)
+        tx.add_event(events.instance_deleted(instance, self.services.clock.now()))
+
+
+KINDS: dict[WorkflowKind, type[InstanceWorkflow]] = {
+    WorkflowKind.CREATE_INSTANCE: CreateInstance,
+    WorkflowKind.MODIFY_INSTANCE: ModifyInstance,
+    WorkflowKind.REBOOT_INSTANCE: RebootInstance,
+    WorkflowKind.DELETE_INSTANCE: DeleteInstance,
+}

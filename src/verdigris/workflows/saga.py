@@ -1,0 +1,155 @@
+"""A sequence of idempotent steps with a journal: resumes after a crash, undoes in reverse order on failure.
+
+The outcome of a step, the status that callers see and the event are written in one transaction (``Step.done``). A step
+that was started and not done when the control plane died is run again, or, where that is no use, the run goes back
+to an earlier step (``Step.restart_from``).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+from msgspec import Struct, structs
+
+from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.model import JournalEntry, Workflow
+from verdigris.domain.ports import Clock, Store, Transaction
+from verdigris.domain.statuses import WorkflowStatus
+
+log = structlog.get_logger(__name__)
+
+# Undoing is repeated until it succeeds: a server that is down now comes back, and a slot left on it must go.
+UNDO_RETRY_FIRST_S = 0.5
+UNDO_RETRY_MAX_S = 30.0
+
+
+def _nothing(_: Transaction) -> None:
+    return None
+
+
+class Step(Struct, frozen=True, kw_only=True):
+    """``begun`` and ``done`` are written together with the journal; ``do`` and ``undo`` act on the world."""
+
+    name: str
+    do: Callable[[], Awaitable[None]]
+    undo: Callable[[], Awaitable[None]] | None = None
+    begun: Callable[[Transaction], None] = _nothing
+    done: Callable[[Transaction], None] = _nothing
+    restart_from: str | None = None
+
+
+class Outcome(Protocol):
+    """What the owner of a saga writes at its ends."""
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        """With the decision to undo: the caller sees the failure at once, undoing may take longer."""
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """Everything is undone."""
+
+    def completed(self, tx: Transaction) -> None: ...
+
+
+class Saga:
+    """Runs one workflow's steps. Cancelling it (shutdown) leaves the workflow to be resumed."""
+
+    def __init__(self, store: Store, clock: Clock, workflow: Workflow, steps: Sequence[Step], outcome: Outcome) -> None:
+        self._store = store
+        self._clock = clock
+        self._workflow = workflow
+        self._steps = steps
+        self._outcome = outcome
+
+    async def run(self) -> None:
+        if self._workflow.status is WorkflowStatus.RUNNING:
+            try:
+                await self._forward()
+            except Exception as error:
+                self._give_up(error)
+            else:
+                return
+        await self._undo()
+
+    # -- forward
+
+    async def _forward(self) -> None:
+        for step in self._steps[self._first_unfinished() :]:
+            self._record(step, "started", step.begun)
+            log.info("workflow.step_started", **self._context(step))
+            await step.do()
+            self._record(step, "done", step.done)
+            log.info("workflow.step_done", **self._context(step))
+        with self._store.transaction() as tx:
+            self._outcome.completed(tx)
+            tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))
+
+    def _first_unfinished(self) -> int:
+        states = self._states()
+        names = [step.name for step in self._steps]
+        for position, step in enumerate(self._steps):
+            state = states.get(step.name)
+            if state == "done":
+                continue
+            if state == "started" and step.restart_from is not None:
+                return names.index(step.restart_from)
+            return position
+        return len(self._steps)
+
+    def _give_up(self, error: Exception) -> None:
+        expected = isinstance(error, VerdigrisError)
+        reason = str(error) if expected else f"internal error: {error!r}"
+        log.error("workflow.failed", workflow_id=self._workflow.workflow_id, reason=reason, exc_info=not expected)
+        self._workflow = structs.replace(self._workflow, status=WorkflowStatus.UNDOING, error=reason)
+        with self._store.transaction() as tx:
+            tx.put_workflow(self._workflow)
+            self._outcome.failing(tx, reason)
+
+    # -- backward
+
+    async def _undo(self) -> None:
+        states = self._states()
+        for step in reversed(self._steps):
+            if step.undo is None or states.get(step.name) not in ("started", "done"):
+                continue
+            await self._undo_until_it_works(step, step.undo)
+            self._record(step, "undone", _nothing)
+        with self._store.transaction() as tx:
+            self._outcome.failed(tx, self._workflow.error or "")
+            tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.FAILED))
+
+    async def _undo_until_it_works(self, step: Step, undo: Callable[[], Awaitable[None]]) -> None:
+        delay_s = UNDO_RETRY_FIRST_S
+        while True:
+            try:
+                await undo()
+            except Exception as error:
+                log.warning("workflow.undo_retried", **self._context(step), delay_s=delay_s, reason=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, UNDO_RETRY_MAX_S)
+            else:
+                log.info("workflow.step_undone", **self._context(step))
+                return
+
+    # -- journal
+
+    def _states(self) -> dict[str, str]:
+        with self._store.transaction() as tx:
+            return {entry.step: entry.outcome for entry in tx.journal(self._workflow.workflow_id)}
+
+    def _record(self, step: Step, outcome: str, write: Callable[[Transaction], None]) -> None:
+        with self._store.transaction() as tx:
+            tx.add_journal_entry(
+                JournalEntry(
+                    workflow_id=self._workflow.workflow_id, step=step.name, outcome=outcome, at=self._clock.now()
+                )
+            )
+            write(tx)
+
+    def _context(self, step: Step) -> dict[str, str]:
+        return {
+            "workflow_id": self._workflow.workflow_id,
+            "kind": self._workflow.kind,
+            "subject": self._workflow.subject,
+            "step": step.name,
+        }

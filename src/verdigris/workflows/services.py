@@ -1,0 +1,87 @@
+"""What every workflow works with, gathered once by the composition root."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import Struct
+
+from verdigris.domain.errors import StepFailed
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member
+from verdigris.domain.ports import (
+    Clock,
+    DatabaseServers,
+    GreenBuilder,
+    Pair,
+    Ports,
+    Router,
+    Store,
+    SwitchoverEngine,
+    Transaction,
+)
+
+
+class SwitchoverPolicy(Struct, frozen=True, kw_only=True):
+    """How hard a switchover may lean on clients.
+
+    ``pause_budget_s``: how long one attempt may keep sessions waiting for stragglers before it lets everyone go.
+    ``lease_s``: how long the router keeps sessions parked without hearing from the control plane; a control plane that
+    dies costs clients at most this long.
+    """
+
+    pause_budget_s: float = 1.0
+    lease_s: float = 2.0
+    retry_first_s: float = 1.0
+    retry_max_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class Services:
+    store: Store
+    clock: Clock
+    servers: DatabaseServers
+    ports: Ports
+    router: Router
+    green: GreenBuilder
+    switchover: SwitchoverEngine
+    random_text: Callable[[str, int], str]
+    policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)
+
+    def pair(self, deployment: BlueGreenDeployment) -> Pair:
+        """The deployment's primary and its target. Raises ``StepFailed`` if either is gone."""
+        with self.store.transaction() as tx:
+            member = deployment.primary
+            source = require_instance(tx, member.source_resource_id)
+            if member.target_resource_id is None:
+                raise StepFailed("the deployment has no green instance")
+            return Pair(
+                deployment_id=deployment.identifier,
+                source_resource_id=source.resource_id,
+                target_resource_id=member.target_resource_id,
+                mode=deployment.mode,
+                source_version=source.engine_version,
+                target_version=deployment.target.engine_version,
+                target_instance_class=deployment.target.instance_class,
+            )
+
+
+def require_instance(tx: Transaction, resource_id: str) -> DBInstance:
+    instance = tx.instance(resource_id)
+    if instance is None:
+        raise StepFailed(f"DB instance {resource_id} no longer exists")
+    return instance
+
+
+def require_deployment(tx: Transaction, identifier: str) -> BlueGreenDeployment:
+    deployment = tx.deployment(identifier)
+    if deployment is None:
+        raise StepFailed(f"blue/green deployment {identifier} no longer exists")
+    return deployment
+
+
+def add_events(tx: Transaction, events: Sequence[Event]) -> None:
+    for event in events:
+        tx.add_event(event)
+
+
+def replace_primary(members: tuple[Member, ...], primary: Member) -> tuple[Member, ...]:
+    return (primary, *members[1:])

@@ -1,0 +1,399 @@
+"""Carries out what :mod:`verdigris.domain.switchover` plans: observe, plan, do, observe again."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+from msgspec import structs
+
+from verdigris.domain.errors import ControllerSuperseded, ParkBroken, VerdigrisError
+from verdigris.domain.identifiers import old_identifier
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.ports import Pair, Parked, ParkRefused, Route
+from verdigris.domain.statuses import ReplicationMode
+from verdigris.domain.switchover import Facts, Park, Side, Step, plan
+from verdigris.workflows.instances import route_of
+from verdigris.workflows.services import Services, require_deployment, require_instance
+from verdigris.workflows.switchover_records import SwitchoverRecords
+from verdigris.workflows.timeline import Timeline
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+# A pause that lasts longer than the budget for stragglers plus this is given up and tried again later: fence, marker
+# and handover together take tens of milliseconds on a healthy pair.
+PAUSE_WORK_LIMIT_S = 5.0
+# The way back and the way forward beyond the point of no return are repeated until they work.
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 2.0
+
+_PAUSED = frozenset({Step.FENCE_SOURCE, Step.CATCH_UP, Step.HAND_OVER})
+_MUST_SUCCEED = frozenset(
+    {
+        Step.OPEN_TARGET,
+        Step.RELEASE,
+        Step.RENAME,
+        Step.RETIRE_SOURCE,
+        Step.COMPLETE,
+        Step.UNFENCE_SOURCE,
+        Step.ABORT_PARK,
+        Step.UNREADY_SESSIONS,
+        Step.FAIL,
+    }
+)
+
+
+class SwitchOver:
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        self._services = services
+        self._workflow = workflow
+        self._records = SwitchoverRecords(services, workflow)
+        self._timeline = Timeline()
+        self._parked: Parked | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._pause_ends_at = 0.0  # event loop time
+        self._retry_s = services.policy.retry_first_s
+        self._ended = False
+        self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
+            Step.CHECK_GUARDRAILS: self._check_guardrails,
+            Step.PREPARE: self._prepare,
+            Step.READY_SESSIONS: self._ready_sessions,
+            Step.PARK: self._park,
+            Step.FENCE_SOURCE: self._fence_source,
+            Step.CATCH_UP: self._catch_up,
+            Step.HAND_OVER: self._hand_over,
+            Step.COMMIT_ROUTE: self._commit_route,
+            Step.OPEN_TARGET: self._open_target,
+            Step.RELEASE: self._release,
+            Step.RENAME: self._rename,
+            Step.RETIRE_SOURCE: self._retire_source,
+            Step.COMPLETE: self._complete,
+            Step.UNFENCE_SOURCE: self._unfence_source,
+            Step.ABORT_PARK: self._abort_park,
+            Step.UNREADY_SESSIONS: self._unready_sessions,
+            Step.WAIT: self._wait,
+            Step.FAIL: self._fail,
+        }
+
+    async def run(self) -> None:
+        self._read_records()
+        try:
+            self._facts = await self._until_it_works("observe", self._observe)
+            while not self._ended:
+                await self._do(plan(self._facts))
+        finally:
+            await self._stop_renewing()
+
+    def _read_records(self) -> None:
+        with self._services.store.transaction() as tx:
+            self._deployment: BlueGreenDeployment = require_deployment(tx, self._workflow.subject)
+            self._source: DBInstance = require_instance(tx, self._deployment.primary.source_resource_id)
+            self._target: DBInstance = require_instance(tx, self._deployment.primary.target_resource_id or "")
+        self._pair: Pair = self._services.pair(self._deployment)
+        # The name that production uses: blue's until RENAME, green's afterwards.
+        self._name = self._target.identifier if self._records.is_renamed() else self._source.identifier
+        remaining_s = 0.0
+        if self._workflow.deadline_at is not None:
+            remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()
+        self._deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
+
+    # -- observing and driving
+
+    async def _observe(self) -> Facts:
+        """Facts at the start. If this workflow ran before, the control plane died during it: what is still in place
+        is found by asking, and before the point of no return the attempt is given up."""
+        interrupted = self._records.begin()
+        route = await self._observed_route()
+        if not interrupted:
+            return Facts(route=route)
+        sessions = await self._services.router.sessions(self._name)
+        if sessions.generation is not None:
+            self._parked = Parked(
+                generation=sessions.generation, sessions=sessions.sessions, server_pids=(), waiting_clients=0
+            )
+        return Facts(
+            route=route,
+            fenced=route is Side.SOURCE and await self._services.switchover.is_fenced(self._pair),
+            renamed=self._records.is_renamed(),
+            park=Park.HELD if self._parked is not None else Park.NONE,
+            dialled=True,
+            failure="the control plane was restarted while it was in progress",
+        )
+
+    async def _observed_route(self) -> Side:
+        for route in await self._services.router.routes():
+            if route.name == self._name and route.backend.resource_id == self._target.resource_id:
+                return Side.TARGET
+        return Side.SOURCE
+
+    async def _do(self, steps: tuple[Step, ...]) -> None:
+        """Do steps that may run together. What goes wrong becomes a fact; the planner decides what follows from it."""
+        if steps[0] in _MUST_SUCCEED:
+            await self._until_it_works(steps[0].value, lambda: self._timed(steps[0]))
+            return
+        limit = min(self._deadline, self._pause_ends_at) if _PAUSED.intersection(steps) else self._deadline
+        try:
+            async with asyncio.timeout_at(limit):
+                await self._together(steps)
+        except TimeoutError:
+            self._on_timeout(steps)
+        except ParkBroken as error:
+            self._know(park=Park.BROKEN, setback=str(error))
+        except VerdigrisError as error:
+            self._know(failure=str(error))
+        except Exception as error:
+            log.exception("switchover.step_crashed", deployment=self._deployment.identifier, steps=[*steps])
+            self._know(failure=f"internal error: {error!r}")
+
+    async def _together(self, steps: tuple[Step, ...]) -> None:
+        """All steps to their end, or the first error with the rest cancelled; also ends when the lease is lost."""
+        tasks = [asyncio.create_task(self._timed(step)) for step in steps]
+        watched = [*tasks, self._renewing] if self._renewing is not None else tasks
+        try:
+            pending = set(tasks)
+            while pending:
+                done, _ = await asyncio.wait({*pending, *watched}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    await task  # raises what the step, or the renewal of the lease, raised
+                pending -= done
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _on_timeout(self, steps: tuple[Step, ...]) -> None:
+        if asyncio.get_running_loop().time() < self._deadline:
+            what = " and ".join(step.value for step in steps)
+            self._know(setback=f"the pause was given up because {what} took longer than {PAUSE_WORK_LIMIT_S:g} s")
+            return
+        why = f": {self._facts.setback}" if self._facts.setback else f" during {steps[0].value}"
+        self._know(failure=f"the switchover did not finish before its timeout{why}")
+
+    async def _timed(self, step: Step) -> None:
+        with self._timeline.phase(step.value) as phase:
+            await self._steps[step]()
+        log.info(
+            "switchover.phase",
+            deployment=self._deployment.identifier,
+            phase=step.value,
+            duration_ms=round(phase.duration_s * 1000, 3),
+        )
+
+    async def _until_it_works(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        delay_s = RETRY_FIRST_S
+        while True:
+            try:
+                return await act()
+            except ControllerSuperseded:
+                raise
+            except Exception as error:
+                log.warning("switchover.retried", what=what, reason=str(error), delay_s=delay_s)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    def _know(self, **facts: object) -> None:
+        self._facts = structs.replace(self._facts, **facts)
+
+    # -- before the pause
+
+    async def _check_guardrails(self) -> None:
+        findings = await self._services.switchover.guardrails(self._pair)
+        if findings:
+            self._know(failure=" ".join(f"{finding.guardrail}: {finding.message}" for finding in findings))
+        self._know(checked=True)
+
+    async def _prepare(self) -> None:
+        await self._services.switchover.prepare(self._pair)
+        self._know(prepared=True)
+
+    async def _ready_sessions(self) -> None:
+        """Repeated before every attempt: clients have come since the last one."""
+        self._know(dialled=True)
+        sessions = await self._services.router.sessions(self._name)
+        verifiers = await self._services.switchover.login_verifiers(self._pair, sessions.usernames)
+        report = await self._services.router.ready(
+            self._name, self._services.servers.address(self._target.resource_id), verifiers
+        )
+        log.info("switchover.readied", sessions=report.sessions, dialled=report.dialled, pinned=report.pinned)
+        self._know(readied=True)
+
+    # -- the pause
+
+    async def _park(self) -> None:
+        policy = self._services.policy
+        now = asyncio.get_running_loop().time()
+        self._pause_ends_at = now + policy.pause_budget_s + PAUSE_WORK_LIMIT_S
+        self._timeline.begin_pause()
+        try:
+            answer = await self._services.router.park(
+                self._name,
+                budget_s=min(policy.pause_budget_s, max(self._deadline - now, 0.0)),
+                lease_s=self._lease_s(),
+            )
+        except BaseException:
+            # The park may have been granted without our hearing of it; clients shall not wait for its lease to end.
+            await asyncio.shield(asyncio.ensure_future(self._end_unheard_park()))
+            raise
+        if isinstance(answer, ParkRefused):
+            self._timeline.end_pause()
+            sessions = "1 session" if answer.stragglers == 1 else f"{answer.stragglers} sessions"
+            self._know(setback=f"{sessions} did not end a transaction or request within {policy.pause_budget_s:g} s")
+            return
+        self._parked = answer
+        self._renewing = asyncio.create_task(self._renew(answer.generation))
+        self._know(park=Park.HELD)
+
+    async def _end_unheard_park(self) -> None:
+        try:
+            sessions = await self._services.router.sessions(self._name)
+            if sessions.generation is not None:
+                await self._services.router.abort(sessions.generation)
+        except VerdigrisError as error:
+            log.warning("switchover.park_left_to_its_lease", reason=str(error))
+
+    async def _renew(self, generation: int) -> None:
+        while True:
+            await asyncio.sleep(self._services.policy.lease_s / 4)
+            await self._services.router.renew(generation, lease_s=self._lease_s())
+
+    def _lease_s(self) -> float:
+        """A lease never outlives the deadline by more than half a second, whatever becomes of us meanwhile."""
+        left_s = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
+        return min(self._services.policy.lease_s, left_s + 0.5)
+
+    async def _stop_renewing(self) -> None:
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+            self._renewing = None
+
+    async def _fence_source(self) -> None:
+        # Known before it is true: a fence that was half built has to be taken down as well.
+        self._know(fenced=True)
+        await self._services.switchover.fence(self._pair, self._require_park().server_pids)
+        self._know(fence_complete=True)
+
+    async def _catch_up(self) -> None:
+        await self._services.switchover.catch_up(self._pair)
+        self._know(caught_up=True)
+
+    async def _hand_over(self) -> None:
+        report = await self._services.router.hand_over(self._require_park().generation)
+        log.info("switchover.handed_over", carried=report.carried, pinned=report.pinned)
+        self._timeline.carried = report.carried
+        self._timeline.pinned = dict(report.pinned)
+        self._know(handed_over=True)
+
+    async def _commit_route(self) -> None:
+        """The point of no return. The router decides; whatever we do not hear from it, we ask for."""
+        generation = self._require_park().generation
+        try:
+            await self._services.router.commit(
+                generation, self._routes_after(), hold=self._pair.mode is ReplicationMode.PHYSICAL
+            )
+        except ParkBroken:
+            raise
+        except BaseException:
+            # It may have been committed all the same. ``abort`` settles it: the router refuses it after a commit, and
+            # refuses a commit after it. Shielded, because a deadline must not leave the question open.
+            await asyncio.shield(asyncio.ensure_future(self._until_it_works("settle the commit", self._settle_commit)))
+            if self._facts.route is Side.SOURCE:
+                raise
+        else:
+            self._know(route=Side.TARGET)
+
+    async def _settle_commit(self) -> None:
+        with contextlib.suppress(ParkBroken):  # committed, or already ended: the route tells which
+            await self._services.router.abort(self._require_park().generation)
+        self._know(route=await self._observed_route(), park=Park.NONE)
+
+    def _routes_after(self) -> list[Route]:
+        """Production's endpoint leads to target; source gets an endpoint of its own that nobody knows yet."""
+        with self._services.store.transaction() as tx:
+            instances = tx.instances()
+        old_name = old_identifier(self._source.identifier, {instance.identifier for instance in instances})
+        old_port = self._services.ports.allocate({instance.port for instance in instances})
+        production = route_of(self._services, self._source)
+        return [
+            structs.replace(production, backend=self._services.servers.address(self._target.resource_id)),
+            structs.replace(production, name=old_name, port=old_port),
+        ]
+
+    def _require_park(self) -> Parked:
+        if self._parked is None:
+            raise ParkBroken("no sessions are parked")
+        return self._parked
+
+    # -- beyond the point of no return
+
+    async def _open_target(self) -> None:
+        await self._services.switchover.open_target(self._pair)
+        self._know(target_open=True)
+
+    async def _release(self) -> None:
+        await self._stop_renewing()
+        if self._parked is not None:
+            try:
+                await self._services.router.release(self._parked.generation)
+            except ParkBroken:
+                log.info("switchover.released_already", generation=self._parked.generation)
+        self._timeline.end_pause()
+        self._know(released=True)
+
+    async def _rename(self) -> None:
+        """Names, ARNs and ports in the records become what the router has been doing since the commit."""
+        old = next(
+            route
+            for route in await self._services.router.routes()
+            if route.backend.resource_id == self._source.resource_id
+        )
+        await self._services.router.remove_route(self._target.identifier)  # green's name of before
+        self._records.rename(old)
+        self._know(renamed=True)
+
+    async def _retire_source(self) -> None:
+        await self._services.switchover.retire_source(self._pair)
+        self._know(source_retired=True)
+
+    async def _complete(self) -> None:
+        self._records.complete(self._timeline)
+        self._ended = True
+
+    # -- the way back
+
+    async def _unfence_source(self) -> None:
+        await self._services.switchover.unfence(self._pair)
+        self._know(fenced=False, fence_complete=False, caught_up=False)
+
+    async def _abort_park(self) -> None:
+        await self._stop_renewing()
+        try:
+            await self._services.router.abort(self._require_park().generation)
+        except ParkBroken:
+            log.info("switchover.park_ended_already", generation=self._require_park().generation)
+        self._parked = None
+        self._timeline.end_pause()
+        self._know(park=Park.NONE)
+
+    async def _unready_sessions(self) -> None:
+        await self._services.router.unready(self._name)
+        self._know(dialled=False)
+
+    async def _wait(self) -> None:
+        """Between attempts, growing distance; what the last attempt had built is void."""
+        await self._stop_renewing()
+        log.info("switchover.set_back", reason=self._facts.setback, retry_s=self._retry_s)
+        self._records.note_setback(self._facts.setback or "")
+        await asyncio.sleep(self._retry_s)
+        self._retry_s = min(self._retry_s * 2, self._services.policy.retry_max_s)
+        self._parked = None
+        self._know(
+            setback=None, park=Park.NONE, readied=False, fence_complete=False, caught_up=False, handed_over=False
+        )
+
+    async def _fail(self) -> None:
+        self._records.fail(self._facts.failure or "", self._timeline)
+        self._ended = True

@@ -1,0 +1,121 @@
+"""What a switchover writes: statuses, names, events and its journal, each change in one transaction."""
+
+import structlog
+from msgspec import structs
+
+from verdigris.domain import events
+from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
+from verdigris.domain.ports import Route, Transaction
+from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
+from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
+from verdigris.workflows.timeline import Timeline
+
+log = structlog.get_logger(__name__)
+
+_BEGIN, _RENAME, _TIMELINE = "begin", "rename", "timeline"
+
+
+class SwitchoverRecords:
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        self._services = services
+        self._workflow = workflow
+
+    def begin(self) -> bool:
+        """Note that the switchover runs; True if it did so before, that is if the control plane died during it."""
+        with self._services.store.transaction() as tx:
+            if tx.journal(self._workflow.workflow_id):
+                return True
+            self._journal(tx, _BEGIN)
+            deployment = self._deployment(tx)
+            self._put(tx, deployment, MemberStatus.SWITCHOVER_IN_PROGRESS, status_details=None)
+            add_events(tx, events.switchover_started(deployment, self._services.clock.now()))
+            return False
+
+    def is_renamed(self) -> bool:
+        with self._services.store.transaction() as tx:
+            return any(entry.step == _RENAME for entry in tx.journal(self._workflow.workflow_id))
+
+    def note_setback(self, reason: str) -> None:
+        with self._services.store.transaction() as tx:
+            deployment = self._deployment(tx)
+            tx.put_deployment(structs.replace(deployment, status_details=f"Attempt set back: {reason}. Trying again."))
+
+    def rename(self, old: Route) -> None:
+        """Swap names and ports; ``old`` is the endpoint that source has had since the commit."""
+        with self._services.store.transaction() as tx:
+            deployment = self._deployment(tx)
+            source = require_instance(tx, deployment.primary.source_resource_id)
+            target = require_instance(tx, deployment.primary.target_resource_id or "")
+            # Source first: its name has to be free before target takes it.
+            tx.put_instance(structs.replace(source, identifier=old.name, port=old.port, read_only=True))
+            tx.put_instance(
+                structs.replace(
+                    target, identifier=source.identifier, port=source.port, read_only=False, tags=source.tags
+                )
+            )
+            member = structs.replace(
+                deployment.primary, source_identifier=old.name, target_identifier=source.identifier
+            )
+            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
+            self._journal(tx, _RENAME, target.identifier)
+
+    def complete(self, timeline: Timeline) -> None:
+        with self._services.store.transaction() as tx:
+            before, now = self._deployment(tx), self._services.clock.now()
+            self._put(
+                tx,
+                before,
+                MemberStatus.SWITCHOVER_COMPLETED,
+                status=DeploymentStatus.SWITCHOVER_COMPLETED,
+                status_details=None,
+            )
+            self._journal(tx, _TIMELINE, timeline.as_json())
+            if before.mode is ReplicationMode.LOGICAL:
+                add_events(tx, events.sequences_synchronised(before, now))
+            add_events(tx, events.switchover_completed(before, now, green=self._green_name(tx)))
+            self._end(tx, WorkflowStatus.COMPLETED, None)
+        log.info("switchover.completed", deployment=self._workflow.subject, timeline=timeline.record())
+
+    def fail(self, reason: str, timeline: Timeline) -> None:
+        with self._services.store.transaction() as tx:
+            deployment = self._deployment(tx)
+            self._put(
+                tx,
+                deployment,
+                MemberStatus.SWITCHOVER_FAILED,
+                status=DeploymentStatus.SWITCHOVER_FAILED,
+                status_details=f"Switchover was canceled due to {reason}",
+            )
+            self._journal(tx, _TIMELINE, timeline.as_json())
+            add_events(tx, events.switchover_canceled(deployment, reason, self._services.clock.now()))
+            self._end(tx, WorkflowStatus.FAILED, reason)
+        log.warning("switchover.canceled", deployment=self._workflow.subject, reason=reason)
+
+    # -- pieces
+
+    def _green_name(self, tx: Transaction) -> str | None:
+        entries = tx.journal(self._workflow.workflow_id)
+        return next((entry.detail for entry in entries if entry.step == _RENAME), None)
+
+    def _deployment(self, tx: Transaction) -> BlueGreenDeployment:
+        return require_deployment(tx, self._workflow.subject)
+
+    def _put(
+        self, tx: Transaction, deployment: BlueGreenDeployment, member_status: MemberStatus, **changes: object
+    ) -> None:
+        member: Member = structs.replace(deployment.primary, status=member_status)
+        tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member), **changes))
+
+    def _journal(self, tx: Transaction, step: str, detail: str = "") -> None:
+        tx.add_journal_entry(
+            JournalEntry(
+                workflow_id=self._workflow.workflow_id,
+                step=step,
+                outcome="done",
+                at=self._services.clock.now(),
+                detail=detail,
+            )
+        )
+
+    def _end(self, tx: Transaction, status: WorkflowStatus, error: str | None) -> None:
+        tx.put_workflow(structs.replace(self._workflow, status=status, error=error))

@@ -1,0 +1,142 @@
+"""The planner, from every state that it can be asked about."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+from msgspec import structs
+
+from verdigris.domain.switchover import Facts, Park, Side, Step, plan
+
+FLAGS = (
+    "fenced",
+    "renamed",
+    "dialled",
+    "checked",
+    "prepared",
+    "readied",
+    "fence_complete",
+    "caught_up",
+    "handed_over",
+    "target_open",
+    "released",
+    "source_retired",
+)
+ENDS = {Step.COMPLETE, Step.FAIL}
+WRITES_TO_TARGET_ALLOWED = {Step.OPEN_TARGET, Step.RELEASE, Step.RENAME, Step.RETIRE_SOURCE, Step.COMPLETE}
+
+EFFECTS: dict[Step, dict[str, object]] = {
+    Step.CHECK_GUARDRAILS: {"checked": True},
+    Step.PREPARE: {"prepared": True},
+    Step.READY_SESSIONS: {"readied": True, "dialled": True},
+    Step.PARK: {"park": Park.HELD},
+    Step.FENCE_SOURCE: {"fenced": True, "fence_complete": True},
+    Step.CATCH_UP: {"caught_up": True},
+    Step.HAND_OVER: {"handed_over": True},
+    Step.COMMIT_ROUTE: {"route": Side.TARGET},
+    Step.OPEN_TARGET: {"target_open": True},
+    Step.RELEASE: {"released": True},
+    Step.RENAME: {"renamed": True},
+    Step.RETIRE_SOURCE: {"source_retired": True},
+    Step.UNFENCE_SOURCE: {"fenced": False, "fence_complete": False, "caught_up": False},
+    Step.ABORT_PARK: {"park": Park.NONE},
+    Step.UNREADY_SESSIONS: {"dialled": False},
+    Step.WAIT: {
+        "setback": None,
+        "park": Park.NONE,
+        "readied": False,
+        "fence_complete": False,
+        "caught_up": False,
+        "handed_over": False,
+    },
+}
+
+
+def every_state() -> Iterator[Facts]:
+    for route, park, failure, setback in itertools.product(Side, Park, (None, "reason"), (None, "stragglers")):
+        for values in itertools.product((False, True), repeat=len(FLAGS)):
+            yield Facts(
+                route=route, park=park, failure=failure, setback=setback, **dict(zip(FLAGS, values, strict=True))
+            )
+
+
+def after(facts: Facts, steps: tuple[Step, ...]) -> Facts:
+    for step in steps:
+        facts = structs.replace(facts, **EFFECTS[step])
+    return facts
+
+
+def test_every_state_has_a_next_step_and_reaches_an_end() -> None:
+    for start in every_state():
+        facts, seen = start, 0
+        while not ENDS.intersection(steps := plan(facts)):
+            facts = after(facts, steps)
+            seen += 1
+            assert seen < 25, f"no end from {start}"
+
+
+def test_nothing_that_lets_target_be_written_comes_before_the_route_is_committed() -> None:
+    for facts in every_state():
+        if facts.route is Side.SOURCE:
+            assert not WRITES_TO_TARGET_ALLOWED.intersection(plan(facts)), facts
+
+
+def test_no_step_leads_back_once_the_route_is_committed() -> None:
+    for facts in every_state():
+        if facts.route is Side.TARGET:
+            assert set(plan(facts)) <= WRITES_TO_TARGET_ALLOWED, facts
+
+
+def test_the_route_is_committed_only_with_everyone_parked_fenced_caught_up_and_handed_over() -> None:
+    for facts in every_state():
+        if Step.COMMIT_ROUTE in plan(facts):
+            assert facts.park is Park.HELD
+            assert facts.fence_complete
+            assert facts.caught_up
+            assert facts.handed_over
+            assert facts.failure is None
+            assert facts.setback is None
+
+
+def test_the_marker_is_written_only_behind_a_complete_fence() -> None:
+    for facts in every_state():
+        if Step.CATCH_UP in plan(facts):
+            assert facts.fence_complete
+
+
+def test_a_failed_switchover_ends_with_nothing_of_it_in_place() -> None:
+    for facts in every_state():
+        if Step.FAIL in plan(facts):
+            assert not facts.fenced
+            assert not facts.dialled
+            assert facts.park is not Park.HELD
+
+
+def test_an_attempt_is_repeated_only_once_source_serves_again() -> None:
+    for facts in every_state():
+        if Step.WAIT in plan(facts):
+            assert not facts.fenced
+            assert facts.park is not Park.HELD
+            assert facts.failure is None
+
+
+@pytest.mark.parametrize("setback", [None, "stragglers"])
+def test_the_undisturbed_order(setback: str | None) -> None:
+    facts, order = Facts(route=Side.SOURCE, setback=setback), []
+    while not ENDS.intersection(steps := plan(facts)):
+        order.append(steps)
+        facts = after(facts, steps)
+    assert order == ([(Step.WAIT,)] if setback else []) + [
+        (Step.CHECK_GUARDRAILS,),
+        (Step.PREPARE,),
+        (Step.READY_SESSIONS,),
+        (Step.PARK,),
+        (Step.HAND_OVER, Step.FENCE_SOURCE),
+        (Step.CATCH_UP,),
+        (Step.COMMIT_ROUTE,),
+        (Step.OPEN_TARGET,),
+        (Step.RELEASE,),
+        (Step.RENAME,),
+        (Step.RETIRE_SOURCE,),
+    ]
+    assert plan(facts) == (Step.COMPLETE,)
