@@ -56,6 +56,7 @@ class SwitchOver:
         self._renewing: asyncio.Task[None] | None = None
         self._pause_ends_at = 0.0  # event loop time
         self._retry_s = services.policy.retry_first_s
+        self._last_setback: str | None = None
         self._ended = False
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.CHECK_GUARDRAILS: self._check_guardrails,
@@ -151,7 +152,9 @@ class SwitchOver:
     async def _together(self, steps: tuple[Step, ...]) -> None:
         """All steps to their end, or the first error with the rest cancelled; also ends when the lease is lost."""
         tasks = [asyncio.create_task(self._timed(step)) for step in steps]
-        watched = [*tasks, self._renewing] if self._renewing is not None else tasks
+        watched = tasks
+        if self._renewing is not None and self._facts.park is Park.HELD:
+            watched = [*tasks, self._renewing]
         try:
             pending = set(tasks)
             while pending:
@@ -169,7 +172,7 @@ class SwitchOver:
             what = " and ".join(step.value for step in steps)
             self._know(setback=f"the pause was given up because {what} took longer than {PAUSE_WORK_LIMIT_S:g} s")
             return
-        why = f": {self._facts.setback}" if self._facts.setback else f" during {steps[0].value}"
+        why = f": {self._last_setback}" if self._last_setback else f" during {steps[0].value}"
         self._know(failure=f"the switchover did not finish before its timeout{why}")
 
     async def _timed(self, step: Step) -> None:
@@ -385,6 +388,7 @@ class SwitchOver:
     async def _wait(self) -> None:
         """Between attempts, growing distance; what the last attempt had built is void."""
         await self._stop_renewing()
+        self._last_setback = self._facts.setback
         log.info("switchover.set_back", reason=self._facts.setback, retry_s=self._retry_s)
         self._records.note_setback(self._facts.setback or "")
         await asyncio.sleep(self._retry_s)
