@@ -50,6 +50,11 @@ class EngineAccount(Struct, frozen=True, kw_only=True):
         environment |= extra or {}
         return environment
 
+    def can_enter(self, directory: Path) -> bool:
+        """Whether the account gets to ``directory``: asked of the kernel, because there are more rules than modes."""
+        command = ["test", "-x", str(directory)]
+        return subprocess.run(command, check=False, env=self.environment(), **self.process_options()).returncode == 0
+
     def make_directory(self, path: Path) -> None:
         """A directory, mode 0700, owned by the account; one that exists gets both. Parents must exist."""
         path.mkdir(mode=0o700, exist_ok=True)

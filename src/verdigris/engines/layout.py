@@ -42,6 +42,11 @@ class Layout:
         for path in (self.instances, self.run):
             path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
+        if not account.can_enter(self.instances):
+            raise EngineError(
+                f"the account {account.name!r}, which runs the servers, cannot enter {self.instances}:"
+                " make every directory above it passable (chmod o+x), or choose another VERDIGRIS_HOME"
+            )
 
     def resource_ids(self) -> list[str]:
         if not self.instances.is_dir():

@@ -48,11 +48,15 @@ class Postmaster:
         self._account = account
 
     def find(self) -> Process | None:
-        """The running postmaster. The caller closes what it gets."""
+        """The running postmaster, by its lock file. The caller closes what it gets."""
         lines = self._pid_file()
-        if not lines or not lines[0].lstrip("-").isdigit() or int(lines[0]) <= 0:
+        if not lines or not lines[0].isdigit():  # a single-user server writes a negative number
             return None
         return Process.open(int(lines[0]), self._is_postmaster)
+
+    def _find_anywhere(self) -> Process | None:
+        """As ``find``; also one so young that it has no lock file yet (its starter was cancelled or died)."""
+        return self.find() or next((p for pid in _pids() if (p := Process.open(pid, self._is_postmaster))), None)
 
     def is_ready(self, process: Process) -> bool:
         """Whether it accepts connections. Same source as pg_ctl: line 8 of postmaster.pid (pidfile.h)."""
@@ -64,7 +68,7 @@ class Postmaster:
         Recovery may take long, so the limit is the caller's. Raises ``EngineError`` with the end of the log when the
         server gives up. Cancelled, it leaves the server starting: a later call finds it, ``stop`` ends it.
         """
-        process = self.find()
+        process = self._find_anywhere()
         if process is not None and self._status(process) == "stopping":
             await process.wait()
             process.close()
@@ -89,7 +93,7 @@ class Postmaster:
 
     async def stop(self, mode: StopMode = StopMode.FAST, *, timeout_s: float = 60) -> None:
         """End it. Past the limit it is ended by force, frozen or not: WAL makes up for that at the next start."""
-        process = self.find()
+        process = self._find_anywhere()
         if process is None:
             return
         try:
@@ -176,7 +180,8 @@ class Postmaster:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        return os.fsencode(self.data_dir) in arguments
+        # pg_ctl, which pg_upgrade uses, starts it with the same first arguments.
+        return arguments[0].endswith(b"/postgres") and arguments[1:3] == [b"-D", os.fsencode(self.data_dir)]
 
     def _serves_us(self, pid: int) -> bool:
         """Postmaster or backend of this data directory."""

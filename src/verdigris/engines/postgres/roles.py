@@ -1,0 +1,76 @@
+"""Roles and databases of a new server, as RDS sets them up: a master user who is no superuser.
+
+Every statement looks before it acts or says the whole truth again, so that an interrupted run is simply repeated.
+"""
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from verdigris.domain.versions import PostgresVersion
+
+AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+MASTER_GROUP = "rds_superuser"
+
+
+def _granted_to_master_group(version: PostgresVersion) -> list[str]:
+    """Predefined roles that RDS's rds_superuser has and may pass on. Left out on purpose: everything that reads or
+    writes the server's files or runs programs, and pg_create_subscription, which lets a server dial out."""
+    roles = ["pg_monitor", "pg_signal_backend"]
+    if version.major >= 15:
+        roles.append("pg_checkpoint")
+    if version.major >= 17:
+        roles.append("pg_maintain")
+    return roles
+
+
+async def set_up_roles(
+    connection: AsyncConnection, version: PostgresVersion, *, master: str, verifier: str, db_name: str | None
+) -> None:
+    """Needs autocommit, because of CREATE DATABASE."""
+    await _ensure_role(connection, MASTER_GROUP)
+    group, user = sql.Identifier(MASTER_GROUP), sql.Identifier(master)
+    await connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN NOSUPERUSER").format(group))
+    for role in _granted_to_master_group(version):
+        await connection.execute(sql.SQL("GRANT {} TO {} WITH ADMIN OPTION").format(sql.Identifier(role), group))
+    await _ensure_role(connection, master)
+    await connection.execute(
+        sql.SQL("ALTER ROLE {} LOGIN CREATEROLE CREATEDB NOSUPERUSER NOREPLICATION NOBYPASSRLS PASSWORD {}").format(
+            user, sql.Literal(verifier)
+        )
+    )
+    await connection.execute(sql.SQL("GRANT {} TO {} WITH ADMIN OPTION").format(group, user))
+    await connection.execute(sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(user))
+    if db_name is not None:
+        await _ensure_database(connection, db_name, master)
+
+
+async def set_password(connection: AsyncConnection, role: str, verifier: str) -> None:
+    await connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+
+
+async def _ensure_role(connection: AsyncConnection, name: str) -> None:
+    cursor = await connection.execute("SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", (name,))
+    if await cursor.fetchone() is None:
+        await connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
+
+
+async def _ensure_database(connection: AsyncConnection, name: str, owner: str) -> None:
+    cursor = await connection.execute("SELECT FROM pg_catalog.pg_database WHERE datname = %s", (name,))
+    if await cursor.fetchone() is None:
+        await connection.execute(
+            sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner))
+        )
+
+
+async def extensions_in_use(connection: AsyncConnection) -> frozenset[str]:
+    """Of the connection's database."""
+    cursor = await connection.execute("SELECT extname FROM pg_catalog.pg_extension")
+    return frozenset(str(name) for (name,) in await cursor.fetchall())
+
+
+async def connectable_databases(connection: AsyncConnection) -> list[str]:
+    cursor = await connection.execute("SELECT datname FROM pg_catalog.pg_database WHERE datallowconn ORDER BY datname")
+    return [str(name) for (name,) in await cursor.fetchall()]

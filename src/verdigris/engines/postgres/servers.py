@@ -1,0 +1,249 @@
+"""Every PostgreSQL server of a state directory: the ``DatabaseServers`` of the domain."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psycopg
+import structlog
+
+from verdigris.domain.errors import EngineError
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
+from verdigris.domain.versions import PostgresVersion
+from verdigris.engines.account import EngineAccount
+from verdigris.engines.catalogue import Catalogue
+from verdigris.engines.installations import Installation
+from verdigris.engines.layout import Layout
+from verdigris.engines.postgres.password import scram_verifier
+from verdigris.engines.postgres.roles import connectable_databases, extensions_in_use, set_password, set_up_roles
+from verdigris.engines.postgres.server import AsyncConnection, PostgresServer, ServerRecord, ignore_condition
+from verdigris.engines.supervisor import ConditionCallback, RestartPolicy
+
+log = structlog.get_logger(__name__)
+
+# A target is read-only for ordinary sessions; ours must write there.
+_WRITABLE = "-c default_transaction_read_only=off"
+
+
+class PostgresServers:
+    """One object for each state directory, and through ``server`` one for each server.
+
+    ``report`` is told, in the event loop, when a server comes up, dies, or dies too often to be tried again.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        catalogue: Catalogue,
+        account: EngineAccount,
+        *,
+        policy: RestartPolicy | None = None,
+        report: ConditionCallback = ignore_condition,
+    ) -> None:
+        self.catalogue = catalogue
+        self.account = account
+        self.layout = Layout(home)
+        self.layout.prepare(account)
+        self._policy = policy
+        self._report = report
+        self._servers: dict[str, PostgresServer] = {}
+
+    # ------------------------------------------------------------------------------------------------------- catalogue
+
+    def versions(self) -> list[EngineVersionInfo]:
+        return self.catalogue.versions()
+
+    def conceal_password(self, password: str) -> str:
+        return scram_verifier(password)
+
+    # --------------------------------------------------------------------------------------------------------- servers
+
+    def known(self) -> list[str]:
+        return self.layout.resource_ids()
+
+    def server(self, resource_id: str) -> PostgresServer:
+        """The server of a directory, always the same object. Raises ``EngineError`` if there is none."""
+        if resource_id not in self._servers:
+            record = PostgresServer.read_record(self.layout.directory(resource_id))
+            if record is None:
+                raise EngineError(f"there is no server {resource_id} in {self.layout.home}")
+            self._servers[resource_id] = self._object(resource_id, record)
+        return self._servers[resource_id]
+
+    def address(self, resource_id: str) -> BackendAddress:
+        return self.server(resource_id).address
+
+    async def create(self, spec: ServerSpec) -> None:
+        """A server with its roles and databases, running. What a failed or cancelled attempt made is removed."""
+        server = await self._enrolled(spec)
+        if server.record.created:
+            await self.start(spec.resource_id)
+            return
+        try:
+            await server.initdb()
+            await server.start()
+            async with self._session(server) as connection:
+                await set_up_roles(
+                    connection,
+                    server.version,
+                    master=spec.master_username,
+                    verifier=spec.master_password_verifier,
+                    db_name=spec.db_name,
+                )
+            server.save(created=True)
+        except BaseException:
+            await asyncio.shield(self.remove(spec.resource_id))
+            raise
+        log.info("server.created", resource_id=spec.resource_id, version=str(server.version))
+
+    async def clone_shell(
+        self, resource_id: str, *, like: PostgresServer, installation: Installation, instance_class: str
+    ) -> PostgresServer:
+        """A server directory without data, for a physical copy of ``like`` to be put into: same master user, same
+        internal password (the copy has it). It does nothing if it is there, except that it takes installation and
+        class from the arguments."""
+        if PostgresServer.read_record(self.layout.directory(resource_id)) is None:
+            record = ServerRecord(
+                installation=installation,
+                instance_class=instance_class,
+                master_username=like.record.master_username,
+                db_name=like.record.db_name,
+                created=True,
+            )
+            self._servers[resource_id] = self._object(resource_id, record)
+        server = self.server(resource_id) if resource_id not in self._servers else self._servers[resource_id]
+        server.account.make_directory(server.directory)
+        self.account.write_file(server.passfile, like.passfile.read_bytes())
+        server.make_directories()
+        server.save(installation=installation, instance_class=instance_class)
+        return server
+
+    async def start(self, resource_id: str) -> None:
+        server = self.server(resource_id)
+        if server.pid() is None:
+            await self._refresh_installation(server)
+        await server.start()
+
+    async def stop(self, resource_id: str) -> None:
+        await self.server(resource_id).stop()
+
+    async def restart(self, resource_id: str) -> None:
+        server = self.server(resource_id)
+        await self._refresh_installation(server)
+        await server.restart()
+
+    async def is_running(self, resource_id: str) -> bool:
+        try:
+            return self.server(resource_id).is_running()
+        except EngineError:
+            return False
+
+    async def remove(self, resource_id: str) -> None:
+        """Also of what an interrupted creation or removal left."""
+        try:
+            server = self.server(resource_id)
+        except EngineError:
+            # Without a record nothing of it was ever started: the record is written first and deleted last.
+            for path in (self.layout.socket_dir(resource_id), self.layout.directory(resource_id)):
+                if path.exists():
+                    await asyncio.to_thread(shutil.rmtree, path)
+        else:
+            await server.remove()
+        self._servers.pop(resource_id, None)
+        log.info("server.removed", resource_id=resource_id)
+
+    async def detach(self) -> None:
+        """Stop minding the servers; they run on."""
+        for server in self._servers.values():
+            await server.detach()
+
+    # --------------------------------------------------------------------------------------------------------- changes
+
+    async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None:
+        async with self._session(self.server(resource_id)) as connection:
+            await set_password(connection, username, verifier)
+
+    async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
+        self.server(resource_id).set_class(instance_class)
+
+    async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
+        """If the server does not come up with it, it is put back to what it ran before, and the reason raised."""
+        server = self.server(resource_id)
+        if PostgresVersion.parse(engine_version).major != server.version.major:
+            raise EngineError(f"from {server.version} to {engine_version} is not a change of the minor version")
+        before = server.installation
+        if before.version != engine_version:
+            extensions = await self.extensions_in_use(server) if server.is_running() else frozenset()
+            installation = await self.catalogue.installation(engine_version, extensions=extensions)
+            await server.stop()
+            server.use_installation(installation)
+        try:
+            await server.start()
+        except BaseException:
+            if before.version != engine_version:
+                await asyncio.shield(self._return_to(server, before))
+            raise
+
+    async def extensions_in_use(self, server: PostgresServer) -> frozenset[str]:
+        """In any database of a running server."""
+        async with self._session(server) as connection:
+            databases = await connectable_databases(connection)
+        extensions: frozenset[str] = frozenset()
+        for database in databases:
+            async with self._session(server, database) as connection:
+                extensions |= await extensions_in_use(connection)
+        return extensions
+
+    # --------------------------------------------------------------------------------------------------------- helpers
+
+    def _object(self, resource_id: str, record: ServerRecord) -> PostgresServer:
+        return PostgresServer(resource_id, self.layout, self.account, record, policy=self._policy, report=self._report)
+
+    async def _enrolled(self, spec: ServerSpec) -> PostgresServer:
+        """The server's directory with its record: the first thing made, the last deleted."""
+        if PostgresServer.read_record(self.layout.directory(spec.resource_id)) is not None:
+            return self.server(spec.resource_id)
+        installation = await self.catalogue.installation(spec.engine_version)
+        record = ServerRecord(
+            installation=installation,
+            instance_class=spec.instance_class,
+            master_username=spec.master_username,
+            db_name=spec.db_name,
+        )
+        server = self._servers[spec.resource_id] = self._object(spec.resource_id, record)
+        try:
+            server.make_directories()
+            server.save()
+        except BaseException:
+            await asyncio.shield(self.remove(spec.resource_id))
+            raise
+        return server
+
+    @asynccontextmanager
+    async def _session(self, server: PostgresServer, dbname: str = "postgres") -> AsyncIterator[AsyncConnection]:
+        connection = await server.connect(dbname, options=_WRITABLE)
+        try:
+            async with connection:
+                yield connection
+        except psycopg.Error as error:
+            raise EngineError(f"{server.resource_id}: {error}") from error
+
+    async def _refresh_installation(self, server: PostgresServer) -> None:
+        """The operator's package manager may have replaced the binaries; better to know than to guess."""
+        current = await asyncio.to_thread(self.catalogue.refreshed, server.installation)
+        if current != server.installation:
+            log.warning(
+                "server.installation_changed",
+                resource_id=server.resource_id,
+                before=server.installation.version,
+                now=current.version,
+                bin_dir=current.bin_dir,
+            )
+            server.use_installation(current)
+
+    async def _return_to(self, server: PostgresServer, installation: Installation) -> None:
+        await server.stop()
+        server.use_installation(installation)
+        await server.start()
