@@ -1,0 +1,146 @@
+"""Keeping everybody but ourselves out of a source, and letting them in again without a trace.
+
+The fence is another ``pg_hba.conf``: on disk, so it survives every crash, and in one place, so it can be seen. The
+original waits beside it as a hard link, and comes back as the same file.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+from pathlib import Path
+
+import structlog
+
+from verdigris.engines.account import sync_directory
+from verdigris.engines.postgres import config
+from verdigris.engines.postgres.probe import Admission, admission
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.sessions import Session, session, until
+
+log = structlog.get_logger(__name__)
+
+_ASIDE = "pg_hba.conf.verdigris-unfenced"
+_FENCED_HBA = f"""\
+# Written by Verdigris for the length of a switchover; the original is {_ASIDE}.
+local  all          {config.ADMIN_ROLE}  scram-sha-256
+local  replication  {config.ADMIN_ROLE}  scram-sha-256
+"""
+_POLL_S = 0.002
+
+# Kinds of processes that write nothing of a client's (pg_stat_activity.backend_type). Everything else with a database
+# of its own is a client, works for one, or is an extension's worker.
+_HARMLESS = (
+    "archiver", "autovacuum launcher", "autovacuum worker", "background writer", "checkpointer", "io worker",
+    "logical replication launcher", "slotsync worker", "startup", "walreceiver", "walsender", "walsummarizer",
+    "walwriter",
+)  # fmt: skip
+
+# A session that the router has parked may stay, unless it holds a transaction that has written.
+_OTHERS = """
+    SELECT pid, pid = ANY(%s) AS kept
+      FROM pg_stat_activity
+     WHERE pid <> pg_backend_pid()
+       AND ((usename <> %s AND (pid <> ALL(%s) OR backend_xid IS NOT NULL))
+            OR (usename IS NULL AND datid IS NOT NULL AND backend_type <> ALL(%s)))
+"""
+
+
+async def raise_fence(source: PostgresServer, keep: Collection[int]) -> None:
+    """Return when nobody can come in any more and nobody is left but ``keep`` and ourselves."""
+    if not _is_closed_on_disk(source):
+        _close_on_disk(source)
+    source.reload()
+    await until(lambda: _refuses(source), every_s=_POLL_S)
+    async with session(source) as connection:
+        await until(lambda: _cleared(connection, source, keep), every_s=_POLL_S)
+    log.info("source.fenced", source=source.resource_id, kept=len(keep))
+
+
+async def is_raised(source: PostgresServer) -> bool:
+    """What is on disk decides for a server that does not run: it would start fenced."""
+    if not _is_closed_on_disk(source):
+        return False
+    if not source.is_running():
+        return True
+    return await _refuses(source)
+
+
+def is_marked(source: PostgresServer) -> bool:
+    """Whether anything of a fence is on disk."""
+    return (source.data_dir / _ASIDE).exists()
+
+
+async def lift(source: PostgresServer) -> None:
+    """The original file in its place again and in effect. Does nothing where there is no fence."""
+    aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
+    if not aside.exists():
+        return
+    if aside.samefile(hba):
+        # Closing was interrupted after the link: to rename one name of a file over its other does nothing.
+        aside.unlink()
+    else:
+        aside.rename(hba)
+    sync_directory(source.data_dir)
+    if source.is_running():
+        source.reload()
+        await until(lambda: _admits(source), every_s=_POLL_S)
+    log.info("source.unfenced", source=source.resource_id)
+
+
+def _is_closed_on_disk(source: PostgresServer) -> bool:
+    return (source.data_dir / _ASIDE).exists() and (source.data_dir / "pg_hba.conf").read_text() == _FENCED_HBA
+
+
+def _close_on_disk(source: PostgresServer) -> None:
+    aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
+    if not aside.exists():
+        os.link(hba, aside)
+        sync_directory(source.data_dir)
+    source.account.write_file(hba, _FENCED_HBA)
+
+
+async def _refuses(source: PostgresServer) -> bool:
+    return await admission(source.address.socket_path) is Admission.REFUSED
+
+
+async def _admits(source: PostgresServer) -> bool:
+    return not await _refuses(source)
+
+
+async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int]) -> bool:
+    """Ask everyone who should not be there to end; whether nobody was."""
+    kept = list(keep)
+    rows = await connection.rows(_OTHERS, kept, config.ADMIN_ROLE, kept, list(_HARMLESS))
+    strangers = _entering(source)
+    # A parked session that still writes is waited for: its transaction is its client's to end.
+    await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [p for p, k in rows if not k])
+    for pid in strangers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    return not rows and not strangers
+
+
+def _entering(source: PostgresServer) -> list[int]:
+    """Server processes that have not logged in yet. They were forked with the old pg_hba.conf in their memory, and up
+    to 17 no view shows them; one that dawdles over its password could enter a minute after the fence."""
+    postmaster = source.pid()
+    if postmaster is None:
+        return []
+    return [pid for pid in _children(postmaster) if _is_entering(pid)]
+
+
+def _children(pid: int) -> list[int]:
+    text = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(child) for child in text.split()]
+
+
+def _is_entering(pid: int) -> bool:
+    """By the process's title: the postmaster's own command line until the startup packet is read, then these words."""
+    try:
+        title = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rstrip()
+    except OSError:
+        return False
+    if not title:
+        return False
+    return not title.startswith(b"postgres:") or title.endswith((b" authentication", b" initializing"))

@@ -1,0 +1,37 @@
+"""What a deployment's objects are called on the servers. Everything of ours can be found again by its name."""
+
+from msgspec import Struct
+
+
+class ObjectNames(Struct, frozen=True):
+    """Names for one deployment: ``bgd-0a1b...`` -> ``verdigris_bgd_0a1b...``, 30 of the 63 bytes a name may have.
+
+    Slot names allow lower case letters, digits and underscores only (replication slots, PostgreSQL manual 26.2.6).
+    """
+
+    deployment_id: str
+
+    @property
+    def base(self) -> str:
+        return "verdigris_" + self.deployment_id.replace("-", "_").lower()
+
+    @property
+    def publication(self) -> str:
+        return self.base
+
+    @property
+    def subscription(self) -> str:
+        return self.base
+
+    @property
+    def schema(self) -> str:
+        """Holds the marker table (both sides) and what green remembers of its making."""
+        return self.base
+
+    @property
+    def physical_slot(self) -> str:
+        return self.base
+
+    def logical_slot(self, database_oid: int) -> str:
+        """Slots are the cluster's, so the database is in the name; by oid, because names may have any character."""
+        return f"{self.base}_{database_oid}"

@@ -1,0 +1,130 @@
+"""The source's side of logical replication: publications, slots, the marker's schema."""
+
+import asyncio
+
+import structlog
+from psycopg import errors, sql
+
+from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
+
+log = structlog.get_logger(__name__)
+
+# Tables whose updates and deletes a publication could not describe. With one of them published, PostgreSQL refuses its
+# UPDATEs and DELETEs on the *source*, so they must never get in. A deferrable key does not count (manual, ALTER TABLE,
+# REPLICA IDENTITY).
+TABLES_WITHOUT_KEY = sql.SQL("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND pg_relation_is_publishable(c.oid)
+       AND NOT CASE c.relreplident
+           WHEN 'f' THEN true
+           WHEN 'd' THEN EXISTS (SELECT FROM pg_index i
+                                  WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)
+           WHEN 'i' THEN EXISTS (SELECT FROM pg_index i
+                                  WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
+           ELSE false END
+     ORDER BY 1
+""")
+
+# Leaves of partition trees, not their roots: a publication of the root would take in every partition that is added
+# later, which the target does not have.
+_PUBLISHED_TABLES = sql.SQL("""
+    SELECT n.nspname, c.relname
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND pg_relation_is_publishable(c.oid)
+     ORDER BY 1, 2
+""")
+
+_SLOTS = sql.SQL("SELECT slot_name, active_pid FROM pg_replication_slots WHERE slot_name = %s OR slot_name LIKE %s")
+
+
+async def publish(source: PostgresServer, names: ObjectNames) -> str:
+    """Publications and slots in every database; returns the LSN from which on all slots have everything.
+
+    All publications exist before the first slot: a slot decodes with the catalogue of its time.
+    """
+    databases = await list_databases(source)
+    await for_each(databases, lambda database: _create_publication(source, names, database))
+    lsns = await for_each(databases, lambda database: _create_slot(source, names, database))
+    async with session(source) as connection:
+        lsn: str = await connection.value("SELECT max(lsn)::text FROM unnest(%s::pg_lsn[]) lsn", list(lsns.values()))
+        # Recovery stops before the first record at or after the LSN, so there has to be one, and it has to be on disk.
+        await connection.run("SELECT pg_logical_emit_message(true, 'verdigris', '')")
+    log.info("source.published", source=source.resource_id, databases=len(databases), lsn=lsn)
+    return lsn
+
+
+async def _create_publication(source: PostgresServer, names: ObjectNames, database: Database) -> None:
+    """Name every table instead of FOR ALL TABLES: a table made later, without a key, would otherwise have its UPDATEs
+    refused on the source, and one that green lacks would stop the replication of all others."""
+    async with session(source, database.name) as connection, connection.transaction():
+        keyless = [row[0] for row in await connection.rows(TABLES_WITHOUT_KEY)]
+        if keyless:
+            raise EngineError(f"database {database.name}: tables without a primary key: {', '.join(keyless)}")
+        schema = sql.Identifier(names.schema)
+        await connection.run(sql.SQL("CREATE SCHEMA {}").format(schema))
+        await connection.run(
+            sql.SQL("CREATE TABLE {}.marker (id integer PRIMARY KEY, token text NOT NULL)").format(schema)
+        )
+        tables = [sql.Identifier(*row) for row in await connection.rows(_PUBLISHED_TABLES)]
+        listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table) for table in tables)
+        await connection.run(
+            sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(names.publication), listed)
+        )
+
+
+async def _create_slot(source: PostgresServer, names: ObjectNames, database: Database) -> str:
+    """Waits for transactions that are running to end, as PostgreSQL must. Returns the LSN its stream begins at."""
+    async with session(source, database.name) as connection:
+        lsn: str = await connection.value(
+            "SELECT lsn::text FROM pg_create_logical_replication_slot(%s, 'pgoutput')", names.logical_slot(database.oid)
+        )
+        return lsn
+
+
+async def unpublish(server: PostgresServer, names: ObjectNames) -> None:
+    """Drop publication and schema in every database of a server: of the source, or of a copy that has them too."""
+    await _drop_everywhere(
+        server,
+        sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)),
+        sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(names.schema)),
+    )
+
+
+async def drop_publications(server: PostgresServer, names: ObjectNames) -> None:
+    """Of a copy: it keeps the schema, where markers will arrive."""
+    await _drop_everywhere(server, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)))
+
+
+async def _drop_everywhere(server: PostgresServer, *statements: sql.Composed) -> None:
+    async def drop(database: Database) -> None:
+        async with session(server, database.name) as connection:
+            for statement in statements:
+                await connection.run(statement)
+
+    await for_each(await list_databases(server), drop)
+
+
+async def drop_slot(source: PostgresServer, slot: str) -> None:
+    """One that nobody uses any more."""
+    async with session(source) as connection:
+        await connection.run(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s", slot
+        )
+
+
+async def drop_slots(source: PostgresServer, names: ObjectNames) -> None:
+    """Drop the deployment's slots, physical and logical, whoever uses them."""
+    async with session(source) as connection:
+        while slots := await connection.rows(_SLOTS, names.base, names.base.replace("_", r"\_") + r"\_%"):
+            for slot, active_pid in slots:
+                if active_pid is not None:
+                    # The other end comes back after wal_retrieve_retry_interval, so the slot is free for a moment.
+                    await connection.run("SELECT pg_terminate_backend(%s)", active_pid)
+                try:
+                    await connection.run("SELECT pg_drop_replication_slot(%s)", slot)
+                except (errors.ObjectInUse, errors.UndefinedObject):
+                    await asyncio.sleep(0.01)

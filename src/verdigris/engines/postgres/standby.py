@@ -1,0 +1,131 @@
+"""A physical copy of a server: taken by ``pg_basebackup``, brought forward by streaming replication.
+
+Every setting that makes it a standby is in our own ``verdigris.conf``, so taking it away again is a matter of names.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import structlog
+
+from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.sessions import session, until
+
+log = structlog.get_logger(__name__)
+
+POLL_S = 0.01
+
+# A hot standby refuses to start with less of these than its primary has (manual, 26.4.4 "Hot standby administrator's
+# overview").
+_NOT_LESS_THAN_PRIMARY = (
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+)
+
+# Ours on a target, none of which may stay on a server that stands alone.
+FOLLOWING_SETTINGS = (
+    "primary_conninfo",
+    "primary_slot_name",
+    "recovery_target_lsn",
+    "recovery_target_inclusive",
+    "recovery_target_action",
+)
+
+# What a source's own verdigris.conf may hold for our sake, and the copy must not.
+SOURCE_SETTINGS = ("max_slot_wal_keep_size",)
+
+
+async def base_backup(source: PostgresServer, target: PostgresServer, slot: str) -> None:
+    """Copy ``source`` into the target's data directory; ``slot`` is made and keeps the WAL that comes after.
+
+    It is made beside its place and renamed, as ``initdb`` does it. The source is asked for an immediate checkpoint: the
+    alternative is to wait up to ``checkpoint_timeout`` for nothing.
+    """
+    partial = target.data_dir.with_name("data.partial")
+    await _delete(partial)
+    target.make_directories()
+    try:
+        await target.run(
+            "pg_basebackup",
+            "--pgdata", str(partial),
+            "--dbname", source.conninfo(application_name="verdigris"),
+            "--checkpoint=fast",
+            "--wal-method=stream",
+            "--create-slot", "--slot", slot,
+            # Nobody would read it: the copy is used at once.
+            "--no-manifest",
+        )  # fmt: skip
+        target.configure(partial)
+        target.change_settings(dict.fromkeys(SOURCE_SETTINGS), partial)
+        partial.rename(target.data_dir)
+    except BaseException:
+        await asyncio.shield(_delete(partial))
+        raise
+    log.info("copy.taken", source=source.resource_id, target=target.resource_id)
+
+
+async def follow(source: PostgresServer, target: PostgresServer, slot: str, *, until_lsn: str | None = None) -> None:
+    """Make the target a standby of the source from its next start on; with ``until_lsn`` one that replays every record
+    that starts before it, none that starts at or after it, and then becomes a server of its own.
+
+    The same boundary decides what a logical slot sends (a commit record that starts at or after the position asked for,
+    snapbuild.c), so nothing is lost between the two and nothing comes twice.
+    """
+    settings = await _room_for_primary(source, target)
+    settings |= {"primary_conninfo": source.conninfo(application_name="verdigris"), "primary_slot_name": slot}
+    if until_lsn is not None:
+        settings |= {
+            "recovery_target_lsn": until_lsn,
+            "recovery_target_inclusive": "off",
+            "recovery_target_action": "promote",
+        }
+    target.change_settings(settings)
+    target.account.write_file(target.data_dir / "standby.signal", "")
+
+
+def stop_following(target: PostgresServer) -> None:
+    """Take away what ``follow`` wrote. Effective at the next reload or start."""
+    target.change_settings(dict.fromkeys(FOLLOWING_SETTINGS))
+    (target.data_dir / "standby.signal").unlink(missing_ok=True)
+
+
+async def recover_to_end(target: PostgresServer) -> None:
+    """Start a target that follows ``until_lsn`` and return when it has become a server of its own."""
+    await target.start(supervise=False)
+    async with session(target) as connection:
+        await until(lambda: connection.value("SELECT NOT pg_is_in_recovery()"), every_s=POLL_S)
+
+
+async def wait_for_replay(target: PostgresServer, lsn: str) -> None:
+    """Return when the standby has replayed up to ``lsn``. The limit is the caller's."""
+    async with session(target) as connection:
+        while True:
+            standby, reached = (
+                await connection.rows(
+                    "SELECT pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn() >= %s::pg_lsn, false)", lsn
+                )
+            )[0]
+            if reached:
+                return
+            if not standby:
+                raise EngineError(f"{target.resource_id} is no longer a standby: it was promoted")
+            await asyncio.sleep(0.001)
+
+
+async def _room_for_primary(source: PostgresServer, target: PostgresServer) -> dict[str, str | None]:
+    ours = target.read_settings()
+    async with session(source) as connection:
+        rows = await connection.rows(
+            "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", list(_NOT_LESS_THAN_PRIMARY)
+        )
+    return {name: str(max(needed, int(ours.get(name, "0")))) for name, needed in rows}
+
+
+async def _delete(path: Path) -> None:
+    if path.exists():
+        await asyncio.to_thread(shutil.rmtree, path)

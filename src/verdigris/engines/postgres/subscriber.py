@@ -1,0 +1,78 @@
+"""The target's side of logical replication: subscriptions that begin at an exact LSN."""
+
+import structlog
+from psycopg import sql
+
+from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
+
+log = structlog.get_logger(__name__)
+
+
+async def subscribe(source: PostgresServer, target: PostgresServer, names: ObjectNames, lsn: str) -> None:
+    """One subscription in each database, applying what committed at ``lsn`` or later. Those that exist stay.
+
+    Slots that were made before the last one begin earlier than ``lsn``; the origin's position makes them skip what the
+    copy already has.
+    """
+    oids = {database.name: database.oid for database in await list_databases(source)}
+
+    async def one(database: Database) -> None:
+        await _subscribe(source, target, names, database, names.logical_slot(oids[database.name]), lsn)
+
+    await for_each([database for database in await list_databases(target) if database.name in oids], one)
+
+
+async def _subscribe(
+    source: PostgresServer, target: PostgresServer, names: ObjectNames, database: Database, slot: str, lsn: str
+) -> None:
+    subscription = sql.Identifier(names.subscription)
+    # The owner is a superuser, but changes are applied with the rights of each table's owner (run_as_owner=false, the
+    # default): otherwise an expression in an index or a check would let that owner act as superuser.
+    # origin=any, the default: "none" would drop what an application on the source wrote under an origin of its own.
+    create = sql.SQL(
+        "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH"
+        " (create_slot = false, copy_data = false, enabled = false, slot_name = {}, streaming = {})"
+    ).format(
+        subscription,
+        sql.Literal(source.conninfo(database.name, application_name=names.subscription)),
+        sql.Identifier(names.publication),
+        sql.Literal(slot),
+        sql.SQL("parallel" if target.version.major >= 16 else "on"),
+    )
+    async with session(target, database.name) as connection:
+        async with connection.transaction():
+            if not await connection.value(
+                "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+                " WHERE s.subname = %s AND d.datname = current_database())",
+                names.subscription,
+            ):
+                await connection.run(create)
+                await connection.run(
+                    "SELECT pg_replication_origin_advance('pg_' || s.oid, %s::pg_lsn) FROM pg_subscription s"
+                    " JOIN pg_database d ON d.oid = s.subdbid"
+                    " WHERE s.subname = %s AND d.datname = current_database()",
+                    lsn,
+                    names.subscription,
+                )
+        await connection.run(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(subscription))
+
+
+async def unsubscribe(target: PostgresServer, names: ObjectNames) -> None:
+    """Drop the subscriptions without a word to the source, which may be gone. Their origins go with them."""
+
+    async def drop(database: Database) -> None:
+        subscription = sql.Identifier(names.subscription)
+        async with session(target, database.name) as connection:
+            if not await connection.value(
+                "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
+                " WHERE s.subname = %s AND d.datname = current_database())",
+                names.subscription,
+            ):
+                return
+            await connection.run(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(subscription))
+            await connection.run(sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(subscription))
+            await connection.run(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+
+    await for_each(await list_databases(target), drop)
