@@ -183,14 +183,24 @@ def _parse_map(shape: MapShape, node: _Node, path: str) -> dict[Any, Any]:
         node, path = _only_child(node, path, ("entry",))
     entries: dict[Any, Any] = {}
     for index, child in _numbered(node, path):
-        entry_path = f"{path}.{index}"
-        if child.value or child.children.keys() != {shape.key_name, shape.value_name}:
-            raise malformed_input(f"{entry_path} must have a {shape.key_name} and a {shape.value_name}, nothing else")
-        key = _parse(shape.key, child.children[shape.key_name], f"{entry_path}.{shape.key_name}")
+        key, value = _parse_entry(shape, child, f"{path}.{index}")
         if key in entries:
-            raise malformed_input(f"{entry_path} repeats the key {shown(str(key))}")
-        entries[key] = _parse(shape.value, child.children[shape.value_name], f"{entry_path}.{shape.value_name}")
+            raise malformed_input(f"{path}.{index} repeats the key {shown(str(key))}")
+        entries[key] = value
     return entries
+
+
+def _parse_entry(shape: MapShape, node: _Node, path: str) -> tuple[Any, Any]:
+    _check_complex(node, path)
+    key, value = node.children.get(shape.key_name), node.children.get(shape.value_name)
+    if value is None and isinstance(shape.value, StructureShape | ListShape | MapShape):
+        value = _Node()  # SDKs send nothing for an empty structure
+    if key is None or value is None or node.children.keys() - {shape.key_name, shape.value_name}:
+        raise malformed_input(f"{path} must have a {shape.key_name} and a {shape.value_name}, nothing else")
+    return (
+        _parse(shape.key, key, f"{path}.{shape.key_name}"),
+        _parse(shape.value, value, f"{path}.{shape.value_name}"),
+    )
 
 
 def _only_child(node: _Node, path: str, names: tuple[str, ...]) -> tuple[_Node, str]:

@@ -12,7 +12,8 @@ from verdigris.aws.model import Kind, Shape
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,64}(?:\.[0-9]{0,64})?|\.[0-9]{1,64})(?:[eE][+-]?[0-9]{1,4})?")
-_EPOCH = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
+# Seconds since 1970. Fewer digits would more likely be a year or a day than a moment before 1973.
+_EPOCH = re.compile(r"-?[0-9]{9,12}(?:\.[0-9]{1,9})?")
 # RDS's examples leave the seconds out ("2009-07-08T18:00Z"); tools leave out the zone, or the time.
 _ISO_8601 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"

@@ -210,7 +210,7 @@ def _canonical_request(
     # UNSIGNED-PAYLOAD and the streaming forms are S3's. Here a body that nobody signed is nobody's request.
     if claimed_hash and claimed_hash[0].strip() != body_hash:
         raise signature_does_not_match("X-Amz-Content-SHA256 is not the hash of the body")
-    lines = [request.method.upper().encode("utf-8"), _canonical_path(request.raw_path)]
+    lines = [request.method.encode("utf-8"), _canonical_path(request.raw_path)]
     lines.append(_canonical_query(request.raw_query))
     lines.extend(name + b":" + _canonical_value(headers[name]) for name in signed_headers)
     lines += [b"", b";".join(signed_headers), body_hash]
