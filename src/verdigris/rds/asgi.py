@@ -1,0 +1,181 @@
+"""The RDS API over HTTP: each request goes through ``STEPS``, from its first byte to the body of its answer."""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from verdigris.aws import query, sigv4
+from verdigris.aws.errors import Fault, internal_failure, not_implemented, request_too_large
+from verdigris.aws.model import Operation, Service, load_service
+from verdigris.aws.serialize import serialize_fault, serialize_output
+from verdigris.aws.validate import validate_input
+from verdigris.domain.errors import ControllerSuperseded
+from verdigris.rds.context import Context
+from verdigris.rds.operations import HANDLERS
+
+log = structlog.get_logger(__name__)
+
+SIGNING_NAME = "rds"
+_MEDIA_TYPE = "text/xml"
+
+Credentials = Callable[[str], str | None]  # access key id -> secret access key
+
+
+@dataclass
+class Exchange:
+    """One request on its way; each step fills in what the next ones need."""
+
+    request: Request
+    service: Service
+    context: Context
+    credentials: Credentials
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    body: bytes = b""
+    access_key_id: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    operation: Operation | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    answer: bytes = b""
+
+    def require_operation(self) -> Operation:
+        if self.operation is None:
+            raise RuntimeError("no operation was selected")
+        return self.operation
+
+
+async def read_body(exchange: Exchange) -> None:
+    """At most as much as a request may have; the header is believed only when it says too much."""
+    limit = query.DEFAULT_LIMITS.body_bytes
+    announced = exchange.request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
+        raise request_too_large(limit)
+    chunks, size = [], 0
+    async for chunk in exchange.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise request_too_large(limit)
+        chunks.append(chunk)
+    exchange.body = b"".join(chunks)
+
+
+async def check_signature(exchange: Exchange) -> None:
+    scope = exchange.request.scope
+    exchange.access_key_id = sigv4.verify(
+        sigv4.SignedRequest(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            raw_query=scope["query_string"],
+            headers=scope["headers"],
+            body=exchange.body,
+        ),
+        exchange.credentials,
+        now=exchange.context.clock.now(),
+        region=exchange.context.region,
+        service=SIGNING_NAME,
+    )
+
+
+async def select_operation(exchange: Exchange) -> None:
+    exchange.fields = query.parse_form(exchange.body)
+    exchange.operation = query.select_operation(exchange.service, exchange.fields)
+    if exchange.operation.name not in HANDLERS:
+        raise not_implemented(exchange.operation.name)
+
+
+async def parse_parameters(exchange: Exchange) -> None:
+    exchange.params = query.parse_input(exchange.require_operation(), exchange.fields)
+
+
+async def validate_parameters(exchange: Exchange) -> None:
+    validate_input(exchange.require_operation(), exchange.params)
+
+
+async def dispatch(exchange: Exchange) -> None:
+    """In a thread: handlers are plain functions that wait for the store."""
+    handler = HANDLERS[exchange.require_operation().name]
+    exchange.result = await run_in_threadpool(handler, exchange.context, exchange.params)
+
+
+async def serialize(exchange: Exchange) -> None:
+    exchange.answer = serialize_output(
+        exchange.service, exchange.require_operation(), exchange.result, exchange.request_id
+    )
+
+
+STEPS: tuple[Callable[[Exchange], Awaitable[None]], ...] = (
+    read_body,
+    check_signature,
+    select_operation,
+    parse_parameters,
+    validate_parameters,
+    dispatch,
+    serialize,
+)
+
+
+def create_app(context: Context, credentials: Credentials) -> Starlette:
+    """``POST /`` is the API; ``GET /healthz`` answers 200 to anybody while the process serves requests."""
+    service = load_service("rds")
+
+    async def handle(request: Request) -> Response:
+        return await _answer(Exchange(request, service, context, credentials))
+
+    return Starlette(
+        routes=[
+            Route("/", handle, methods=["POST"]),
+            Route("/healthz", _healthz, methods=["GET"]),
+        ]
+    )
+
+
+async def _healthz(_request: Request) -> Response:
+    return PlainTextResponse("ok")
+
+
+async def _answer(exchange: Exchange) -> Response:
+    began = time.perf_counter()
+    fault: Fault | None = None
+    try:
+        for step in STEPS:
+            await step(exchange)
+    except Fault as refusal:
+        fault = refusal
+    except ControllerSuperseded as error:
+        fault = Fault("ServiceUnavailable", str(error))
+    except ClientDisconnect:
+        fault = Fault("MalformedInput", "The client went away")
+    except Exception:
+        log.exception("request.crashed", **_described(exchange))
+        fault = internal_failure()
+    status = 200 if fault is None else fault.status
+    log.info(
+        "request.answered",
+        **_described(exchange),
+        status=status,
+        code=None if fault is None else fault.code,
+        duration_ms=round((time.perf_counter() - began) * 1000, 3),
+    )
+    body = exchange.answer if fault is None else serialize_fault(exchange.service, fault, exchange.request_id)
+    headers = {"x-amzn-RequestId": exchange.request_id}
+    if fault is not None and fault.code == "RequestEntityTooLarge":
+        headers["connection"] = "close"  # the rest of the body is on its way, and nobody will read it
+    return Response(body, status_code=status, media_type=_MEDIA_TYPE, headers=headers)
+
+
+def _described(exchange: Exchange) -> dict[str, str | None]:
+    """Parameters stay out of the log: they may hold passwords."""
+    return {
+        "request_id": exchange.request_id,
+        "operation": None if exchange.operation is None else exchange.operation.name,
+        "access_key_id": exchange.access_key_id,
+    }

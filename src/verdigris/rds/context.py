@@ -1,0 +1,36 @@
+"""What a handler is given."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from verdigris.domain.identifiers import Arn, RandomText
+from verdigris.domain.ports import Clock, DatabaseServers, Ports, Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """Gathered once by the composition root; shared by all requests, so everything in it is safe in any thread.
+
+    ``wake`` tells the workflow runner that the store holds new work. It is called after the commit, from a thread of
+    the pool. ``class_memory_bytes`` gives the memory of a DB instance class, None for one that does not exist.
+    """
+
+    store: Store
+    servers: DatabaseServers
+    ports: Ports
+    clock: Clock
+    random_text: RandomText
+    class_memory_bytes: Callable[[str], int | None]
+    wake: Callable[[], None]
+    region: str
+    account_id: str
+    endpoint_host: str
+
+    def arn(self, kind: str, name: str) -> str:
+        return str(Arn(region=self.region, account_id=self.account_id, kind=kind, name=name))
+
+    def instance_arn(self, identifier: str) -> str:
+        return self.arn("db", identifier)
+
+    def deployment_arn(self, identifier: str) -> str:
+        return self.arn("deployment", identifier)

@@ -1,0 +1,269 @@
+"""ModifyDBInstance, RebootDBInstance, DeleteDBInstance.
+
+Changes are made at once, whatever ``ApplyImmediately`` says: there is no maintenance window to wait for. What needs the
+server or the router is done by a workflow, and shown in ``PendingModifiedValues`` until it has been.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, structs
+
+from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
+from verdigris.domain import events
+from verdigris.domain.identifiers import is_instance_identifier
+from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.ports import Transaction
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, ReplicationMode, WorkflowKind
+from verdigris.domain.versions import PostgresVersion
+from verdigris.rds import checks, views
+from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
+from verdigris.rds.context import Context
+from verdigris.rds.instances import require_free_name
+from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
+from verdigris.rds.settings import collect_settings
+from verdigris.rds.work import is_busy, start_workflow
+from verdigris.workflows import arguments
+
+# Members that modify_db_instance reads itself, or that need nothing done; the others are in ``settings``.
+MODIFY_MEMBERS = frozenset(
+    {
+        "AllocatedStorage",
+        "AllowMajorVersionUpgrade",
+        "ApplyImmediately",
+        "CertificateRotationRestart",
+        "DBInstanceClass",
+        "DBInstanceIdentifier",
+        "DBParameterGroupName",
+        "DBPortNumber",
+        "DeletionProtection",
+        "Engine",
+        "EngineVersion",
+        "MasterUserPassword",
+        "NewDBInstanceIdentifier",
+    }
+)
+
+# While a deployment is in one of these, its workflow has the members' servers in its hands.
+_HANDS_OFF = frozenset(
+    {DeploymentStatus.PROVISIONING, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.DELETING}
+)
+
+
+class _Request(Struct, frozen=True, kw_only=True):
+    """ModifyDBInstance's parameters that were checked without looking at the instance."""
+
+    settings: dict[str, Any]
+    verifier: str | None
+    catalogue: Catalogue
+
+
+def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    request = _check_request(context, params)
+    with context.store.transaction() as tx:
+        instance = require_instance(tx, params["DBInstanceIdentifier"])
+        change = _server_change(tx, instance, params, request)
+        changed = _record_change(instance, params, request, change)
+        if change != arguments.ModifyInstance():
+            _require_available(instance)
+            _require_free_hands(tx, instance)
+            _require_possible_on_standby(tx, instance, change)
+            changed = structs.replace(changed, status=_status_during(change))
+            start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
+        elif changed != instance:
+            _require_settled(tx, instance)
+        tx.put_instance(changed)
+        if changed.allocated_storage_gib != instance.allocated_storage_gib:
+            tx.add_event(events.storage_modified(instance, context.clock.now()))
+        around = views.surroundings(tx)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, changed, around(changed))}
+
+
+def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
+    if params.get("Engine", ENGINE).lower() != ENGINE:
+        raise invalid_parameter_combination("The engine of a DB instance cannot be changed here")
+    if "DBInstanceClass" in params:
+        checks.check_instance_class(context, params["DBInstanceClass"])
+    if "AllocatedStorage" in params:
+        checks.check_storage("AllocatedStorage", params["AllocatedStorage"])
+    if not is_instance_identifier(params.get("NewDBInstanceIdentifier", "valid")):
+        raise invalid_parameter_value(identifier_rule("NewDBInstanceIdentifier"))
+    settings, verifier = collect_settings(params), None
+    if "MasterUserPassword" in params:
+        checks.check_password(params["MasterUserPassword"])
+        verifier = context.servers.conceal_password(params["MasterUserPassword"])
+    return _Request(settings=settings, verifier=verifier, catalogue=Catalogue(context))
+
+
+def _server_change(
+    tx: Transaction, instance: DBInstance, params: Mapping[str, Any], request: _Request
+) -> arguments.ModifyInstance:
+    """What the workflow has to do; what already is as asked is left out."""
+    new_identifier = params.get("NewDBInstanceIdentifier", instance.identifier).lower()
+    if new_identifier != instance.identifier:
+        require_free_name(tx, new_identifier)
+    version = _version(instance, params, request.catalogue)
+    instance_class = params.get("DBInstanceClass", instance.instance_class)
+    return arguments.ModifyInstance(
+        new_identifier=None if new_identifier == instance.identifier else new_identifier,
+        master_password_verifier=request.verifier,
+        engine_version=None if version == instance.engine_version else version,
+        instance_class=None if instance_class == instance.instance_class else instance_class,
+    )
+
+
+def _version(instance: DBInstance, params: Mapping[str, Any], catalogue: Catalogue) -> str:
+    wanted = params.get("EngineVersion")
+    if wanted is None:
+        return instance.engine_version
+    current = PostgresVersion.parse(instance.engine_version)
+    if wanted == str(current.major):
+        newest = catalogue.newest(major=current.major)
+        wanted = instance.engine_version if newest is None else newest.version
+    if wanted == instance.engine_version:
+        return instance.engine_version
+    target = catalogue.require_upgrade(instance.engine_version, wanted)
+    if PostgresVersion.parse(target).major == current.major:
+        return target
+    if not params.get("AllowMajorVersionUpgrade"):
+        raise invalid_parameter_combination(
+            "The AllowMajorVersionUpgrade flag must be present when upgrading to a new major version."
+        )
+    raise invalid_parameter_combination(
+        f"A major version upgrade in place, from {current} to {target}, is not offered here, because it would stop the "
+        f"database for its duration. Use CreateBlueGreenDeployment with TargetEngineVersion={target}, then "
+        "SwitchoverBlueGreenDeployment."
+    )
+
+
+def _record_change(
+    instance: DBInstance, params: Mapping[str, Any], request: _Request, change: arguments.ModifyInstance
+) -> DBInstance:
+    """What is changed in the record alone."""
+    storage_gib = params.get("AllocatedStorage", instance.allocated_storage_gib)
+    if storage_gib < instance.allocated_storage_gib:
+        raise invalid_parameter_combination("Requested storage must not be less than the allocated storage")
+    if params.get("DBPortNumber", instance.port) != instance.port:
+        raise invalid_parameter_combination("DBPortNumber: the port of an endpoint cannot be changed here")
+    group = params.get("DBParameterGroupName")
+    version = change.engine_version or instance.engine_version
+    return structs.replace(
+        instance,
+        allocated_storage_gib=storage_gib,
+        deletion_protection=params.get("DeletionProtection", instance.deletion_protection),
+        parameter_group=instance.parameter_group if group is None else choose_parameter_group(group, version),
+        settings={**instance.settings, **request.settings},
+    )
+
+
+def _status_during(change: arguments.ModifyInstance) -> InstanceStatus:
+    """Of several changes the one that clients will notice most names the status."""
+    if change.engine_version is not None:
+        return InstanceStatus.UPGRADING
+    if change.instance_class is not None:
+        return InstanceStatus.MODIFYING
+    if change.new_identifier is not None:
+        return InstanceStatus.RENAMING
+    return InstanceStatus.RESETTING_MASTER_CREDENTIALS
+
+
+def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    if params.get("ForceFailover"):
+        raise invalid_parameter_combination(
+            "ForceFailover cannot be specified since the instance is not configured for MultiAZ"
+        )
+    with context.store.transaction() as tx:
+        instance = require_instance(tx, params["DBInstanceIdentifier"])
+        _require_available(instance)
+        _require_free_hands(tx, instance)
+        instance = structs.replace(instance, status=InstanceStatus.REBOOTING)
+        tx.put_instance(instance)
+        start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id)
+        around = views.surroundings(tx)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, instance, around(instance))}
+
+
+def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    """A member of a deployment may be deleted, as on RDS: the deployment then misses it (``MISSING_TARGET`` ...)."""
+    _check_final_snapshot(params)
+    with context.store.transaction() as tx:
+        instance = require_instance(tx, params["DBInstanceIdentifier"])
+        if instance.status is InstanceStatus.DELETING:
+            raise _invalid_state(f"Instance {instance.identifier} is already being deleted.")
+        _require_settled(tx, instance)
+        _require_free_hands(tx, instance)
+        if instance.deletion_protection:
+            raise invalid_parameter_combination(
+                "Cannot delete protected DB Instance, please disable deletion protection and try again."
+            )
+        instance = structs.replace(instance, status=InstanceStatus.DELETING)
+        tx.put_instance(instance)
+        start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id)
+        around = views.surroundings(tx)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, instance, around(instance))}
+
+
+def _check_final_snapshot(params: Mapping[str, Any]) -> None:
+    """RDS makes a final snapshot unless told not to. Deleting without one must never be a misunderstanding."""
+    name = params.get("FinalDBSnapshotIdentifier")
+    if params.get("SkipFinalSnapshot"):
+        if name:
+            raise invalid_parameter_combination(
+                "FinalDBSnapshotIdentifier cannot be specified when deleting a DB instance with SkipFinalSnapshot"
+            )
+        return
+    if not name:
+        raise invalid_parameter_combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is true.")
+    raise invalid_parameter_combination(
+        "This server does not make snapshots yet: a DB instance can only be deleted with SkipFinalSnapshot=true, and "
+        "its data is gone then. Dump what you need to keep first."
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- states
+
+
+def _invalid_state(message: str) -> Fault:
+    return Fault("InvalidDBInstanceStateFault", message)
+
+
+def _require_available(instance: DBInstance) -> None:
+    if instance.status is not InstanceStatus.AVAILABLE:
+        raise _invalid_state(f"DB instance {instance.identifier} is not in available state, but {instance.status}")
+
+
+def _require_settled(tx: Transaction, instance: DBInstance) -> None:
+    """Nothing is being done to it, or was left half done by something that has not been undone yet."""
+    if instance.status not in (InstanceStatus.AVAILABLE, InstanceStatus.FAILED):
+        _require_available(instance)
+    if is_busy(tx, instance.resource_id):
+        raise _invalid_state(f"DB instance {instance.identifier} is still being cleaned up after a failure")
+
+
+def _require_free_hands(tx: Transaction, instance: DBInstance) -> None:
+    deployment = deployment_of(tx.deployments(), instance.resource_id)
+    if deployment is not None and deployment.status in _HANDS_OFF:
+        raise _invalid_state(
+            f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier}, "
+            f"which is in state {deployment.status}"
+        )
+
+
+def _require_possible_on_standby(tx: Transaction, instance: DBInstance, change: arguments.ModifyInstance) -> None:
+    """A green that streams from its blue takes roles and their passwords from there."""
+    if change.master_password_verifier is None:
+        return
+    deployment: BlueGreenDeployment | None = deployment_of(tx.deployments(), instance.resource_id)
+    if (
+        deployment is not None
+        and deployment.mode is ReplicationMode.PHYSICAL
+        and deployment.primary.target_resource_id == instance.resource_id
+        and not views.has_switched_over(deployment)
+    ):
+        raise invalid_parameter_combination(
+            f"{instance.identifier} is a physical replica: change the master password of "
+            f"{deployment.primary.source_identifier} instead"
+        )

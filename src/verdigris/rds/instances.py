@@ -1,0 +1,179 @@
+"""CreateDBInstance and DescribeDBInstances. Changes of instances are in ``instance_changes``."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
+from verdigris.domain.errors import PortInUse
+from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
+from verdigris.domain.model import DBInstance
+from verdigris.domain.ports import Transaction
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
+from verdigris.rds import checks, views
+from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
+from verdigris.rds.context import Context
+from verdigris.rds.filters import Values, apply_filters
+from verdigris.rds.lookups import identifier_rule, instance_identifier_of, require_instance
+from verdigris.rds.pagination import paginate
+from verdigris.rds.settings import collect_settings
+from verdigris.rds.tags import parse_tags
+from verdigris.rds.work import start_workflow
+from verdigris.workflows import arguments
+
+DEFAULT_STORAGE_GIB = 20
+
+# Members that create_db_instance reads itself; the others are in ``settings``.
+CREATE_MEMBERS = frozenset(
+    {
+        "AllocatedStorage",
+        "DBInstanceClass",
+        "DBInstanceIdentifier",
+        "DBName",
+        "DBParameterGroupName",
+        "DeletionProtection",
+        "Engine",
+        "EngineVersion",
+        "MasterUserPassword",
+        "MasterUsername",
+        "Port",
+        "Tags",
+    }
+)
+
+
+def describe_db_instances(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    named = params.get("DBInstanceIdentifier")
+    with context.store.transaction() as tx:
+        found = tx.instances() if named is None else [require_instance(tx, instance_identifier_of(context, named))]
+        around = views.surroundings(tx)
+    found = apply_filters(params.get("Filters"), found, _filters(context))
+    page, marker = paginate("DescribeDBInstances", params, found, lambda instance: [instance.identifier])
+    return {"DBInstances": [views.instance_view(context, i, around(i)) for i in page], "Marker": marker}
+
+
+def _filters(context: Context) -> Mapping[str, Values[DBInstance]]:
+    return {
+        "db-cluster-id": lambda _instance: [],
+        "db-instance-id": lambda instance: [instance.identifier, context.instance_arn(instance.identifier)],
+        "dbi-resource-id": lambda instance: [instance.resource_id.lower()],
+        "domain": lambda _instance: [],
+        "engine": lambda instance: [instance.engine],
+    }
+
+
+class _Wanted(Struct, frozen=True, kw_only=True):
+    """What a valid request asks for, with RDS's defaults; names and ports are still to be checked."""
+
+    identifier: str
+    version: str
+    instance_class: str
+    username: str
+    password: str
+    db_name: str | None
+    port: int | None
+    storage_gib: int
+    parameter_group: str
+
+
+def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    wanted = _parse(context, params)
+    settings, tags = collect_settings(params), parse_tags(params.get("Tags"))
+    verifier = context.servers.conceal_password(wanted.password)
+    with context.store.transaction() as tx:
+        require_free_name(tx, wanted.identifier)
+        instance = DBInstance(
+            resource_id=new_resource_id(context.random_text),
+            identifier=wanted.identifier,
+            engine=ENGINE,
+            engine_version=wanted.version,
+            instance_class=wanted.instance_class,
+            status=InstanceStatus.CREATING,
+            master_username=wanted.username,
+            db_name=wanted.db_name,
+            port=_choose_port(context, tx, wanted.port),
+            created_at=context.clock.now(),
+            allocated_storage_gib=wanted.storage_gib,
+            deletion_protection=params.get("DeletionProtection", False),
+            parameter_group=wanted.parameter_group,
+            settings=settings,
+            tags=tags,
+        )
+        tx.put_instance(instance)
+        told = arguments.CreateInstance(master_password_verifier=verifier)
+        start_workflow(context, tx, WorkflowKind.CREATE_INSTANCE, instance.resource_id, told)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, instance, views.Surroundings())}
+
+
+def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
+    identifier = params["DBInstanceIdentifier"]
+    if not is_instance_identifier(identifier):
+        raise invalid_parameter_value(identifier_rule("DBInstanceIdentifier"))
+    if params["Engine"].lower() != ENGINE:
+        raise invalid_parameter_value(f"Invalid DB engine: {params['Engine']}. This server offers: {ENGINE}")
+    for name in ("MasterUsername", "MasterUserPassword"):
+        if not params.get(name):
+            raise missing_parameter(name)
+    checks.check_instance_class(context, params["DBInstanceClass"])
+    checks.check_master_username(params["MasterUsername"])
+    checks.check_password(params["MasterUserPassword"])
+    if params.get("DBName"):
+        checks.check_db_name(params["DBName"])
+    storage_gib = params.get("AllocatedStorage", DEFAULT_STORAGE_GIB)
+    checks.check_storage("AllocatedStorage", storage_gib)
+    if params.get("Port") is not None:
+        checks.check_port(params["Port"])
+    catalogue = Catalogue(context)
+    wanted_version = params.get("EngineVersion")
+    version = (catalogue.require(wanted_version) if wanted_version else catalogue.default()).version
+    return _Wanted(
+        identifier=identifier.lower(),
+        version=version,
+        instance_class=params["DBInstanceClass"],
+        username=params["MasterUsername"],
+        password=params["MasterUserPassword"],
+        db_name=params.get("DBName") or None,
+        port=params.get("Port"),
+        storage_gib=storage_gib,
+        parameter_group=choose_parameter_group(params.get("DBParameterGroupName"), version),
+    )
+
+
+def _choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
+    used_by = {instance.port: instance.identifier for instance in tx.instances()}
+    if wanted is None:
+        try:
+            return context.ports.allocate(used_by)
+        except PortInUse as error:
+            raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error
+    if wanted in used_by:
+        raise invalid_parameter_value(f"Invalid port {wanted}: it belongs to the DB instance {used_by[wanted]}")
+    if not context.ports.is_free(wanted):
+        raise invalid_parameter_value(f"Invalid port {wanted}: another program on {context.ports.host} uses it")
+    return wanted
+
+
+def require_free_name(tx: Transaction, identifier: str) -> None:
+    """Neither an instance's name, nor about to become one: by a rename, or by a switchover that retires its blue."""
+    taken = {instance.identifier for instance in tx.instances()}
+    taken.update(
+        workflow.arguments["new_identifier"].lower()
+        for workflow in tx.unfinished_workflows()
+        if workflow.kind is WorkflowKind.MODIFY_INSTANCE and workflow.arguments.get("new_identifier")
+    )
+    if identifier in taken:
+        raise Fault("DBInstanceAlreadyExistsFault", f"DB instance {identifier} already exists")
+    for deployment in tx.deployments():
+        blue = deployment.primary.source_identifier
+        is_old_name = re.fullmatch(r"(.+)-old[0-9]+", identifier)
+        if (
+            deployment.status is DeploymentStatus.SWITCHOVER_IN_PROGRESS
+            and is_old_name is not None
+            and blue.startswith(is_old_name[1])
+        ):
+            raise invalid_parameter_combination(
+                f"{identifier} may become the name of the former {blue}, whose switchover is in progress"
+            )

@@ -1,0 +1,76 @@
+"""From what a caller names to a record, or to RDS's own refusal."""
+
+from collections.abc import Iterable
+
+from verdigris.aws.errors import Fault, invalid_parameter_value
+from verdigris.domain.identifiers import Arn, is_instance_identifier
+from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.ports import Transaction
+from verdigris.rds.context import Context
+
+
+def parse_own_arn(context: Context, text: str) -> Arn:
+    """An ARN of this account and region. Raises ``InvalidParameterValue`` for any other text."""
+    try:
+        arn = Arn.parse(text)
+    except ValueError:
+        raise invalid_parameter_value(f"Invalid resource name: {text}") from None
+    if (arn.region, arn.account_id) != (context.region, context.account_id):
+        raise invalid_parameter_value(
+            f"The specified resource name does not match an RDS resource in this region and account "
+            f"({context.region}, {context.account_id}): {text}"
+        )
+    return arn
+
+
+def instance_identifier_of(context: Context, text: str) -> str:
+    """The identifier, lower case, of an instance that is named by identifier or ARN."""
+    if not text.startswith("arn:"):
+        return text.lower()
+    arn = parse_own_arn(context, text)
+    if arn.kind != "db":
+        raise invalid_parameter_value(f"The specified resource name is not that of a DB instance: {text}")
+    return arn.name.lower()
+
+
+def deployment_identifier_of(context: Context, text: str) -> str:
+    if not text.startswith("arn:"):
+        return text.lower()
+    arn = parse_own_arn(context, text)
+    if arn.kind != "deployment":
+        raise invalid_parameter_value(f"The specified resource name is not that of a blue/green deployment: {text}")
+    return arn.name.lower()
+
+
+def require_instance(tx: Transaction, identifier: str) -> DBInstance:
+    if not is_instance_identifier(identifier):
+        raise invalid_parameter_value(identifier_rule("DBInstanceIdentifier"))
+    instance = tx.instance_named(identifier)
+    if instance is None:
+        raise Fault("DBInstanceNotFoundFault", f"DBInstance {identifier.lower()} not found.")
+    return instance
+
+
+def identifier_rule(parameter: str) -> str:
+    return (
+        f"The parameter {parameter} is not a valid identifier. Identifiers must begin with a letter; must contain only "
+        "ASCII letters, digits, and hyphens; must not end with a hyphen or contain two consecutive hyphens; and must "
+        "not be longer than 63 characters."
+    )
+
+
+def require_deployment(context: Context, tx: Transaction, text: str) -> BlueGreenDeployment:
+    identifier = deployment_identifier_of(context, text)
+    deployment = tx.deployment(identifier)
+    if deployment is None:
+        raise Fault("BlueGreenDeploymentNotFoundFault", f"Blue/green deployment {identifier} not found.")
+    return deployment
+
+
+def deployment_of(deployments: Iterable[BlueGreenDeployment], resource_id: str) -> BlueGreenDeployment | None:
+    """The deployment that an instance is a member of: at most one, by a rule of the store's schema."""
+    for deployment in deployments:
+        for member in deployment.members:
+            if resource_id in (member.source_resource_id, member.target_resource_id):
+                return deployment
+    return None

@@ -1,0 +1,26 @@
+"""Which handler serves which operation of the RDS API. What is not here is not built yet."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from verdigris.rds import deployment_creation, deployments, engine_versions, events, instance_changes, instances, tags
+from verdigris.rds.context import Context
+
+Handler = Callable[[Context, Mapping[str, Any]], dict[str, Any]]
+
+HANDLERS: Mapping[str, Handler] = {
+    "AddTagsToResource": tags.add_tags_to_resource,
+    "CreateBlueGreenDeployment": deployment_creation.create_blue_green_deployment,
+    "CreateDBInstance": instances.create_db_instance,
+    "DeleteBlueGreenDeployment": deployments.delete_blue_green_deployment,
+    "DeleteDBInstance": instance_changes.delete_db_instance,
+    "DescribeBlueGreenDeployments": deployments.describe_blue_green_deployments,
+    "DescribeDBEngineVersions": engine_versions.describe_db_engine_versions,
+    "DescribeDBInstances": instances.describe_db_instances,
+    "DescribeEvents": events.describe_events,
+    "ListTagsForResource": tags.list_tags_for_resource,
+    "ModifyDBInstance": instance_changes.modify_db_instance,
+    "RebootDBInstance": instance_changes.reboot_db_instance,
+    "RemoveTagsFromResource": tags.remove_tags_from_resource,
+    "SwitchoverBlueGreenDeployment": deployments.switchover_blue_green_deployment,
+}

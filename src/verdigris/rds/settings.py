@@ -1,0 +1,137 @@
+"""Members of CreateDBInstance and ModifyDBInstance that have no effect here.
+
+Two kinds. *Kept*: checked for form, stored with the instance and shown where RDS shows them, because refusing, say, a
+maintenance window would keep tools away for nothing. *Off only*: accepted with the value that says "not wanted" and
+refused by name with any other, because RDS would promise something then that is not done here.
+A test holds that every member of the model is handled, kept or off only.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
+
+Check = Callable[[str, Any], None]
+
+_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_DAY = r"(?:mon|tue|wed|thu|fri|sat|sun)"
+_BACKUP_WINDOW = re.compile(f"{_TIME}-{_TIME}")
+_MAINTENANCE_WINDOW = re.compile(f"{_DAY}:{_TIME}-{_DAY}:{_TIME}")
+
+
+def _anything(_name: str, _value: Any) -> None:
+    """The model's type was check enough."""
+
+
+def _matches(pattern: re.Pattern[str], form: str) -> Check:
+    def check(name: str, value: str) -> None:
+        if not pattern.fullmatch(value.lower()):
+            raise invalid_parameter_value(f"Invalid value {value} for {name}. Must be in the form {form}")
+
+    return check
+
+
+def _between(minimum: int, maximum: int) -> Check:
+    def check(name: str, value: int) -> None:
+        if not minimum <= value <= maximum:
+            raise invalid_parameter_value(f"Invalid value {value} for {name}. Must be between {minimum} and {maximum}")
+
+    return check
+
+
+def _one_of(*allowed: str) -> Check:
+    def check(name: str, value: str) -> None:
+        if value not in allowed:
+            raise invalid_parameter_value(f"Invalid value {value} for {name}. Must be one of {', '.join(allowed)}")
+
+    return check
+
+
+def _is_default_option_group(_name: str, value: str) -> None:
+    """PostgreSQL has no options; RDS shows an empty default group all the same, and tools send it back."""
+    if not value.lower().startswith("default:postgres-"):
+        raise Fault("OptionGroupNotFoundFault", f"Specified OptionGroupName: {value} not found.")
+
+
+KEPT: Mapping[str, Check] = {
+    "AutoMinorVersionUpgrade": _anything,
+    "AvailabilityZone": _anything,
+    "BackupRetentionPeriod": _between(0, 35),
+    "BackupTarget": _one_of("region"),
+    "CACertificateIdentifier": _anything,
+    "CopyTagsToSnapshot": _anything,
+    "DBSubnetGroupName": _anything,
+    "EngineLifecycleSupport": _one_of("open-source-rds-extended-support", "open-source-rds-extended-support-disabled"),
+    "Iops": _between(1000, 256000),
+    "LicenseModel": _one_of("postgresql-license"),
+    "MaxAllocatedStorage": _between(20, 65536),
+    "NetworkType": _one_of("IPV4"),
+    "OptionGroupName": _is_default_option_group,
+    "PreferredBackupWindow": _matches(_BACKUP_WINDOW, "hh24:mi-hh24:mi"),
+    "PreferredMaintenanceWindow": _matches(_MAINTENANCE_WINDOW, "ddd:hh24:mi-ddd:hh24:mi"),
+    "PromotionTier": _between(0, 15),
+    "PubliclyAccessible": _anything,
+    "StorageThroughput": _between(125, 4000),
+    "StorageType": _one_of("gp2", "gp3", "io1", "io2", "standard"),
+    "VpcSecurityGroupIds": _anything,
+}
+
+OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "AdditionalStorageVolumes": ([],),
+    "AutomationMode": ("full",),
+    "AwsBackupRecoveryPointArn": (),
+    "CharacterSetName": (),
+    "CloudwatchLogsExportConfiguration": ({},),
+    "CustomIamInstanceProfile": (),
+    "DatabaseInsightsMode": ("standard",),
+    "DBCapacityReservationIdentifier": (),
+    "DBClusterIdentifier": (),
+    "DBSecurityGroups": ([],),
+    "DBSystemId": (),
+    "DedicatedLogVolume": (False,),
+    "DisableDomain": (False,),
+    "Domain": (),
+    "DomainAuthSecretArn": (),
+    "DomainDnsIps": ([],),
+    "DomainFqdn": (),
+    "DomainIAMRoleName": (),
+    "DomainOu": (),
+    "EnableCloudwatchLogsExports": ([],),
+    "EnableCustomerOwnedIp": (False,),
+    "EnableIAMDatabaseAuthentication": (False,),
+    "EnablePerformanceInsights": (False,),
+    "KmsKeyId": (),
+    "ManageMasterUserPassword": (False,),
+    "MasterUserAuthenticationType": ("password",),
+    "MasterUserSecretKmsKeyId": (),
+    "MonitoringInterval": (0,),
+    "MonitoringRoleArn": (),
+    "MultiAZ": (False,),
+    "MultiTenant": (False,),
+    "NcharCharacterSetName": (),
+    "PerformanceInsightsKMSKeyId": (),
+    "PerformanceInsightsRetentionPeriod": (),
+    "ProcessorFeatures": ([],),
+    "ReplicaMode": (),
+    "ResumeFullAutomationModeMinutes": (),
+    "RotateMasterUserPassword": (False,),
+    "StorageEncrypted": (False,),
+    "TagSpecifications": ([],),
+    "TdeCredentialArn": (),
+    "TdeCredentialPassword": (),
+    "Timezone": (),
+    "UseDefaultProcessorFeatures": (True, False),
+}
+
+
+def collect_settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The kept ones of ``params``, checked. Raises for one that is not possible here, naming it but not its value: it
+    may be secret."""
+    for name, allowed in OFF_ONLY.items():
+        if name in params and params[name] not in allowed:
+            raise invalid_parameter_combination(f"{name} asks for what this server does not offer")
+    kept = {name: params[name] for name in KEPT if name in params}
+    for name, value in kept.items():
+        KEPT[name](name, value)
+    return kept

@@ -1,0 +1,105 @@
+"""Tags of instances and deployments."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import structs
+
+from verdigris.aws.errors import Fault, invalid_parameter_value
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Tag
+from verdigris.domain.ports import Transaction
+from verdigris.rds import views
+from verdigris.rds.context import Context
+from verdigris.rds.lookups import parse_own_arn
+
+MAX_TAGS = 50
+MAX_KEY = 128
+MAX_VALUE = 256
+_RESERVED_PREFIXES = ("aws:", "rds:")
+_PUNCTUATION = frozenset("_.:/=+-@")
+
+
+def add_tags_to_resource(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    added = parse_tags(params["Tags"])
+    with context.store.transaction() as tx:
+        resource = _require_resource(context, tx, params["ResourceName"])
+        _put_tags(tx, resource, merge_tags(resource.tags, added))
+    return {}
+
+
+def list_tags_for_resource(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    with context.store.transaction() as tx:
+        return {"TagList": views.tags_view(_require_resource(context, tx, params["ResourceName"]).tags)}
+
+
+def remove_tags_from_resource(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys that the resource does not have are no error."""
+    removed = set(params["TagKeys"])
+    with context.store.transaction() as tx:
+        resource = _require_resource(context, tx, params["ResourceName"])
+        _put_tags(tx, resource, tuple(tag for tag in resource.tags if tag.key not in removed))
+    return {}
+
+
+def parse_tags(given: Sequence[Mapping[str, Any]] | None) -> tuple[Tag, ...]:
+    """The ``Tags`` of a request, checked (RDS user guide, "Tagging Amazon RDS resources"). At most 50 of them."""
+    tags = tuple(Tag(each.get("Key", ""), each.get("Value", "")) for each in given or ())
+    for tag in tags:
+        _check_tag(tag)
+    if len({tag.key for tag in tags}) < len(tags):
+        raise invalid_parameter_value("A tag key occurs more than once in the request")
+    return merge_tags((), tags)
+
+
+def merge_tags(present: Iterable[Tag], added: Iterable[Tag]) -> tuple[Tag, ...]:
+    merged = {tag.key: tag for tag in (*present, *added)}
+    if len(merged) > MAX_TAGS:
+        raise invalid_parameter_value(f"A resource can have at most {MAX_TAGS} tags")
+    return tuple(sorted(merged.values()))
+
+
+def _check_tag(tag: Tag) -> None:
+    if not 1 <= len(tag.key) <= MAX_KEY:
+        raise invalid_parameter_value(f"A tag key must have 1 to {MAX_KEY} characters")
+    if len(tag.value) > MAX_VALUE:
+        raise invalid_parameter_value(f"The value of the tag {tag.key} has more than {MAX_VALUE} characters")
+    if tag.key.lower().startswith(_RESERVED_PREFIXES):
+        raise invalid_parameter_value(f"The tag key {tag.key} begins with a reserved prefix (aws: or rds:)")
+    for what, text in (("key", tag.key), ("value", tag.value)):
+        if not all(map(_is_allowed, text)):
+            raise invalid_parameter_value(
+                f"The {what} of the tag {tag.key} has characters other than letters, digits, spaces and _.:/=+-@"
+            )
+
+
+def _is_allowed(character: str) -> bool:
+    return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
+
+
+def _require_resource(context: Context, tx: Transaction, name: str) -> DBInstance | BlueGreenDeployment:
+    arn = parse_own_arn(context, name)
+    match arn.kind:
+        case "db":
+            instance = tx.instance_named(arn.name)
+            if instance is None:
+                raise Fault("DBInstanceNotFoundFault", f"DBInstance {arn.name} not found.")
+            return instance
+        case "deployment":
+            deployment = tx.deployment(arn.name)
+            if deployment is None:
+                raise Fault("BlueGreenDeploymentNotFoundFault", f"Blue/green deployment {arn.name} not found.")
+            return deployment
+        case "cluster":
+            raise Fault("DBClusterNotFoundFault", f"DBCluster {arn.name} not found.")
+        case "snapshot":
+            raise Fault("DBSnapshotNotFoundFault", f"DBSnapshot {arn.name} not found.")
+    raise invalid_parameter_value(f"Invalid resource name: {name}")
+
+
+def _put_tags(tx: Transaction, resource: DBInstance | BlueGreenDeployment, tags: tuple[Tag, ...]) -> None:
+    changed = structs.replace(resource, tags=tags)
+    if isinstance(changed, DBInstance):
+        tx.put_instance(changed)
+    else:
+        tx.put_deployment(changed)

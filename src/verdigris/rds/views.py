@@ -1,0 +1,275 @@
+"""Records as the API shows them. The only place that spells members of responses; None means "left out"."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, Tag, Workflow
+from verdigris.domain.ports import EngineVersionInfo, Transaction
+from verdigris.domain.statuses import (
+    DeploymentStatus,
+    InstanceStatus,
+    MemberStatus,
+    SourceType,
+    WorkflowKind,
+)
+from verdigris.domain.versions import PostgresVersion
+from verdigris.rds.catalogue import parameter_group_family
+from verdigris.rds.context import Context
+from verdigris.workflows import arguments
+
+View = dict[str, Any]
+
+# While a deployment is in one of these its target replicates from its source.
+_REPLICATING = frozenset(
+    {DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.SWITCHOVER_FAILED}
+)
+
+
+def tags_view(tags: Iterable[Tag]) -> list[View]:
+    return [{"Key": tag.key, "Value": tag.value} for tag in tags]
+
+
+# ----------------------------------------------------------------------------------------------------------- instances
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What an instance's view shows besides its own record."""
+
+    replicates_from: str | None = None  # identifiers
+    replicates_to: tuple[str, ...] = ()
+    pending: arguments.ModifyInstance = arguments.ModifyInstance()
+
+
+def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
+    """Reads once what all views of a response need."""
+    names = {instance.resource_id: instance.identifier for instance in tx.instances()}
+    pairs = [
+        member
+        for deployment in tx.deployments()
+        if deployment.status in _REPLICATING
+        for member in deployment.members
+        if member.source_resource_id in names and member.target_resource_id in names
+    ]
+    changes = {
+        workflow.subject: _changes(workflow)
+        for workflow in tx.unfinished_workflows()
+        if workflow.kind is WorkflowKind.MODIFY_INSTANCE
+    }
+
+    def of(instance: DBInstance) -> Surroundings:
+        own = instance.resource_id
+        return Surroundings(
+            replicates_from=next((names[m.source_resource_id] for m in pairs if m.target_resource_id == own), None),
+            replicates_to=tuple(names[m.target_resource_id or ""] for m in pairs if m.source_resource_id == own),
+            pending=changes.get(own, arguments.ModifyInstance()),
+        )
+
+    return of
+
+
+def _changes(workflow: Workflow) -> arguments.ModifyInstance:
+    return msgspec.convert(workflow.arguments, arguments.ModifyInstance)
+
+
+def instance_view(context: Context, instance: DBInstance, around: Surroundings) -> View:
+    major = PostgresVersion.parse(instance.engine_version).major
+    return {
+        "DBInstanceIdentifier": instance.identifier,
+        "DBInstanceArn": context.instance_arn(instance.identifier),
+        "DbiResourceId": instance.resource_id,
+        "DBInstanceClass": instance.instance_class,
+        "DBInstanceStatus": instance.status,
+        "Engine": instance.engine,
+        "EngineVersion": instance.engine_version,
+        "Endpoint": _endpoint(context, instance),
+        "DbInstancePort": 0,  # RDS's own value outside clusters; the port is in Endpoint
+        "MasterUsername": instance.master_username,
+        "DBName": instance.db_name,
+        "InstanceCreateTime": instance.created_at,
+        "AllocatedStorage": instance.allocated_storage_gib,
+        "DBParameterGroups": [{"DBParameterGroupName": instance.parameter_group, "ParameterApplyStatus": "in-sync"}],
+        "OptionGroupMemberships": [{"OptionGroupName": f"default:{instance.engine}-{major}", "Status": "in-sync"}],
+        "PendingModifiedValues": _pending(around.pending),
+        "DeletionProtection": instance.deletion_protection,
+        "TagList": tags_view(instance.tags),
+        **_replication(around),
+        **_settings(context, instance.settings),
+        **_ABSENT_FEATURES,
+    }
+
+
+# Features that do not exist here, shown as RDS shows them where they are off.
+_ABSENT_FEATURES: View = {
+    "ActivityStreamStatus": "stopped",
+    "AssociatedRoles": [],
+    "CustomerOwnedIpEnabled": False,
+    "DBSecurityGroups": [],
+    "DedicatedLogVolume": False,
+    "DomainMemberships": [],
+    "IAMDatabaseAuthenticationEnabled": False,
+    "MonitoringInterval": 0,
+    "MultiAZ": False,
+    "PerformanceInsightsEnabled": False,
+    "StorageEncrypted": False,
+}
+
+
+def _endpoint(context: Context, instance: DBInstance) -> View | None:
+    if instance.status is InstanceStatus.CREATING:
+        return None
+    return {"Address": context.endpoint_host, "Port": instance.port}
+
+
+def _pending(change: arguments.ModifyInstance) -> View:
+    return {
+        "DBInstanceClass": change.instance_class,
+        "DBInstanceIdentifier": change.new_identifier,
+        "EngineVersion": change.engine_version,
+        "MasterUserPassword": None if change.master_password_verifier is None else "****",
+    }
+
+
+def _replication(around: Surroundings) -> View:
+    view: View = {"ReadReplicaDBInstanceIdentifiers": list(around.replicates_to)}
+    if around.replicates_from is not None:
+        view["ReadReplicaSourceDBInstanceIdentifier"] = around.replicates_from
+        view["StatusInfos"] = [{"StatusType": "read replication", "Normal": True, "Status": "replicating"}]
+    return view
+
+
+# Kept settings whose member in the response is the request's, with RDS's default (None: left out).
+_PLAIN_SETTINGS: View = {
+    "AutoMinorVersionUpgrade": True,
+    "BackupRetentionPeriod": 1,
+    "BackupTarget": "region",
+    "CACertificateIdentifier": None,
+    "CopyTagsToSnapshot": False,
+    "EngineLifecycleSupport": None,
+    "Iops": None,
+    "LicenseModel": "postgresql-license",
+    "MaxAllocatedStorage": None,
+    "NetworkType": "IPV4",
+    "PreferredBackupWindow": "03:00-03:30",
+    "PreferredMaintenanceWindow": "sun:04:00-sun:04:30",
+    "PromotionTier": None,
+    "PubliclyAccessible": False,
+    "StorageThroughput": None,
+    "StorageType": "gp2",
+}
+
+
+def _settings(context: Context, settings: Mapping[str, Any]) -> View:
+    view = {name: settings.get(name, default) for name, default in _PLAIN_SETTINGS.items()}
+    view["AvailabilityZone"] = settings.get("AvailabilityZone", f"{context.region}a")
+    view["VpcSecurityGroups"] = [
+        {"VpcSecurityGroupId": group, "Status": "active"} for group in settings.get("VpcSecurityGroupIds", ())
+    ]
+    subnet_group = settings.get("DBSubnetGroupName")
+    if subnet_group is not None:
+        view["DBSubnetGroup"] = {"DBSubnetGroupName": subnet_group, "SubnetGroupStatus": "Complete", "Subnets": []}
+    return view
+
+
+# --------------------------------------------------------------------------------------------------------- deployments
+
+
+def deployment_view(context: Context, deployment: BlueGreenDeployment, tx: Transaction) -> View:
+    """ARNs follow the instances' present names; the record's names stand in for instances that are gone."""
+    ends = [_ends(context, member, tx) for member in deployment.members]
+    source, target = ends[0]
+    return {
+        "BlueGreenDeploymentIdentifier": deployment.identifier,
+        "BlueGreenDeploymentName": deployment.name,
+        "Source": source,
+        "Target": target,
+        "SwitchoverDetails": [
+            {"SourceMember": source, "TargetMember": target, "Status": member.status}
+            for member, (source, target) in zip(deployment.members, ends, strict=True)
+        ],
+        "Tasks": [{"Name": task.name, "Status": task.status} for task in deployment.tasks],
+        "Status": deployment.status,
+        "StatusDetails": deployment.status_details,
+        "CreateTime": deployment.created_at,
+        "DeleteTime": deployment.deleted_at,
+        "TagList": tags_view(deployment.tags),
+    }
+
+
+def _ends(context: Context, member: Member, tx: Transaction) -> tuple[str, str | None]:
+    source = _present_name(tx, member.source_resource_id, member.source_identifier)
+    if member.target_resource_id is None or member.target_identifier is None:
+        return context.instance_arn(source), None
+    target = _present_name(tx, member.target_resource_id, member.target_identifier)
+    return context.instance_arn(source), context.instance_arn(target)
+
+
+def _present_name(tx: Transaction, resource_id: str, recorded: str) -> str:
+    instance = tx.instance(resource_id)
+    return recorded if instance is None else instance.identifier
+
+
+def has_switched_over(deployment: BlueGreenDeployment) -> bool:
+    """The members tell it even while the deployment is being deleted, or after its deletion has failed."""
+    return deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED
+
+
+# ---------------------------------------------------------------------------------------------------- versions, events
+
+
+def engine_version_view(info: EngineVersionInfo, *, lists: Iterable[str]) -> View:
+    """``lists``: members asked for that are empty for this engine (character sets and time zones are a database's
+    affair in PostgreSQL, not an instance's)."""
+    version = PostgresVersion.parse(info.version)
+    return {
+        "Engine": info.engine,
+        "MajorEngineVersion": str(version.major),
+        "EngineVersion": info.version,
+        "DBParameterGroupFamily": parameter_group_family(info.version),
+        "DBEngineDescription": "PostgreSQL",
+        "DBEngineVersionDescription": f"PostgreSQL {info.version}",
+        "Status": "available",
+        "ValidUpgradeTarget": [_upgrade_target(info, version, target) for target in info.upgrade_targets],
+        "ExportableLogTypes": [],
+        "SupportedFeatureNames": [],
+        "SupportsBabelfish": False,
+        "SupportsGlobalDatabases": False,
+        "SupportsIntegrations": False,
+        "SupportsLimitlessDatabase": False,
+        "SupportsLocalWriteForwarding": False,
+        "SupportsLogExportsToCloudwatchLogs": False,
+        "SupportsParallelQuery": False,
+        "SupportsReadReplica": False,
+        "TagList": [],
+        **{name: [] for name in lists},
+    }
+
+
+def _upgrade_target(info: EngineVersionInfo, version: PostgresVersion, target: str) -> View:
+    return {
+        "Engine": info.engine,
+        "EngineVersion": target,
+        "Description": f"PostgreSQL {target}",
+        "AutoUpgrade": False,
+        "IsMajorVersionUpgrade": PostgresVersion.parse(target).major > version.major,
+        "SupportsBabelfish": False,
+        "SupportsGlobalDatabases": False,
+        "SupportsIntegrations": False,
+        "SupportsLimitlessDatabase": False,
+        "SupportsLocalWriteForwarding": False,
+        "SupportsParallelQuery": False,
+    }
+
+
+def event_view(context: Context, event: Event) -> View:
+    kind = "db" if event.source_type is SourceType.DB_INSTANCE else "deployment"
+    return {
+        "SourceIdentifier": event.source_identifier,
+        "SourceType": event.source_type,
+        "SourceArn": context.arn(kind, event.source_identifier),
+        "Message": event.message,
+        "EventCategories": list(event.categories),
+        "Date": event.at,
+    }

@@ -1,0 +1,136 @@
+"""Fakes of the domain's ports, in memory, for tests of what is built on them.
+
+Each keeps its port's promises (idempotent, refuses what is not there) and lets a test look at what was done.
+"""
+
+import hashlib
+import random
+from collections.abc import Container, Sequence
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct, structs
+
+from verdigris.domain.errors import EngineError, PortInUse
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
+from verdigris.domain.versions import PostgresVersion
+
+
+class FakeClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self, now: datetime = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)) -> None:
+        self._now = now
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, **duration: float) -> None:
+        """``advance(minutes=5)``: arguments of ``timedelta``."""
+        self._now += timedelta(**duration)
+
+
+class FakePorts:
+    """A range of ports; ``used_by_others`` are those that some other program has."""
+
+    def __init__(self, first: int = 20000, last: int = 20999, *, host: str = "127.0.0.1") -> None:
+        self.host = host
+        self.range = range(first, last + 1)
+        self.used_by_others: set[int] = set()
+
+    def is_free(self, port: int) -> bool:
+        return port not in self.used_by_others
+
+    def allocate(self, taken: Container[int]) -> int:
+        for port in self.range:
+            if port not in taken and self.is_free(port):
+                return port
+        raise PortInUse(f"no port from {self.range.start} to {self.range.stop - 1} is free")
+
+
+class FakeServer(Struct, frozen=True, kw_only=True):
+    spec: ServerSpec
+    running: bool = True
+    restarts: int = 0
+
+
+class FakeServers:
+    """``domain.ports.DatabaseServers`` without processes."""
+
+    def __init__(self, versions: Sequence[str] = ("16.14", "17.9", "17.10", "18.6")) -> None:
+        self.catalogue = [
+            EngineVersionInfo(
+                engine="postgres",
+                version=version,
+                installed=True,
+                source="embedded",
+                upgrade_targets=tuple(
+                    other for other in versions if PostgresVersion.parse(other) > PostgresVersion.parse(version)
+                ),
+            )
+            for version in versions
+        ]
+        self.servers: dict[str, FakeServer] = {}
+
+    def versions(self) -> Sequence[EngineVersionInfo]:
+        return self.catalogue
+
+    def conceal_password(self, password: str) -> str:
+        return "FAKE$" + hashlib.sha256(password.encode()).hexdigest()
+
+    async def create(self, spec: ServerSpec) -> None:
+        self.servers.setdefault(spec.resource_id, FakeServer(spec=spec))
+
+    async def start(self, resource_id: str) -> None:
+        self._change(resource_id, running=True)
+
+    async def stop(self, resource_id: str) -> None:
+        self._change(resource_id, running=False)
+
+    async def restart(self, resource_id: str) -> None:
+        self._change(resource_id, running=True, restarts=self._server(resource_id).restarts + 1)
+
+    async def is_running(self, resource_id: str) -> bool:
+        return resource_id in self.servers and self.servers[resource_id].running
+
+    async def remove(self, resource_id: str) -> None:
+        self.servers.pop(resource_id, None)
+
+    def known(self) -> list[str]:
+        return list(self.servers)
+
+    def address(self, resource_id: str) -> BackendAddress:
+        return BackendAddress(resource_id, f"/run/{resource_id.lower()}/.s.PGSQL.5432")
+
+    async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None:
+        if self._server(resource_id).spec.master_username != username:
+            raise EngineError(f'role "{username}" does not exist')
+        self._change_spec(resource_id, master_password_verifier=verifier)
+
+    async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
+        self._change_spec(resource_id, instance_class=instance_class)
+
+    async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
+        self._change_spec(resource_id, engine_version=engine_version)
+
+    def _server(self, resource_id: str) -> FakeServer:
+        try:
+            return self.servers[resource_id]
+        except KeyError:
+            raise EngineError(f"there is no server {resource_id}") from None
+
+    def _change(self, resource_id: str, **changes: object) -> None:
+        self.servers[resource_id] = structs.replace(self._server(resource_id), **changes)
+
+    def _change_spec(self, resource_id: str, **changes: object) -> None:
+        spec = structs.replace(self._server(resource_id).spec, **changes)
+        self._change(resource_id, spec=spec)
+
+
+class FakeRandomText:
+    """Random text that is the same in every run."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._random = random.Random(seed)  # noqa: S311 (tests need it repeatable, not secret)
+
+    def __call__(self, alphabet: str, length: int) -> str:
+        return "".join(self._random.choices(alphabet, k=length))
