@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from verdigris.aws.errors import invalid_parameter_value
-from verdigris.rds.context import Context
+from verdigris.domain.instance_classes import memory_bytes
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-_INSTANCE_CLASS = re.compile(r"db\.[a-z0-9-]+\.[a-z0-9]+")
 _PASSWORD = re.compile(r"[!-~]{8,128}")
 _PASSWORD_EXCLUDED = frozenset('/"@')
 
@@ -60,8 +59,8 @@ def check_db_name(name: str) -> None:
         raise invalid_parameter_value(f"DBName {name} cannot be used as it is a reserved word used by the engine")
 
 
-def check_instance_class(context: Context, name: str) -> None:
-    if not _INSTANCE_CLASS.fullmatch(name) or context.class_memory_bytes(name) is None:
+def check_instance_class(name: str) -> None:
+    if memory_bytes(name) is None:
         raise invalid_parameter_value(f"Invalid DB Instance class: {name}")
 
 

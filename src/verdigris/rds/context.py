@@ -12,7 +12,7 @@ class Context:
     """Gathered once by the composition root; shared by all requests, so everything in it is safe in any thread.
 
     ``wake`` tells the workflow runner that the store holds new work. It is called after the commit, from a thread of
-    the pool. ``class_memory_bytes`` gives the memory of a DB instance class, None for one that does not exist.
+    the pool.
     """
 
     store: Store
@@ -20,7 +20,6 @@ class Context:
     ports: Ports
     clock: Clock
     random_text: RandomText
-    class_memory_bytes: Callable[[str], int | None]
     wake: Callable[[], None]
     region: str
     account_id: str

@@ -33,7 +33,7 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
         source = require_instance(tx, source_identifier)
         _require_free_deployment_name(tx, params["BlueGreenDeploymentName"])
         _require_usable_source(tx, source)
-        target = _target(context, catalogue, source, params, settings)
+        target = _target(catalogue, source, params, settings)
         versions = PostgresVersion.parse(source.engine_version), PostgresVersion.parse(target.engine_version)
         deployment = BlueGreenDeployment(
             identifier=new_deployment_identifier(context.random_text),
@@ -106,13 +106,13 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
 
 
 def _target(
-    context: Context, catalogue: Catalogue, source: DBInstance, params: Mapping[str, Any], settings: dict[str, Any]
+    catalogue: Catalogue, source: DBInstance, params: Mapping[str, Any], settings: dict[str, Any]
 ) -> TargetSpec:
     version = source.engine_version
     if params.get("TargetEngineVersion"):
         version = catalogue.require_upgrade(version, params["TargetEngineVersion"])
     instance_class = params.get("TargetDBInstanceClass", source.instance_class)
-    checks.check_instance_class(context, instance_class)
+    checks.check_instance_class(instance_class)
     storage_gib = params.get("TargetAllocatedStorage", source.allocated_storage_gib)
     checks.check_storage("TargetAllocatedStorage", storage_gib)
     group = params.get("TargetDBParameterGroupName")

@@ -84,7 +84,7 @@ def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
     if params.get("Engine", ENGINE).lower() != ENGINE:
         raise invalid_parameter_combination("The engine of a DB instance cannot be changed here")
     if "DBInstanceClass" in params:
-        checks.check_instance_class(context, params["DBInstanceClass"])
+        checks.check_instance_class(params["DBInstanceClass"])
     if "AllocatedStorage" in params:
         checks.check_storage("AllocatedStorage", params["AllocatedStorage"])
     if not is_instance_identifier(params.get("NewDBInstanceIdentifier", "valid")):

@@ -117,7 +117,7 @@ def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
     for name in ("MasterUsername", "MasterUserPassword"):
         if not params.get(name):
             raise missing_parameter(name)
-    checks.check_instance_class(context, params["DBInstanceClass"])
+    checks.check_instance_class(params["DBInstanceClass"])
     checks.check_master_username(params["MasterUsername"])
     checks.check_password(params["MasterUserPassword"])
     if params.get("DBName"):
