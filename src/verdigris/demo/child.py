@@ -34,10 +34,17 @@ class ClientProcess:
             start_new_session=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-        self._stdin().write(msgspec.json.encode(plan) + b"\n")
-        self._stdin().flush()
+        self._tell(msgspec.json.encode(plan))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
+
+    def go(self) -> None:
+        self._tell(b"")
+
+    def _tell(self, line: bytes) -> None:
+        with suppress(BrokenPipeError):  # it has ended already, which ``is_running`` will say
+            self._stdin().write(line + b"\n")
+            self._stdin().flush()
 
     def _stdin(self) -> IO[bytes]:
         if self._child.stdin is None:

@@ -1,8 +1,8 @@
 """One process of a workload: ``python -m verdigris.demo.client_process``, driven over its standard streams.
 
-stdin: one line of JSON, a ``ProcessPlan``; then nothing until it is closed, which means stop. So a parent that dies
-takes its clients with it. stdout: a ``Progress`` as one line of JSON every tenth of a second, the last one with
-``finished`` set. The password in the plan's dsn is on no command line and in no environment.
+stdin: one line of JSON, a ``ProcessPlan``; an empty line once everybody is connected, which means go; its end means
+stop. So a parent that dies takes its clients with it. stdout: a ``Progress`` as one line of JSON every tenth of a
+second, the last one with ``finished`` set. The password in the plan's dsn is on no command line and in no environment.
 """
 
 import os
@@ -14,7 +14,7 @@ from time import monotonic, monotonic_ns
 import msgspec
 from msgspec import Struct
 
-from verdigris.demo.clients import Client, ClientPlan, Reader, Writer
+from verdigris.demo.clients import Client, ClientPlan, Reader, Signals, Writer
 from verdigris.demo.ledger import Commit, Incident, IncidentKind, Ledger, Outcome, Read, Record, Sighting
 
 PROGRESS_INTERVAL_S = 0.1
@@ -88,10 +88,11 @@ def _report_progress(clients: list[Client], ledger: CountingLedger, *, finished:
     sys.stdout.buffer.flush()
 
 
-def _wait_for_stdin_to_close(closed: threading.Event) -> None:
+def _follow_stdin(signals: Signals) -> None:
     while sys.stdin.buffer.readline():
-        pass
-    closed.set()
+        signals.go.set()
+    signals.stop.set()
+    signals.go.set()  # for those that still wait for it
 
 
 def _join(clients: list[Client], timeout_s: float) -> list[Client]:
@@ -106,13 +107,13 @@ def _join(clients: list[Client], timeout_s: float) -> list[Client]:
 
 def run(plan: ProcessPlan) -> int:
     ledger = CountingLedger(Path(plan.ledger_path))
-    stop = threading.Event()
-    clients: list[Client] = [Writer(p, ledger, stop) for p in plan.writers]
-    clients += [Reader(p, ledger, stop) for p in plan.readers]
-    threading.Thread(target=_wait_for_stdin_to_close, args=(stop,), daemon=True).start()
+    signals = Signals()
+    clients: list[Client] = [Writer(p, ledger, signals) for p in plan.writers]
+    clients += [Reader(p, ledger, signals) for p in plan.readers]
+    threading.Thread(target=_follow_stdin, args=(signals,), daemon=True).start()
     for client in clients:
         client.start()
-    while not stop.wait(PROGRESS_INTERVAL_S):
+    while not signals.stop.wait(PROGRESS_INTERVAL_S):
         _report_progress(clients, ledger)
     stuck = _join(clients, plan.stop_timeout_s)
     for client in stuck:

@@ -47,16 +47,26 @@ class ClientPlan(Struct, frozen=True, kw_only=True):
     interval_s: float
 
 
-class Client(threading.Thread):
-    """Connects, repeats ``request`` at its pace until told to stop, and survives the loss of its connection."""
+class Signals:
+    """What the process tells its clients: ``go`` when all may begin, ``stop`` when each shall end after its request."""
 
-    def __init__(self, plan: ClientPlan, ledger: Ledger, stop: threading.Event) -> None:
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.stop = threading.Event()
+
+
+class Client(threading.Thread):
+    """Connects, waits for ``go``, repeats ``request`` at its pace until ``stop``, and survives the loss of its
+    connection."""
+
+    def __init__(self, plan: ClientPlan, ledger: Ledger, signals: Signals) -> None:
         super().__init__(name=f"client-{plan.number}", daemon=True)
         self.plan = plan
         self.connected = threading.Event()
         self.requests = 0
         self._ledger = ledger
-        self._stop_asked = stop
+        self._go = signals.go
+        self._stop_asked = signals.stop
         self._connection: Connection | None = None
         self._connection_number = 0
         self._version_seen = ""
@@ -71,12 +81,14 @@ class Client(threading.Thread):
             self.incident(IncidentKind.CLIENT_CRASHED, detail=f"{type(error).__name__}: {error}")
 
     def _serve(self) -> None:
+        while self._connection is None and not self._stop_asked.is_set():
+            self._connect_or_rest()
+        self._go.wait()
         due_ns = monotonic_ns()
         interval_ns = int(self.plan.interval_s * 1e9)
         while not self._stop_asked.is_set():
-            connection = self._connection or self._connect()
+            connection = self._connection or self._connect_or_rest()
             if connection is None:
-                self._stop_asked.wait(RECONNECT_INTERVAL_S)
                 continue
             self.request(connection)
             self.requests += 1
@@ -98,6 +110,12 @@ class Client(threading.Thread):
         self.incident(IncidentKind.STUCK, at_ns=at_ns)
 
     # ------------------------------------------------------------------------------------------- its connection
+
+    def _connect_or_rest(self) -> Connection | None:
+        connection = self._connect()
+        if connection is None:
+            self._stop_asked.wait(RECONNECT_INTERVAL_S)
+        return connection
 
     def _connect(self) -> Connection | None:
         self._connection_number += 1
@@ -188,8 +206,8 @@ class _Attempt:
 class Writer(Client):
     """Each request is one transaction: a link for its chain, a transfer, a receipt."""
 
-    def __init__(self, plan: ClientPlan, ledger: Ledger, stop: threading.Event) -> None:
-        super().__init__(plan, ledger, stop)
+    def __init__(self, plan: ClientPlan, ledger: Ledger, signals: Signals) -> None:
+        super().__init__(plan, ledger, signals)
         self._random = random.Random(plan.number)
         self._attempts = 0
         self._acknowledged_seq = 0
@@ -266,8 +284,8 @@ class Writer(Client):
 class Reader(Client):
     """Each request is one query: by turns the sum of all money, and how far the chains have come."""
 
-    def __init__(self, plan: ClientPlan, ledger: Ledger, stop: threading.Event) -> None:
-        super().__init__(plan, ledger, stop)
+    def __init__(self, plan: ClientPlan, ledger: Ledger, signals: Signals) -> None:
+        super().__init__(plan, ledger, signals)
         self._seen: dict[int, int] = {}
 
     def request(self, connection: Connection) -> None:

@@ -55,7 +55,7 @@ def longest(pauses: Iterable[Pause], *, since_ns: int = 0, until_ns: int | None 
 def silences(commits: Iterable[Commit], *, began_ns: int, ended_ns: int) -> list[Pause]:
     """The intervals between one acknowledged commit and the next, whoever's: nothing was written in between."""
     acknowledged = (c.ended_ns for c in commits if c.outcome is Outcome.ACKNOWLEDGED)
-    edges = [began_ns, *sorted(ns for ns in acknowledged if began_ns < ns < ended_ns), ended_ns]
+    edges = [began_ns, *sorted(ns for ns in acknowledged if ns < ended_ns), ended_ns]
     return [Pause(began_ns=a, ended_ns=b) for a, b in pairwise(edges)]
 
 

@@ -60,7 +60,7 @@ class Workload:
         self._began_ns = 0
 
     def start(self, timeout_s: float = 30) -> None:
-        """Returns when every client is connected. Raises ``WorkloadFailed`` if that takes too long."""
+        """Connect every client, then let all begin. Raises ``WorkloadFailed`` if that takes too long."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for n, plan in enumerate(self._plans()):
             path = self.directory / f"clients-{monotonic_ns()}-{n}.ledger"
@@ -72,6 +72,8 @@ class Workload:
             self.kill()
             raise
         self._began_ns = monotonic_ns()
+        for process in self._processes:
+            process.go()
 
     def mark(self, name: str) -> int:
         """Remember this moment under a name in the result."""
