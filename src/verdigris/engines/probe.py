@@ -79,6 +79,12 @@ def missing_libraries(binary: Path, account: EngineAccount, library_path: Path |
     return sorted(name for name, path in _linked(binary, account, library_path).items() if path is None)
 
 
+def can_use_locale(name: str, account: EngineAccount) -> bool:
+    """Whether the C library has it. Taken for granted where there is no ``locale`` program to ask."""
+    answer = _output(["locale", "charmap"], account, {"LC_ALL": name})
+    return answer.error is not None or answer.text.strip() == "UTF-8"
+
+
 def _linked(binary: Path, account: EngineAccount, library_path: Path | None) -> dict[str, str | None]:
     """Library -> path, None if not found, as ``ldd`` says; empty where there is no ``ldd``."""
     env = {"LD_LIBRARY_PATH": str(library_path)} if library_path else {}

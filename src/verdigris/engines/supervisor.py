@@ -25,6 +25,9 @@ class ServerCondition(StrEnum):
 ConditionCallback = Callable[[str, ServerCondition, str], None]
 
 
+HOUSEKEEPING_S = 60.0
+
+
 class RestartPolicy(Struct, frozen=True, kw_only=True):
     """The first restart is immediate; later ones within the window wait twice as long each time."""
 
@@ -41,18 +44,21 @@ class RestartPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Supervision:
-    """Watches one server. ``restart`` starts it again and returns its new process."""
+    """Watches one server. ``restart`` starts it again and returns its new process; ``housekeep`` is called in a thread
+    now and then while it runs."""
 
     def __init__(
         self,
         resource_id: str,
         restart: Callable[[], Awaitable[Process]],
         *,
+        housekeep: Callable[[], object],
         policy: RestartPolicy,
         report: ConditionCallback,
     ) -> None:
         self._resource_id = resource_id
         self._restart = restart
+        self._housekeep = housekeep
         self._policy = policy
         self._report = report
         self._deaths: deque[float] = deque()
@@ -78,7 +84,8 @@ class Supervision:
         while True:
             self._report(self._resource_id, ServerCondition.RUNNING, "")
             try:
-                await process.wait()
+                while not await process.ended_within(HOUSEKEEPING_S):
+                    await asyncio.to_thread(self._housekeep)
             finally:
                 process.close()
             log.warning("server.died", resource_id=self._resource_id, pid=process.pid, status=process.exit_status)

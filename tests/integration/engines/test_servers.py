@@ -1,6 +1,7 @@
 """The life of real servers: made, started, changed, restarted, removed."""
 
 import asyncio
+import base64
 import json
 import stat
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 import psycopg
 import pytest
 from msgspec.structs import replace
+from psycopg import sql
 
-from tests.conftest import MASTER, MASTER_PASSWORD, CreateServer, processes_of, random_resource_id, until
+from tests.conftest import MASTER, MASTER_PASSWORD, CreateServer, processes_of, random_resource_id, server_spec, until
 from verdigris.domain.errors import EngineError
-from verdigris.domain.ports import ServerSpec
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.installations import Installation
+from verdigris.engines.postgres.password import scram_verifier
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 
@@ -28,17 +30,6 @@ async def rows(server: PostgresServer, query: str, dbname: str = "postgres") -> 
 async def as_master(server: PostgresServer, dbname: str, password: str = MASTER_PASSWORD) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(
         host=str(server.socket_dir), port=5432, user=MASTER, password=password, dbname=dbname, autocommit=True
-    )
-
-
-def spec(servers: PostgresServers, version: str, db_name: str | None = "app") -> ServerSpec:
-    return ServerSpec(
-        resource_id=random_resource_id(),
-        engine_version=version,
-        instance_class="db.t4g.micro",
-        master_username=MASTER,
-        master_password_verifier=servers.conceal_password(MASTER_PASSWORD),
-        db_name=db_name,
     )
 
 
@@ -96,6 +87,23 @@ async def test_only_the_right_password_gets_in(servers: PostgresServers, create_
         pass
 
 
+async def test_verifiers_are_those_that_postgresql_would_make(create_server: CreateServer) -> None:
+    """The server as oracle: given a password in clear it prepares, salts and hashes it itself."""
+    server = await create_server(version="18.6")
+    passwords = ["plain", "Ümläut", "ﬁ①", "a\u00adb", "a\u00a0b", "密码", "אבג", "\U0001f600"]
+    # These do not survive SASLprep: a control character, mixed directions, nothing left, private use, unassigned.
+    passwords += ["ü\u0007bell", "mixed אa", "\u00ad", "\ue000", "ü\u0221", "ü\u200e", "١a"]
+    async with await server.connect() as connection:
+        await connection.execute("CREATE ROLE oracle")
+        for password in passwords:
+            await connection.execute(sql.SQL("ALTER ROLE oracle PASSWORD {}").format(sql.Literal(password)))
+            cursor = await connection.execute("SELECT rolpassword FROM pg_authid WHERE rolname = 'oracle'")
+            row = await cursor.fetchone()
+            assert row is not None
+            salt = base64.b64decode(row[0].split("$")[1].partition(":")[2])
+            assert scram_verifier(password, salt=salt) == row[0], ascii(password)
+
+
 async def test_internal_password_is_in_the_passfile_only(create_server: CreateServer) -> None:
     server = await create_server()
     password = server.passfile.read_text().strip().rpartition(":")[2]
@@ -105,7 +113,7 @@ async def test_internal_password_is_in_the_passfile_only(create_server: CreateSe
 
 
 async def test_create_start_stop_remove_may_be_said_twice(servers: PostgresServers) -> None:
-    wanted = spec(servers, "18.6", db_name=None)
+    wanted = server_spec(servers, version="18.6", db_name=None)
     await servers.create(wanted)
     server = servers.server(wanted.resource_id)
     pid = server.pid()
@@ -128,8 +136,8 @@ async def test_create_start_stop_remove_may_be_said_twice(servers: PostgresServe
 
 
 async def test_failed_creation_leaves_nothing(servers: PostgresServers, verdigris_home: Path) -> None:
-    wanted = spec(servers, "18.6", db_name="x" * 2000)  # initdb and start succeed, CREATE DATABASE gets a cut name
-    broken = ServerSpec(**{**{f: getattr(wanted, f) for f in wanted.__struct_fields__}, "master_username": "pg_nope"})
+    wanted = server_spec(servers, version="18.6", db_name=None)
+    broken = replace(wanted, master_username="pg_nope")  # initdb and start succeed, CREATE ROLE fails
     with pytest.raises(EngineError, match="pg_nope"):
         await servers.create(broken)
     assert servers.known() == []
@@ -142,7 +150,7 @@ async def test_cancelled_creation_leaves_nothing(
     servers: PostgresServers, verdigris_home: Path, delay_s: float
 ) -> None:
     servers.versions()  # looking around is not what is cancelled here
-    creation = asyncio.create_task(servers.create(spec(servers, "18.6")))
+    creation = asyncio.create_task(servers.create(server_spec(servers, version="18.6")))
     await asyncio.wait([creation], timeout=delay_s)
     creation.cancel()
     await asyncio.wait([creation])
@@ -154,7 +162,7 @@ async def test_cancelled_creation_leaves_nothing(
 
 
 async def test_creation_interrupted_by_a_crash_is_completed(servers: PostgresServers) -> None:
-    wanted = spec(servers, "18.6")
+    wanted = server_spec(servers, version="18.6")
     await servers.create(wanted)
     server = servers.server(wanted.resource_id)
     server.save(created=False)
@@ -168,7 +176,7 @@ async def test_creation_interrupted_by_a_crash_is_completed(servers: PostgresSer
 
 async def test_unknown_version_is_refused_before_anything_is_made(servers: PostgresServers) -> None:
     with pytest.raises(EngineError, match=r"17\.99 is not available: unknown version"):
-        await servers.create(spec(servers, "17.99"))
+        await servers.create(server_spec(servers, version="17.99"))
     assert servers.known() == []
 
 
@@ -228,7 +236,7 @@ async def test_version_that_does_not_start_is_taken_back(
         return replace(before, version=version, bin_dir=str(broken.parent))
 
     monkeypatch.setattr(servers.catalogue, "installation", broken_installation)
-    with pytest.raises(EngineError, match="did not start: FATAL: out of order"):
+    with pytest.raises(EngineError, match=r"did not start: FATAL: out of order"):
         await servers.change_minor_version(server.resource_id, "17.9")
     assert server.installation == before
     assert await rows(server, "SHOW server_version") == [("17.10",)]
@@ -249,7 +257,7 @@ async def test_path_too_long_for_sockets_is_said_early(
     deep = verdigris_home / ("d" * 60)
     servers = PostgresServers(deep, catalogue, engine_account)
     with pytest.raises(EngineError, match=r"too long for unix sockets: .* is \d+ bytes over"):
-        await servers.create(spec(servers, "18.6"))
+        await servers.create(server_spec(servers, version="18.6"))
     assert servers.known() == []
 
 

@@ -1,7 +1,6 @@
 """The running postmaster of a data directory: finding it, starting it, stopping it."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import Sequence
@@ -13,16 +12,17 @@ import structlog
 from verdigris.domain.errors import EngineError
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.installations import Installation
+from verdigris.engines.logfile import LogFile
 from verdigris.engines.process import Process
 
 log = structlog.get_logger(__name__)
 
 PORT = 5432
 _POLL_S = 0.01
+# For an immediate shutdown, and for a kill: after the first comes the second, after the second nothing helps.
+FORCE_S = 10.0
 # Idle orphans notice their postmaster's death at once.
 _ORPHAN_GRACE_S = 2.0
-# A log this large is put aside at the next start.
-_LOG_ROTATION_BYTES = 16 * 1024 * 1024
 
 
 class StopMode(Enum):
@@ -44,7 +44,7 @@ class Postmaster:
     def __init__(self, *, data_dir: Path, socket_dir: Path, log_path: Path, account: EngineAccount) -> None:
         self.data_dir = data_dir
         self.socket_dir = socket_dir
-        self.log_path = log_path
+        self.log = LogFile(log_path)
         self._account = account
 
     def find(self) -> Process | None:
@@ -76,12 +76,13 @@ class Postmaster:
         log_start = 0
         if process is None:
             await self._clear_remains()
-            log_start = self._rotate_log()
+            self.log.rotate_if_large()
+            log_start = self.log.size()
             process = Process.spawn(
                 self._command(installation, options),
                 account=self._account,
                 env=self._account.environment(installation.environment()),
-                log=self.log_path,
+                log=self.log.path,
             )
             log.info("server.started", data_dir=str(self.data_dir), pid=process.pid, version=installation.version)
         try:
@@ -102,7 +103,7 @@ class Postmaster:
                 return
             log.warning("server.stop_forced", data_dir=str(self.data_dir), pid=process.pid, waited_s=timeout_s)
             process.signal(StopMode.IMMEDIATE.value)
-            if await process.ended_within(10):
+            if await process.ended_within(FORCE_S):
                 return
         finally:
             process.close()
@@ -141,7 +142,7 @@ class Postmaster:
                     process.signal(signal.SIGKILL)
                     grace_s = 0
             for process in processes:
-                if not await process.ended_within(10):
+                if not await process.ended_within(FORCE_S):
                     raise EngineError(f"process {process.pid} of {self.data_dir} does not end, not even by SIGKILL")
         finally:
             for process in processes:
@@ -150,7 +151,7 @@ class Postmaster:
     async def _until_ready(self, process: Process, log_start: int) -> None:
         while not self.is_ready(process):
             if not process.is_alive():
-                raise EngineError(f"the server did not start: {self._log_tail(log_start)}")
+                raise EngineError(f"the server did not start: {self.log.causes(log_start)}")
             await asyncio.sleep(_POLL_S)
 
     def _command(self, installation: Installation, options: Sequence[str]) -> list[str]:
@@ -193,23 +194,6 @@ class Postmaster:
             )
         except OSError:
             return False
-
-    def _rotate_log(self) -> int:
-        """Put a large log aside; return the size of what is there."""
-        with contextlib.suppress(FileNotFoundError):
-            size = self.log_path.stat().st_size
-            if size < _LOG_ROTATION_BYTES:
-                return size
-            self.log_path.replace(self.log_path.with_suffix(".log.1"))
-        return 0
-
-    def _log_tail(self, start: int) -> str:
-        with contextlib.suppress(FileNotFoundError), self.log_path.open("rb") as file:
-            file.seek(start)
-            lines = file.read()[-4000:].decode(errors="replace").strip().splitlines()
-            causes = [line for line in lines if "FATAL" in line or "PANIC" in line or "ERROR" in line]
-            return "\n".join(causes[-3:] or lines[-5:]) or "it said nothing"
-        return "it said nothing"
 
 
 def _pids() -> list[int]:

@@ -75,7 +75,13 @@ class PostgresServer:
             data_dir=self.data_dir, socket_dir=self.socket_dir, log_path=self.log_path, account=account
         )
         self._lock = asyncio.Lock()
-        self._supervision = Supervision(resource_id, self._start_again, policy=policy or RestartPolicy(), report=report)
+        self._supervision = Supervision(
+            resource_id,
+            self._start_again,
+            housekeep=self._postmaster.log.rotate_if_large,
+            policy=policy or RestartPolicy(),
+            report=report,
+        )
 
     def __repr__(self) -> str:
         return f"<PostgresServer {self.resource_id} {self.installation.version} ({self.installation.source})>"
