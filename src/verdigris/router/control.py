@@ -1,0 +1,129 @@
+"""The control socket: takes commands for ``RouterService`` and checks who may still give them."""
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from verdigris.domain.errors import ControllerSuperseded, VerdigrisError
+from verdigris.router import messages
+from verdigris.router.service import RouterService
+
+log = structlog.get_logger()
+
+# These wait for others and undo what they did when cancelled; everything else is run to its end.
+_CANCELLABLE = (messages.Park, messages.Ready, messages.HandOver)
+
+
+class ControlServer:
+    def __init__(self, service: RouterService, path: Path) -> None:
+        self._service = service
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def open(self) -> None:
+        self._path.unlink(missing_ok=True)  # the lock on the directory says that no other router uses it
+        before = os.umask(0o177)  # the socket is made with its mode: there is no moment in which others may connect
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, self._path)
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            reply = await self._answer(reader)
+            if reply is not None:
+                writer.write(messages.encode(reply))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ValueError, OSError) as error:
+            log.warning("control.failed", error=repr(error))
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader) -> messages.Reply | None:
+        """None: the client went away before the command was done, and it has been cancelled."""
+        hello = messages.COMMANDS.decode(await messages.read(reader))
+        command = messages.COMMANDS.decode(await messages.read(reader))
+        if not isinstance(hello, messages.Hello):
+            return messages.Failed("VerdigrisError", "a connection begins with Hello")
+        task = asyncio.get_running_loop().create_task(self._perform(hello, command))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        gone = asyncio.ensure_future(reader.read(1))
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done() and isinstance(command, _CANCELLABLE):
+                task.cancel()
+            await asyncio.wait({task})
+        finally:
+            gone.cancel()
+        if task.cancelled():
+            log.info("command.cancelled", command=type(command).__name__)
+            return None
+        return _reply(command, task)
+
+    async def _perform(self, hello: messages.Hello, command: messages.Command) -> object:
+        service = self._service
+        if hello.epoch < service.epoch:
+            raise ControllerSuperseded(f"epoch {hello.epoch} is past: the router obeys epoch {service.epoch}")
+        if hello.epoch > service.epoch:
+            await service.raise_epoch(hello.epoch)
+        return await _dispatch(service, command)
+
+
+async def _dispatch(service: RouterService, command: messages.Command) -> object:
+    match command:
+        case messages.Hello():
+            pass
+        case messages.ListRoutes():
+            return await service.routes()
+        case messages.PutRoute(route):
+            await service.put_route(route)
+        case messages.RemoveRoute(name):
+            await service.remove_route(name)
+        case messages.RenameRoute(name, new_name):
+            await service.rename_route(name, new_name)
+        case messages.Disconnect(name):
+            await service.disconnect(name)
+        case messages.GetSessions(name):
+            return await service.sessions(name)
+        case messages.Ready(name, target, verifiers):
+            return await service.ready(name, target, verifiers)
+        case messages.Park(name, budget_s, lease_s):
+            outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s)
+            return messages.ParkOutcome.of(outcome)
+        case messages.Renew(generation, lease_s):
+            await service.renew(generation, lease_s=lease_s)
+        case messages.HandOver(generation):
+            return await service.hand_over(generation)
+        case messages.Commit(generation, routes, hold):
+            await service.commit(generation, routes, hold=hold)
+        case messages.Release(generation):
+            await service.release(generation)
+        case messages.Abort(generation):
+            await service.abort(generation)
+        case messages.Unready(name):
+            await service.unready(name)
+        case messages.GetStatistics():
+            return await service.statistics()
+    return None
+
+
+def _reply(command: messages.Command, task: "asyncio.Task[object]") -> messages.Reply:
+    error = task.exception()
+    if error is None:
+        return messages.Answer(msgspec.Raw(msgspec.msgpack.encode(task.result())))
+    if not isinstance(error, VerdigrisError):
+        log.error("command.failed", command=type(command).__name__, exc_info=error)
+    return messages.Failed(type(error).__name__, str(error))

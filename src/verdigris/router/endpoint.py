@@ -1,0 +1,155 @@
+"""One endpoint: its port, its route, its sessions, and the park that may hold them."""
+
+import asyncio
+import hmac
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING
+
+import structlog
+
+from verdigris.domain.ports import BackendAddress, Route
+from verdigris.router.listener import Listener
+from verdigris.router.probe import settle
+from verdigris.router.session import CONNECT_TIMEOUT_S, Session, State
+from verdigris.wire.postgres import messages
+from verdigris.wire.postgres.messages import BackendKey
+from verdigris.wire.postgres.startup import StartupMessage, cancel_request
+
+if TYPE_CHECKING:
+    from verdigris.router.park import Park
+
+log = structlog.get_logger()
+
+# The control plane's superuser comes in by the engine's own socket, never through here.
+INTERNAL_USER = b"rdsadmin"
+
+
+class Counters:
+    """Since the router's process began."""
+
+    __slots__ = ("client_bytes", "connections", "handed_over", "longest_park_s", "server_bytes")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.client_bytes = 0  # of sessions that have ended
+        self.server_bytes = 0
+        self.handed_over = 0
+        self.longest_park_s = 0.0
+
+
+class Endpoint:
+    def __init__(self, route: Route, listener: Listener, tls: ssl.SSLContext) -> None:
+        self.route = route
+        self.sessions: set[Session] = set()
+        self.park: Park | None = None
+        # Where and with what to dial, from the latest ``ready``.
+        self.target: BackendAddress | None = None
+        self.verifiers: dict[str, str] = {}
+        self.counters = Counters()
+        self._listener = listener
+        self._tls = tls
+        self._tasks: set[asyncio.Task[None]] = set()
+        listener.open(self, tls)
+
+    @property
+    def name(self) -> str:
+        return self.route.name
+
+    @property
+    def parked(self) -> bool:
+        return self.park is not None
+
+    def live(self) -> list[Session]:
+        """Sessions that have a backend, or are getting one."""
+        return [session for session in self.sessions if session.server is not None]
+
+    def listen(self, listener: Listener) -> None:
+        """Take clients on another port from now on; those that are here stay."""
+        self._listener.close()
+        self._listener = listener
+        listener.open(self, self._tls)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        for session in list(self.sessions):
+            session.fail("57P01", "terminating connection due to administrator command")
+
+    # ------------------------------------------------------------------------------------------- what sessions tell it
+
+    def refusal(self, packet: StartupMessage, *, encrypted: bool) -> bytes | None:
+        """An error for clients that RDS's ``pg_hba.conf`` does not let in, else None."""
+        self.counters.connections += 1
+        user = packet.user.decode(errors="replace")
+        what = f'for user "{user}", database "{packet.database.decode(errors="replace")}"'
+        if packet.user == INTERNAL_USER:
+            return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects connection {what}")
+        if packet.asks_for_replication:
+            # A replication connection cannot be carried over a switchover, so none is let in by this way.
+            return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects replication connection {what}")
+        if self.route.require_tls and not encrypted:
+            return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects connection {what}, no encryption")
+        return None
+
+    def session_parked(self, session: Session) -> None:
+        if self.park is not None:
+            self.park.reached(session)
+        else:
+            session.resume()
+
+    def session_closed(self, session: Session) -> None:
+        self.sessions.discard(session)
+        self.counters.client_bytes += session.client.bytes_total
+        if session.server is not None:
+            self.counters.server_bytes += session.server.bytes_total
+        if self.park is not None:
+            self.park.left(session)
+
+    def settle(self, session: Session) -> None:
+        """The session is at a safe point unless the server still owes it a ``ReadyForQuery``: ask."""
+        self._run(settle(session))
+
+    # --------------------------------------------------------------------------------------------------------- cancel
+
+    def cancel(self, key: BackendKey, answered: Callable[[], None]) -> None:
+        """Pass a cancel request on to the backend that serves the session with ``key`` now, then call ``answered``:
+        clients take the end of the connection for the sign that the signal has been sent.
+
+        Only sessions of this endpoint are looked at. An unknown key is dropped, as a server does: sent on as it is, it
+        could hit another client's backend, for pids repeat between servers.
+        """
+        for session in self.sessions:
+            issued = session.tracker.key
+            if issued is None or issued.pid != key.pid or not hmac.compare_digest(issued.secret, key.secret):
+                continue
+            current = session.current_key
+            # A parked session runs nothing; what its client asks for next shall not be hit by this.
+            if current is not None and session.state in (State.FLOWING, State.STOPPING):
+                self._run(self._cancel(session.backend, current, answered))
+                return
+            break
+        else:
+            log.info("cancel.unknown_key", endpoint=self.name)
+        answered()
+
+    async def _cancel(self, backend: BackendAddress, key: BackendKey, answered: Callable[[], None]) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reader, writer = await asyncio.open_unix_connection(backend.socket_path)
+                try:
+                    writer.write(cancel_request(key))
+                    await reader.read()  # the server closes when it has sent the signal
+                finally:
+                    writer.close()
+        except OSError as error:
+            log.warning("cancel.failed", endpoint=self.name, error=repr(error))
+        finally:
+            answered()
+
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

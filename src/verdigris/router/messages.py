@@ -1,0 +1,173 @@
+"""What passes over the control socket: a length (4 bytes, big-endian) and a message in MessagePack.
+
+One connection carries one command: the client says ``Hello`` and the command, the router answers once. Closing the
+connection before the answer cancels a command that may wait, which makes every call safe to cancel.
+"""
+
+import asyncio
+from struct import Struct as Packing
+from typing import Self
+
+import msgspec
+from msgspec import Struct
+
+from verdigris.domain.ports import BackendAddress, Parked, ParkRefused, Route
+
+_LENGTH = Packing("!I")
+# Verifiers of some ten thousand roles, or as many process ids.
+MAX_BYTES = 8 * 1024 * 1024
+
+
+class Hello(Struct, frozen=True, tag=True):
+    epoch: int
+
+
+class ListRoutes(Struct, frozen=True, tag=True):
+    pass
+
+
+class PutRoute(Struct, frozen=True, tag=True):
+    route: Route
+
+
+class RemoveRoute(Struct, frozen=True, tag=True):
+    name: str
+
+
+class RenameRoute(Struct, frozen=True, tag=True):
+    name: str
+    new_name: str
+
+
+class Disconnect(Struct, frozen=True, tag=True):
+    name: str
+
+
+class GetSessions(Struct, frozen=True, tag=True):
+    name: str
+
+
+class Ready(Struct, frozen=True, tag=True):
+    name: str
+    target: BackendAddress
+    verifiers: dict[str, str]
+
+
+class Park(Struct, frozen=True, tag=True):
+    name: str
+    budget_s: float
+    lease_s: float
+
+
+class Renew(Struct, frozen=True, tag=True):
+    generation: int
+    lease_s: float
+
+
+class HandOver(Struct, frozen=True, tag=True):
+    generation: int
+
+
+class Commit(Struct, frozen=True, tag=True):
+    generation: int
+    routes: tuple[Route, ...]
+    hold: bool
+
+
+class Release(Struct, frozen=True, tag=True):
+    generation: int
+
+
+class Abort(Struct, frozen=True, tag=True):
+    generation: int
+
+
+class Unready(Struct, frozen=True, tag=True):
+    name: str
+
+
+class GetStatistics(Struct, frozen=True, tag=True):
+    pass
+
+
+Command = (
+    Hello
+    | ListRoutes
+    | PutRoute
+    | RemoveRoute
+    | RenameRoute
+    | Disconnect
+    | GetSessions
+    | Ready
+    | Park
+    | Renew
+    | HandOver
+    | Commit
+    | Release
+    | Abort
+    | Unready
+    | GetStatistics
+)
+
+
+class ParkOutcome(Struct, frozen=True, kw_only=True):
+    """Exactly one of the two."""
+
+    parked: Parked | None = None
+    refused: ParkRefused | None = None
+
+    @classmethod
+    def of(cls, outcome: Parked | ParkRefused) -> Self:
+        return cls(parked=outcome) if isinstance(outcome, Parked) else cls(refused=outcome)
+
+
+class EndpointStatistics(Struct, frozen=True, kw_only=True):
+    """Counters run from the start of the router's process."""
+
+    name: str
+    sessions: int
+    parked: int
+    waiting: int
+    connections_total: int
+    client_bytes_total: int
+    server_bytes_total: int
+    handed_over_total: int
+    longest_park_s: float
+
+
+class Statistics(Struct, frozen=True, kw_only=True):
+    pid: int
+    uptime_s: float
+    endpoints: tuple[EndpointStatistics, ...]
+
+
+class Answer(Struct, frozen=True, tag=True):
+    """``value`` is of the type that the command promises."""
+
+    value: msgspec.Raw
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """``error`` is the name of one of the errors that ``client.ERRORS`` lists."""
+
+    error: str
+    text: str
+
+
+Reply = Answer | Failed
+
+COMMANDS: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+REPLIES: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def encode(value: Struct) -> bytes:
+    body = msgspec.msgpack.encode(value)
+    return _LENGTH.pack(len(body)) + body
+
+
+async def read(reader: asyncio.StreamReader) -> bytes:
+    """One message's bytes. Raises ``asyncio.IncompleteReadError`` at the end, ``ValueError`` for one too long."""
+    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+    if length > MAX_BYTES:
+        raise ValueError(f"control message of {length} bytes")
+    return await reader.readexactly(length)

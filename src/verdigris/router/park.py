@@ -1,0 +1,171 @@
+"""Holding an endpoint's sessions at their safe points, under a lease."""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import structlog
+
+from verdigris.domain.ports import Parked
+from verdigris.router.session import Session, State
+
+if TYPE_CHECKING:
+    from verdigris.router.endpoint import Endpoint
+
+log = structlog.get_logger()
+
+# How long clients that are in the middle of logging in are waited for once everyone else has stopped. One that sits at
+# a password prompt must not be able to prevent a switchover.
+LOGIN_GRACE_S = 1.0
+
+
+class ParkState(Enum):
+    """
+    GATHERING -> HELD        every session is at a safe point
+    HELD -> COMMITTING       the new routes are being written; the lease cannot run out meanwhile
+    COMMITTING -> COMMITTED  they are durable: the point of no return
+    COMMITTING -> HELD       they could not be written
+    GATHERING, HELD -> ENDED     budget or lease run out, or aborted: everyone goes on where they were
+    COMMITTED -> ENDED           released on the new backend
+    """
+
+    GATHERING = "gathering"
+    HELD = "held"
+    COMMITTING = "committing"
+    COMMITTED = "committed"
+    ENDED = "ended"
+
+
+class Park:
+    """One generation of one endpoint."""
+
+    def __init__(self, endpoint: "Endpoint", generation: int) -> None:
+        self.endpoint = endpoint
+        self.generation = generation
+        self.state = ParkState.GATHERING
+        self.hold = False  # after the commit: released by ``release`` alone
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._moved = asyncio.Event()  # a session has reached its safe point, or has gone
+        self._lease: asyncio.TimerHandle | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.state is not ParkState.ENDED
+
+    # ------------------------------------------------------------------------------------------------------- gathering
+
+    async def gather(self, budget_s: float) -> int:
+        """Stop every session; how many had not reached a safe point when the budget was spent (0: the park holds)."""
+        self.endpoint.park = self
+        for session in list(self.endpoint.sessions):
+            if session.state is State.CONNECTING:
+                session.wait()
+            elif session.state is State.FLOWING:
+                session.stop()
+        deadline = self._began + budget_s
+        await self._until(lambda: not self._stragglers(), deadline)
+        if not self._stragglers():
+            await self._until(lambda: not self._logins(), min(deadline, self._loop.time() + LOGIN_GRACE_S))
+            for session in self._logins():
+                session.fail("57P03", "the database system is not accepting connections for a moment")
+        return len(self._stragglers())
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                while not condition():
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            pass  # the caller looks at what is left
+
+    def _stopping(self) -> list[Session]:
+        return [session for session in self.endpoint.sessions if session.state is State.STOPPING]
+
+    def _stragglers(self) -> list[Session]:
+        return [session for session in self._stopping() if session.tracker.logged_in]
+
+    def _logins(self) -> list[Session]:
+        return [session for session in self._stopping() if not session.tracker.logged_in]
+
+    def reached(self, _session: Session) -> None:
+        self._moved.set()
+
+    def left(self, _session: Session) -> None:
+        self._moved.set()
+
+    # --------------------------------------------------------------------------------------------------- the lease
+
+    def grant(self, lease_s: float) -> Parked:
+        """GATHERING -> HELD."""
+        self.state = ParkState.HELD
+        self.renew(lease_s)
+        sessions = self.sessions()
+        return Parked(
+            generation=self.generation,
+            sessions=len(sessions),
+            server_pids=tuple(session.server_pid for session in sessions if session.server_pid is not None),
+            waiting_clients=sum(session.state is State.WAITING for session in self.endpoint.sessions),
+        )
+
+    def sessions(self) -> list[Session]:
+        """Those that are parked."""
+        return [session for session in self.endpoint.sessions if session.state is State.PARKED]
+
+    def renew(self, lease_s: float) -> None:
+        if self._lease is not None:
+            self._lease.cancel()
+        self._lease = self._loop.call_later(lease_s, self._expire)
+
+    def _expire(self) -> None:
+        self._lease = None
+        if self.state is ParkState.HELD:
+            log.warning("park.lease_expired", endpoint=self.endpoint.name, generation=self.generation)
+            self.end()
+        elif self.state is ParkState.COMMITTED and not self.hold:
+            log.warning("park.released_itself", endpoint=self.endpoint.name, generation=self.generation)
+            self.end()
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def begin_commit(self) -> None:
+        self.state = ParkState.COMMITTING
+
+    def undo_commit(self) -> None:
+        """The routes could not be written. A lease that ran out meanwhile counts now."""
+        self.state = ParkState.HELD
+        if self._lease is None:
+            self._expire()
+
+    def committed(self, *, hold: bool) -> None:
+        """The new routes are durable: each session belongs to its dialled connection, or to nobody."""
+        self.state = ParkState.COMMITTED
+        self.hold = hold
+        for session in self.sessions():
+            dialled = session.dialled
+            if dialled is not None and dialled.carries:
+                session.adopt(dialled)
+                self.endpoint.counters.handed_over += 1
+            else:
+                session.pinned = session.pinned or "the session could not be carried over the switchover"
+                session.leave_server()
+        if self._lease is None:
+            self._expire()
+
+    def end(self) -> None:
+        """Let everyone go: on the new backend if committed, else on the old one."""
+        if self.state is ParkState.ENDED:
+            return
+        if self._lease is not None:
+            self._lease.cancel()
+        committed = self.state is ParkState.COMMITTED
+        self.state = ParkState.ENDED
+        counters = self.endpoint.counters
+        counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
+        self.endpoint.park = None
+        for session in list(self.endpoint.sessions):
+            if not committed:
+                session.forget_replay()
+            session.resume()

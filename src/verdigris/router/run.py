@@ -1,0 +1,110 @@
+"""The router's process from the inside: one per state directory, until it is told to stop."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from verdigris.domain.errors import VerdigrisError
+from verdigris.router import tls
+from verdigris.router.control import ControlServer
+from verdigris.router.paths import RouterPaths
+from verdigris.router.routes import RouteStore
+from verdigris.router.service import RouterService
+
+log = structlog.get_logger()
+
+
+class ProcessRecord(Struct, frozen=True):
+    """Names one process for good: a pid alone comes round again."""
+
+    pid: int
+    started_ticks: int  # field 22 of /proc/PID/stat: clock ticks after boot
+
+
+def started_ticks(pid: int) -> int | None:
+    """None if there is no such process, or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == b"Z" else int(fields[19])
+
+
+def run(home: Path) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ``VerdigrisError`` if another router serves ``home``."""
+    paths = RouterPaths(home.absolute())
+    paths.check()
+    paths.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.log.parent.mkdir(parents=True, exist_ok=True)
+    with paths.lock.open("w") as lock, paths.log.open("a", buffering=1) as log_file:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise VerdigrisError(f"another router serves {home}") from None
+        _log_to(log_file)
+        _raise_descriptor_limit()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(paths))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed: it doubles what one router can carry."""
+    try:
+        import uvloop  # not on every platform
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _raise_descriptor_limit() -> None:
+    """Each session takes two descriptors, three while it is handed over."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_to(file: TextIO) -> None:
+    """One JSON object a line; what the libraries have to say comes in the same way, from warnings upwards."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file),
+    )
+    logging.basicConfig(stream=file, level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+
+
+async def _serve(paths: RouterPaths) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = RouterService(RouteStore(paths.routes), tls.server_context(paths.tls))
+    service.open()
+    control = ControlServer(service, paths.control_socket)
+    await control.open()
+    record = ProcessRecord(os.getpid(), started_ticks(os.getpid()) or 0)
+    paths.record.write_bytes(msgspec.json.encode(record))
+    log.info("router.started", pid=record.pid, loop=type(loop).__module__)
+    try:
+        await stop.wait()
+    finally:
+        await control.close()
+        service.close()
+        # A turn of the loop for what the closing sessions still have to say to their clients.
+        await asyncio.sleep(0)
+        log.info("router.stopped", pid=record.pid)

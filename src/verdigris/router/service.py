@@ -1,0 +1,316 @@
+"""The router's commands: what ``domain.ports.Router`` promises, in the process that has the sessions."""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import structlog
+
+from verdigris.domain.errors import ParkBroken, PortInUse
+from verdigris.domain.ports import (
+    BackendAddress,
+    HandoverReport,
+    Parked,
+    ParkRefused,
+    ReadyReport,
+    Route,
+    RouterSessions,
+)
+from verdigris.router.endpoint import Endpoint
+from verdigris.router.errors import NotAbortable, RouteConflict
+from verdigris.router.listener import Listener
+from verdigris.router.messages import EndpointStatistics, Statistics
+from verdigris.router.park import Park, ParkState
+from verdigris.router.routes import RouteStore, Table
+from verdigris.router.session import State
+
+log = structlog.get_logger()
+
+
+class RouterService:
+    """Every method that changes the route table is to be run to its end; ``park``, ``ready`` and ``hand_over`` may be
+    cancelled and then leave nothing held."""
+
+    def __init__(self, store: RouteStore, tls: ssl.SSLContext) -> None:
+        self._store = store
+        self._tls = tls
+        self._endpoints: dict[str, Endpoint] = {}
+        self._parks: dict[int, Park] = {}
+        self._began_at = asyncio.get_running_loop().time()
+
+    # --------------------------------------------------------------------------------------------------------- its life
+
+    def open(self) -> None:
+        """Listen on every stored route. One whose port is taken is left out, loudly: the others shall serve."""
+        for route in self._store.table.routes:
+            try:
+                self._endpoints[route.name] = Endpoint(route, Listener(route.host, route.port), self._tls)
+            except PortInUse as error:
+                log.warning("endpoint.not_listening", endpoint=route.name, error=str(error))
+
+    def close(self) -> None:
+        for endpoint in self._endpoints.values():
+            endpoint.close()
+
+    @property
+    def epoch(self) -> int:
+        return self._store.table.epoch
+
+    async def raise_epoch(self, epoch: int) -> None:
+        """Durably. A lower one than is known changes nothing."""
+        async with self._store.lock:
+            if epoch > self._store.table.epoch:
+                await self._store.write(msgspec.structs.replace(self._store.table, epoch=epoch))
+
+    # ----------------------------------------------------------------------------------------------------------- routes
+
+    async def routes(self) -> list[Route]:
+        return list(self._store.table.routes)
+
+    async def put_route(self, route: Route) -> None:
+        async with self._store.lock:
+            table = self._store.table
+            present = table.named(route.name)
+            if present is not None and present.backend != route.backend:
+                raise RouteConflict(f"endpoint {route.name} leads to another backend: only a switchover changes that")
+            listener = self._listener_for(table, route)
+            await self._write_or_close(table.with_routes(route), [listener])
+            self._apply(route, listener)
+            log.info("route.put", endpoint=route.name, port=route.port, resource_id=route.backend.resource_id)
+
+    async def remove_route(self, name: str) -> None:
+        async with self._store.lock:
+            if self._store.table.named(name) is not None:
+                await self._store.write(self._store.table.without(name))
+                log.info("route.removed", endpoint=name)
+        endpoint = self._endpoints.pop(name, None)
+        if endpoint is not None:
+            if endpoint.park is not None:
+                self._parks.pop(endpoint.park.generation, None)
+                endpoint.park.end()
+            endpoint.close()
+
+    async def rename_route(self, name: str, new_name: str) -> None:
+        async with self._store.lock:
+            table = self._store.table
+            route = table.named(name)
+            if route is None and table.named(new_name) is not None:
+                return  # done before
+            if route is None:
+                raise RouteConflict(f"there is no endpoint {name}")
+            if name == new_name:
+                return
+            if table.named(new_name) is not None:
+                raise RouteConflict(f"there is an endpoint {new_name} already")
+            renamed = msgspec.structs.replace(route, name=new_name)
+            await self._store.write(table.without(name).with_routes(renamed))
+            endpoint = self._endpoints.pop(name, None)
+            if endpoint is not None:
+                endpoint.route = renamed
+                self._endpoints[new_name] = endpoint
+            log.info("route.renamed", endpoint=name, new_name=new_name)
+
+    def _listener_for(self, table: Table, route: Route) -> Listener | None:
+        """A bound socket for ``route``, None if its endpoint has it already. Raises ``PortInUse``."""
+        taken_by = table.on_port(route)
+        if taken_by is not None:
+            raise PortInUse(f"port {route.port} on {route.host} belongs to endpoint {taken_by.name}")
+        endpoint = self._endpoints.get(route.name)
+        if endpoint is not None and (endpoint.route.host, endpoint.route.port) == (route.host, route.port):
+            return None
+        return Listener(route.host, route.port)
+
+    async def _write_or_close(self, table: Table, listeners: Sequence[Listener | None]) -> None:
+        try:
+            await self._store.write(table)
+        except BaseException:
+            for listener in listeners:
+                if listener is not None:
+                    listener.close()
+            raise
+
+    def _apply(self, route: Route, listener: Listener | None) -> None:
+        endpoint = self._endpoints.get(route.name)
+        if endpoint is None:
+            assert listener is not None  # noqa: S101  only a listening endpoint goes without a new one
+            self._endpoints[route.name] = Endpoint(route, listener, self._tls)
+            return
+        endpoint.route = route
+        if listener is not None:
+            endpoint.listen(listener)
+
+    # --------------------------------------------------------------------------------------------------------- sessions
+
+    def _endpoint(self, name: str) -> Endpoint:
+        try:
+            return self._endpoints[name]
+        except KeyError:
+            raise RouteConflict(f"there is no endpoint {name}") from None
+
+    async def disconnect(self, name: str) -> None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            endpoint.disconnect()
+
+    async def sessions(self, name: str) -> RouterSessions:
+        endpoint = self._endpoint(name)
+        live = endpoint.live()
+        park = endpoint.park
+        return RouterSessions(
+            usernames=tuple(sorted({s.startup.user.decode(errors="replace") for s in live if s.startup is not None})),
+            sessions=len(live),
+            active=sum(not session.tracker.safe for session in live),
+            generation=park.generation if park is not None else None,
+            committed=park is not None and park.state is ParkState.COMMITTED,
+        )
+
+    async def statistics(self) -> Statistics:
+        return Statistics(
+            pid=os.getpid(),
+            uptime_s=asyncio.get_running_loop().time() - self._began_at,
+            endpoints=tuple(_statistics(endpoint) for endpoint in self._endpoints.values()),
+        )
+
+    # ------------------------------------------------------------------------------------------------------- switchover
+
+    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
+        raise NotImplementedError
+
+    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
+        endpoint = self._endpoint(name)
+        if endpoint.park is not None:
+            # Left by a controller that is gone, or this one asks twice: the new generation counts.
+            self._end(endpoint.park)
+        park = Park(endpoint, await self._next_generation())
+        self._parks[park.generation] = park
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            stragglers = await park.gather(budget_s)
+        except BaseException:
+            self._end(park)
+            raise
+        waited_s = loop.time() - began
+        if not park.live:
+            raise ParkBroken(f"park {park.generation} of {name} ended while it gathered")
+        if stragglers:
+            self._end(park)
+            log.info("park.refused", endpoint=name, stragglers=stragglers, waited_s=round(waited_s, 4))
+            return ParkRefused(stragglers=stragglers, waited_s=waited_s)
+        parked = park.grant(lease_s)
+        log.info("park.granted", endpoint=name, generation=park.generation, sessions=parked.sessions, waited_s=waited_s)
+        return parked
+
+    async def _next_generation(self) -> int:
+        """Durably counted, so that a generation of an earlier life of this process is never taken for a later one."""
+        async with self._store.lock:
+            generation = self._store.table.generation + 1
+            await self._store.write(msgspec.structs.replace(self._store.table, generation=generation))
+        return generation
+
+    def _end(self, park: Park) -> None:
+        if park.state in (ParkState.COMMITTING, ParkState.COMMITTED):
+            raise NotAbortable(f"generation {park.generation} is committed")
+        park.end()
+        self._parks.pop(park.generation, None)
+
+    def _holding(self, generation: int) -> Park:
+        park = self._parks.get(generation)
+        if park is None or park.state is not ParkState.HELD:
+            raise ParkBroken(f"generation {generation} does not hold any more")
+        return park
+
+    async def renew(self, generation: int, *, lease_s: float) -> None:
+        self._holding(generation).renew(lease_s)
+
+    async def hand_over(self, generation: int) -> HandoverReport:
+        raise NotImplementedError
+
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+        async with self._store.lock:
+            table = self._store.table
+            if generation == table.committed_generation:
+                return  # done before
+            park = self._holding(generation)
+            _check_commit(park, routes)
+            new_table = msgspec.structs.replace(table.with_routes(*routes), committed_generation=generation)
+            listeners = self._bind(new_table, routes)
+            park.begin_commit()
+            try:
+                await self._write_or_close(new_table, listeners)
+            except BaseException:
+                park.undo_commit()
+                raise
+            for route, listener in zip(routes, listeners, strict=True):
+                self._apply(route, listener)
+            park.committed(hold=hold)
+            log.info("route.committed", endpoint=park.endpoint.name, generation=generation, epoch=table.epoch)
+
+    def _bind(self, table: Table, routes: Sequence[Route]) -> list[Listener | None]:
+        bound: list[Listener | None] = []
+        try:
+            bound.extend(self._listener_for(table, route) for route in routes)
+        except PortInUse:
+            for listener in bound:
+                if listener is not None:
+                    listener.close()
+            raise
+        return bound
+
+    async def release(self, generation: int) -> None:
+        park = self._parks.get(generation)
+        if park is None:
+            return
+        if park.state is ParkState.COMMITTING:
+            raise ParkBroken(f"generation {generation} is being committed")
+        park.end()
+        del self._parks[generation]
+        log.info("park.released", endpoint=park.endpoint.name, generation=generation)
+
+    async def abort(self, generation: int) -> None:
+        if generation == self._store.table.committed_generation:
+            raise NotAbortable(f"generation {generation} is committed")
+        park = self._parks.get(generation)
+        if park is not None:
+            self._end(park)
+            self._close_dialled(park.endpoint)
+            log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
+
+    async def unready(self, name: str) -> None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            self._close_dialled(endpoint)
+
+    def _close_dialled(self, endpoint: Endpoint) -> None:
+        endpoint.target = None
+        endpoint.verifiers = {}
+        for session in endpoint.sessions:
+            session.close_dialled()
+
+
+def _check_commit(park: Park, routes: Sequence[Route]) -> None:
+    """The parked sessions go where their endpoint's route goes, so the two must agree."""
+    mine = [route for route in routes if route.name == park.endpoint.name]
+    if len({route.name for route in routes}) != len(routes) or not mine:
+        raise RouteConflict(f"a commit of generation {park.generation} names {park.endpoint.name} exactly once")
+    target = park.endpoint.target
+    if target is not None and mine[0].backend != target:
+        raise RouteConflict(f"sessions of {park.endpoint.name} were made ready for {target.resource_id}")
+
+
+def _statistics(endpoint: Endpoint) -> EndpointStatistics:
+    live = endpoint.live()
+    counters = endpoint.counters
+    return EndpointStatistics(
+        name=endpoint.name,
+        sessions=len(live),
+        parked=sum(session.state is State.PARKED for session in live),
+        waiting=sum(session.state is State.WAITING for session in endpoint.sessions),
+        connections_total=counters.connections,
+        client_bytes_total=counters.client_bytes + sum(s.client.bytes_total for s in endpoint.sessions),
+        server_bytes_total=counters.server_bytes + sum(s.server.bytes_total for s in live if s.server is not None),
+        handed_over_total=counters.handed_over,
+        longest_park_s=counters.longest_park_s,
+    )

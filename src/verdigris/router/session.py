@@ -1,0 +1,425 @@
+"""One client's session: its two ends, and the states between which a park moves it."""
+
+import asyncio
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import structlog
+
+from verdigris.router.ends import ClientEnd, ServerEnd
+from verdigris.router.exchange import Exchange, Frame, frame
+from verdigris.wire.postgres import messages, startup
+from verdigris.wire.postgres.errors import ProtocolError
+from verdigris.wire.postgres.messages import BackendKey
+from verdigris.wire.postgres.session import SessionTracker
+
+if TYPE_CHECKING:
+    from verdigris.router.dial import Dialled
+    from verdigris.router.endpoint import Endpoint
+
+log = structlog.get_logger()
+
+# What a client may send ahead while its session does not flow; beyond that it is not read.
+MAX_HELD_BYTES = 64 * 1024
+# authentication_timeout of the server: how long a client may take to say what it wants.
+STARTUP_TIMEOUT_S = 60.0
+CONNECT_TIMEOUT_S = 10.0
+# How long the last words to a client that does not read are kept.
+LINGER_S = 10.0
+
+_TERMINATE = ord("X")
+
+
+class State(Enum):
+    """
+    STARTING -> WAITING | CONNECTING    the start-up packet is complete: is the endpoint parked?
+    WAITING -> CONNECTING               released
+    CONNECTING -> FLOWING | WAITING     connected | the endpoint was parked meanwhile, nothing has been sent
+    FLOWING -> STOPPING -> PARKED       a park asked for the next safe point; it has been reached
+    STOPPING, PARKED -> FLOWING         released
+    every one -> CLOSED
+    """
+
+    STARTING = "starting"
+    WAITING = "waiting"
+    CONNECTING = "connecting"
+    FLOWING = "flowing"
+    STOPPING = "stopping"
+    PARKED = "parked"
+    CLOSED = "closed"
+
+
+class Session:
+    __slots__ = (
+        "_client_eof",
+        "_connecting",
+        "_exchange",
+        "_held",
+        "_startup_timer",
+        "backend",
+        "client",
+        "dialled",
+        "encrypted",
+        "endpoint",
+        "pinned",
+        "server",
+        "server_key",
+        "startup",
+        "state",
+        "tracker",
+    )
+
+    def __init__(self, endpoint: "Endpoint", *, encrypted: bool, first_bytes: bytes) -> None:
+        self.endpoint = endpoint
+        self.encrypted = encrypted
+        self.state = State.STARTING
+        self.tracker = SessionTracker()
+        self.client = ClientEnd(self, first_bytes)
+        self.server: ServerEnd | None = None
+        self.backend = endpoint.route.backend  # where ``server`` leads
+        self.server_key: BackendKey | None = None  # once the session runs on another backend than it began on
+        self.startup: startup.StartupMessage | None = None
+        self.dialled: Dialled | None = None  # a connection to the target, ready to take over
+        self.pinned: str | None = None  # why the session cannot be carried; it ends when it is released
+        self._held = bytearray()  # from the client, not yet passed on
+        self._client_eof = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._exchange: Exchange | None = None
+        self._startup_timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        user = self.startup.user.decode(errors="replace") if self.startup else "?"
+        return f"<Session {user}@{self.endpoint.name} {self.state.value} pid={self.server_pid}>"
+
+    @property
+    def server_pid(self) -> int | None:
+        """Process of the backend that serves the session now."""
+        key = self.current_key
+        return key.pid if key else None
+
+    @property
+    def current_key(self) -> BackendKey | None:
+        """Cancels what runs now; the client keeps the key it was first given (``tracker.key``)."""
+        return self.server_key or self.tracker.key
+
+    # ---------------------------------------------------------------------------------------------------- the opening
+
+    def client_connected(self) -> None:
+        self.endpoint.sessions.add(self)
+        loop = asyncio.get_running_loop()
+        self._startup_timer = loop.call_later(STARTUP_TIMEOUT_S, self.close)
+
+    def _open(self) -> None:
+        """Look for the start-up packet in what has arrived."""
+        size = startup.packet_size(bytes(self._held[:4]))
+        if size is None or len(self._held) < size:
+            return
+        raw = bytes(self._held[:size])
+        packet = startup.read_packet(raw)
+        if self._startup_timer is not None:
+            self._startup_timer.cancel()
+        if isinstance(packet, startup.CancelRequest):
+            self.endpoint.cancel(packet.key, self.close)
+            return
+        self.startup = packet
+        refusal = self.endpoint.refusal(packet, encrypted=self.encrypted)
+        if refusal is not None:
+            self.close(refusal)
+        elif self.endpoint.parked:
+            self.state = State.WAITING
+        else:
+            self.connect()
+
+    def connect(self) -> None:
+        """STARTING, WAITING -> CONNECTING."""
+        self.state = State.CONNECTING
+        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    def wait(self) -> None:
+        """CONNECTING -> WAITING: the endpoint is being parked, and the server has not seen this client yet."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self.state = State.WAITING
+
+    async def _connect(self) -> None:
+        backend = self.backend = self.endpoint.route.backend
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, end = await loop.create_unix_connection(lambda: ServerEnd(self), backend.socket_path)
+        except OSError as error:
+            log.warning("backend.unreachable", endpoint=self.endpoint.name, error=repr(error))
+            self.close(messages.error_response("FATAL", "57P03", "the database server is not accepting connections"))
+            return
+        if self.state is not State.CONNECTING:
+            end.drop()
+            return
+        self.server = end
+        end.feed = self.tracker.server_data
+        end.write = self.client.transport.write
+        # Everything that has been held, the start-up packet first; only what follows it has message headers.
+        assert self.startup is not None  # noqa: S101  connect() comes after _open()
+        packet_size = startup.packet_size(bytes(self._held[:4])) or 0
+        end.transport.write(bytes(self._held[:packet_size]))
+        del self._held[:packet_size]
+        self._flow()
+
+    # ------------------------------------------------------------------------------------------------ the client's end
+
+    def hold(self, data: bytes) -> None:
+        """Bytes from the client while the session does not flow."""
+        if self.state is State.CLOSED:
+            return
+        self._held += data
+        try:
+            match self.state:
+                case State.STARTING:
+                    self._open()
+                case State.STOPPING:
+                    self._advance()
+                case State.PARKED if self._held[0] == _TERMINATE:
+                    self.close()
+                case _:
+                    pass
+        except ProtocolError as error:
+            self.fail_protocol(error)
+        if len(self._held) > MAX_HELD_BYTES and not self.client.transport.is_closing():
+            self.client.transport.pause_reading()
+
+    def client_eof(self) -> bool:
+        """The client sends no more. True keeps its connection, so that it may still read (plain TCP only)."""
+        self._client_eof = True
+        match self.state:
+            case State.FLOWING:
+                self._pass_eof()
+            case State.STOPPING:
+                self._advance()
+            case State.PARKED if self._held:
+                pass  # it has asked something: that is answered after the release
+            case _:
+                self.close()
+        return self.state is not State.CLOSED
+
+    def client_lost(self, exc: Exception | None) -> None:
+        if self.state is not State.CLOSED and exc is not None:
+            log.info("client.lost", endpoint=self.endpoint.name, error=repr(exc))
+        self.close()
+
+    def client_congested(self, congested: bool) -> None:
+        if self.server is None or self.server.transport.is_closing():
+            return
+        if not congested:
+            self.server.transport.resume_reading()
+        elif self._exchange is None:
+            self.server.transport.pause_reading()
+
+    def _pass_eof(self) -> None:
+        server = self.server
+        if server is not None and not server.transport.is_closing() and server.transport.can_write_eof():
+            server.transport.write_eof()
+
+    # ------------------------------------------------------------------------------------------------- the server's end
+
+    def read(self, data: bytes) -> None:
+        """Bytes from the server while an exchange of ours is under way."""
+        if self._exchange is not None:
+            self._exchange.feed(data)
+
+    def server_lost(self, exc: Exception | None) -> None:
+        if self.state is not State.CLOSED:
+            log.info(
+                "backend.closed", endpoint=self.endpoint.name, pid=self.server_pid, error=repr(exc) if exc else None
+            )
+        self.close()
+
+    def server_congested(self, congested: bool) -> None:
+        if self.client.transport.is_closing():
+            return
+        if congested:
+            self.client.transport.pause_reading()
+        elif len(self._held) <= MAX_HELD_BYTES:
+            self.client.transport.resume_reading()
+
+    # ------------------------------------------------------------------------------------------------------ safe points
+
+    def _flow(self) -> None:
+        """Pass on what was held, then let the two ends talk."""
+        assert self.server is not None  # noqa: S101  only sessions with a server flow
+        self.state = State.FLOWING
+        self.server.after = None
+        if self._held:
+            held = bytes(self._held)
+            self._held.clear()
+            self.tracker.client_data(held)
+            self.server.transport.write(held)
+        self.client.write = self.server.transport.write
+        if not self.client.transport.is_closing() and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES:
+            self.client.transport.resume_reading()
+        if self._client_eof:
+            self._pass_eof()
+
+    def stop(self) -> None:
+        """FLOWING -> STOPPING, and on to PARKED at the next safe point, which may be now."""
+        assert self.server is not None  # noqa: S101  only sessions with a server flow
+        self.state = State.STOPPING
+        self.client.write = None
+        self.server.after = self._advance
+        self._advance()
+
+    def _advance(self) -> None:
+        """STOPPING: pass the client's bytes on one request at a time, until the session is safe."""
+        while self.state is State.STOPPING and self._exchange is None:
+            if self.tracker.safe:
+                self._reached()
+                return
+            if not self._held or not self.tracker.needs_client:
+                break
+            self._pass_request()
+        if self._client_eof and not self._held and self.state is State.STOPPING:
+            self._pass_eof()
+
+    def _pass_request(self) -> None:
+        assert self.server is not None  # noqa: S101  only sessions with a server stop
+        consumed = self.tracker.client_data(bytes(self._held), stop=True)
+        self.server.transport.write(bytes(self._held[:consumed]))
+        del self._held[:consumed]
+        if len(self._held) <= MAX_HELD_BYTES and not self.client.transport.is_closing():
+            self.client.transport.resume_reading()
+
+    def _reached(self) -> None:
+        if self.tracker.in_doubt:
+            self.endpoint.settle(self)
+            return
+        assert self.server is not None  # noqa: S101  only sessions with a server stop
+        self.state = State.PARKED
+        self.server.after = None
+        if (self._held and self._held[0] == _TERMINATE) or (self._client_eof and not self._held):
+            self.close()
+            return
+        self.endpoint.session_parked(self)
+
+    def settled(self) -> None:
+        """The doubt about what the server owes has been removed by an exchange."""
+        self.tracker.in_doubt = False
+        self._advance()
+
+    def resume(self) -> None:
+        """STOPPING, PARKED -> FLOWING; WAITING -> CONNECTING. A session that could not be carried ends."""
+        try:
+            if self.state is State.WAITING:
+                self.connect()
+            elif self.pinned is not None:
+                self.fail("57P01", "terminating connection due to administrator command", detail=self.pinned)
+            elif self.state in (State.STOPPING, State.PARKED):
+                self._flow()
+        except ProtocolError as error:
+            self.fail_protocol(error)
+
+    # --------------------------------------------------------------------------------------------- asking, handing over
+
+    async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
+        """Put a batch that begins with a Parse to the session's own backend; the session must be at a safe point.
+
+        What is not an answer to it goes on to the client. Raises ``ConnectionError`` if the session ends meanwhile.
+        """
+        server = self.server
+        if server is None or self._exchange is not None or not self.tracker.quiet:
+            raise ConnectionError("the session is not at a safe point")
+        exchange = self._exchange = Exchange(syncs, self._foreign)
+        try:
+            server.write = None
+            server.transport.resume_reading()  # even if the client is slow: this is for us
+            server.transport.write(batch)
+            return await exchange.answers()
+        finally:
+            self._exchange = None
+            if self.server is server and self.state is not State.CLOSED:
+                if exchange.complete:
+                    self._hear_again(server, exchange.rest())
+                else:
+                    # Its answers are still to come and would reach the client as its own.
+                    self.fail("08006", "the connection to the database server was lost")
+
+    def _hear_again(self, server: ServerEnd, rest: bytes) -> None:
+        server.write = self.client.transport.write
+        if rest:
+            bytes_total = server.bytes_total
+            server.data_received(rest)
+            server.bytes_total = bytes_total
+
+    def _foreign(self, code: int, body: bytes) -> None:
+        data = frame(code, body)
+        self.tracker.server_data(data)
+        self.client.transport.write(data)
+
+    def adopt(self, dialled: "Dialled") -> None:
+        """PARKED: from now on the session runs on the dialled connection; the old one is closed."""
+        assert self.server is not None  # noqa: S101  parked sessions have one
+        self.server.drop(messages.TERMINATE)
+        self.dialled = None
+        self.backend = dialled.backend
+        self.server, self.server_key, rest = dialled.give_away(self)
+        self.server.feed = self.tracker.server_data
+        for name, value in dialled.parameters.items():
+            # A target that is still a standby says so; it will say itself when it no longer is one.
+            if name != b"in_hot_standby" and self.tracker.parameters.get(name) != value:
+                self.tracker.parameters[name] = value
+                self.client.transport.write(messages.parameter_status(name, value))
+        self._hear_again(self.server, rest)
+        if self.client.transport.get_write_buffer_size() > MAX_HELD_BYTES:
+            self.server.transport.pause_reading()
+
+    def leave_server(self) -> None:
+        """PARKED, and nowhere to go on: the old connection is closed, the client hears of it when it is released."""
+        if self.server is not None:
+            self.server.drop(messages.TERMINATE)
+            self.server = None
+
+    def forget_replay(self) -> None:
+        """The session goes on where it was: a connection that was given its state is of no more use."""
+        if self.dialled is not None and self.dialled.replayed:
+            self.close_dialled()
+
+    def close_dialled(self) -> None:
+        if self.dialled is not None:
+            self.dialled.close()
+            self.dialled = None
+
+    # -------------------------------------------------------------------------------------------------------- the end
+
+    def fail_protocol(self, error: ProtocolError) -> None:
+        log.warning(
+            "session.protocol_violated", endpoint=self.endpoint.name, error=str(error), kind=type(error).__name__
+        )
+        self.fail("08P01", str(error))
+
+    def fail(self, sqlstate: str, text: str, *, detail: str = "") -> None:
+        self.close(messages.error_response("FATAL", sqlstate, text, detail=detail))
+
+    def close(self, farewell: bytes = b"") -> None:
+        """Any state -> CLOSED: both connections go, after the client has been sent what is due to it."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        self.client.write = None
+        if self._startup_timer is not None:
+            self._startup_timer.cancel()
+        if self._connecting is not None and self._connecting is not asyncio.current_task():
+            self._connecting.cancel()
+        if self._exchange is not None:
+            self._exchange.fail(ConnectionError("the session has ended"))
+        self.close_dialled()
+        if self.server is not None:
+            self.server.drop(messages.TERMINATE if self.tracker.quiet else b"")
+        self._close_client(farewell)
+        self.endpoint.session_closed(self)
+
+    def _close_client(self, farewell: bytes) -> None:
+        transport = self.client.transport
+        if transport.is_closing():
+            return
+        if farewell:
+            transport.write(farewell)
+        if transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+        transport.close()

@@ -1,0 +1,146 @@
+"""One pair of real servers for all of the router's tests, and a router for each."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec import Struct
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, MASTER_PASSWORD, processes_of, server_spec
+from verdigris.domain.ports import BackendAddress, Route
+from verdigris.engines.account import EngineAccount
+from verdigris.engines.catalogue import Catalogue
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.router.client import RouterClient
+from verdigris.router.ports import HostPorts
+from verdigris.router.process import RouterProcess
+
+# The second user of the tests: its verifier is the same on both servers, as after a copy.
+ALICE = "alice"
+ALICE_PASSWORD = "wonder land"
+
+
+class Pair(Struct, frozen=True):
+    """A blue and a green that do not follow each other: the router does not care."""
+
+    blue: BackendAddress
+    green: BackendAddress
+    blue_admin: str  # conninfos of the internal superuser
+    green_admin: str
+    verifiers: dict[str, str]
+
+    def admin(self, backend: BackendAddress) -> psycopg.Connection:
+        conninfo = self.blue_admin if backend == self.blue else self.green_admin
+        return psycopg.connect(conninfo, autocommit=True)
+
+
+@pytest.fixture(scope="session")
+def pair(catalogue: Catalogue, engine_account: EngineAccount) -> Iterator[Pair]:
+    home = Path(os.path.realpath(tempfile.mkdtemp(prefix="vg-")))
+    home.chmod(0o711)
+    created = asyncio.run(_create(home, catalogue, engine_account))
+    try:
+        yield created
+    finally:
+        asyncio.run(_remove(home, catalogue, engine_account))
+        left = processes_of(home)
+        shutil.rmtree(home, ignore_errors=True)
+        assert not left, left
+
+
+async def _create(home: Path, catalogue: Catalogue, account: EngineAccount) -> Pair:
+    servers = PostgresServers(home, catalogue, account)
+    made = []
+    for version in (BLUE_VERSION, GREEN_VERSION):
+        spec = server_spec(servers, version=version)
+        await servers.create(spec)
+        made.append(servers.server(spec.resource_id))
+    blue, green = made
+    verifiers: dict[str, str] = {}
+    for server, label in ((blue, "blue"), (green, "green")):
+        async with await server.connect("app") as connection:
+            for statement in (
+                "CREATE TABLE which (label text)",
+                f"INSERT INTO which VALUES ('{label}')",
+                "GRANT SELECT ON which TO PUBLIC",
+                "CREATE TABLE work (id int PRIMARY KEY, n int NOT NULL)",
+                "INSERT INTO work SELECT g, 0 FROM generate_series(1, 100) g",
+                "GRANT ALL ON work TO PUBLIC",
+                "CREATE ROLE reporting NOLOGIN",
+            ):
+                await connection.execute(statement)  # type: ignore[arg-type]  # not literals
+            if label == "blue":
+                await connection.execute(f"CREATE ROLE {ALICE} LOGIN PASSWORD '{ALICE_PASSWORD}'")  # type: ignore[arg-type]
+                cursor = await connection.execute(
+                    "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (%s)", [[ALICE, MASTER]]
+                )
+                verifiers = dict(await cursor.fetchall())
+            else:
+                for name, verifier in verifiers.items():
+                    if name == ALICE:
+                        await connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+                    await connection.execute(
+                        sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(verifier))
+                    )
+            await connection.execute(f"GRANT reporting TO {ALICE}")  # type: ignore[arg-type]
+    # As a green is while it follows: ordinary sessions are read-only.
+    async with await green.connect() as connection:
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.execute("SELECT pg_reload_conf()")
+    await servers.detach()
+    return Pair(
+        blue=blue.address,
+        green=green.address,
+        blue_admin=blue.conninfo("app"),
+        green_admin=green.conninfo("app", options="-c default_transaction_read_only=off"),
+        verifiers=verifiers,
+    )
+
+
+async def _remove(home: Path, catalogue: Catalogue, account: EngineAccount) -> None:
+    servers = PostgresServers(home, catalogue, account)
+    for resource_id in servers.known():
+        await servers.remove(resource_id)
+
+
+@pytest.fixture
+async def router_process(verdigris_home: Path) -> AsyncIterator[RouterProcess]:
+    process = RouterProcess(verdigris_home)
+    await process.ensure_running()
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+@pytest.fixture
+def router(verdigris_home: Path, router_process: RouterProcess) -> RouterClient:
+    return RouterClient(verdigris_home, epoch=1)
+
+
+class Endpoint(Struct, frozen=True):
+    """A route to blue that is there, and how a client names it."""
+
+    route: Route
+
+    def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str | int) -> str:
+        return make_conninfo(
+            host=self.route.host, port=self.route.port, user=user, password=password, dbname="app", **more
+        )
+
+    def master(self, **more: str | int) -> str:
+        return self.conninfo(MASTER, MASTER_PASSWORD, **more)
+
+
+@pytest.fixture
+async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
+    route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
+    await router.put_route(route)
+    return Endpoint(route)
