@@ -102,7 +102,7 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             tags=tags,
         )
         tx.put_instance(instance)
-        told = arguments.CreateInstance(master_password_verifier=verifier)
+        told = arguments.CreateInstance(master_password_verifier=verifier, port_requested=wanted.port is not None)
         start_workflow(context, tx, WorkflowKind.CREATE_INSTANCE, instance.resource_id, told)
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, views.Surroundings())}

@@ -1,6 +1,6 @@
 """Errors of the router, besides those of the domain that it raises."""
 
-from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.errors import ParkBroken, VerdigrisError
 
 
 class RouterUnavailable(VerdigrisError):
@@ -11,5 +11,5 @@ class RouteConflict(VerdigrisError):
     """The route table does not allow this: an unknown name, or a backend that only ``commit`` may change."""
 
 
-class NotAbortable(VerdigrisError):
+class NotAbortable(ParkBroken):
     """The generation is committed: from the point of no return it only goes forward."""

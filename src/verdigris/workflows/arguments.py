@@ -8,6 +8,7 @@ from msgspec import Struct
 
 class CreateInstance(Struct, frozen=True, kw_only=True):
     master_password_verifier: str
+    port_requested: bool = False  # the user named the port: no other will do
 
 
 class ModifyInstance(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from verdigris.domain.identifiers import green_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
-from verdigris.workflows.instances import route_of
+from verdigris.workflows.instances import open_endpoint
 from verdigris.workflows.saga import Saga, Step
 from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
 
@@ -130,7 +130,7 @@ class CreateDeployment:
         await self.services.servers.remove(pair.target_resource_id)
 
     async def _open_endpoint(self) -> None:
-        await self.services.router.put_route(route_of(self.services, self._target()))
+        await open_endpoint(self.services, self._target().resource_id, port_is_ours=True)
 
     async def _close_endpoint(self) -> None:
         await self.services.router.remove_route(self._target().identifier)

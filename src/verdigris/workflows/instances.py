@@ -6,7 +6,7 @@ import msgspec
 from msgspec import structs
 
 from verdigris.domain import events
-from verdigris.domain.errors import StepFailed
+from verdigris.domain.errors import PortInUse, StepFailed
 from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
@@ -39,9 +39,6 @@ class InstanceWorkflow:
             tx.put_instance(structs.replace(instance, status=status, status_reason=reason))
         add_events(tx, what)
 
-    def route(self, instance: DBInstance) -> Route:
-        return route_of(self.services, instance)
-
     # -- Outcome
 
     def failing(self, tx: Transaction, reason: str) -> None:
@@ -63,7 +60,29 @@ def route_of(services: Services, instance: DBInstance) -> Route:
     )
 
 
+async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: bool) -> None:
+    """Give an instance its endpoint. A port that we chose ourselves, and that another program has taken since, is
+    replaced by the next free one; a port that the user asked for is not: ``PortInUse``."""
+    while True:
+        with services.store.transaction() as tx:
+            instance = require_instance(tx, resource_id)
+        try:
+            await services.router.put_route(route_of(services, instance))
+        except PortInUse:
+            if not port_is_ours:
+                raise
+        else:
+            return
+        with services.store.transaction() as tx:
+            port = services.ports.allocate({other.port for other in tx.instances()})
+            tx.put_instance(structs.replace(require_instance(tx, resource_id), port=port))
+
+
 class CreateInstance(InstanceWorkflow):
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        super().__init__(services, workflow)
+        self.told = msgspec.convert(workflow.arguments, arguments.CreateInstance)
+
     def steps(self) -> list[Step]:
         return [
             Step(name="server", do=self._create_server, undo=self._remove_server),
@@ -72,14 +91,13 @@ class CreateInstance(InstanceWorkflow):
 
     async def _create_server(self) -> None:
         instance = self.instance()
-        told = msgspec.convert(self.workflow.arguments, arguments.CreateInstance)
         await self.services.servers.create(
             ServerSpec(
                 resource_id=instance.resource_id,
                 engine_version=instance.engine_version,
                 instance_class=instance.instance_class,
                 master_username=instance.master_username,
-                master_password_verifier=told.master_password_verifier,
+                master_password_verifier=self.told.master_password_verifier,
                 db_name=instance.db_name,
             )
         )
@@ -88,7 +106,7 @@ class CreateInstance(InstanceWorkflow):
         await self.services.servers.remove(self.resource_id)
 
     async def _open_endpoint(self) -> None:
-        await self.services.router.put_route(self.route(self.instance()))
+        await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
 
     async def _close_endpoint(self) -> None:
         await self.services.router.remove_route(self.instance().identifier)

@@ -11,6 +11,7 @@ from typing import Protocol
 import structlog
 from msgspec import structs
 
+from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Store
 from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
@@ -46,7 +47,14 @@ class WorkflowRunner:
         try:
             while True:
                 self._woken.clear()
-                await self._start_what_is_new()
+                try:
+                    await self._start_what_is_new()
+                except ControllerSuperseded:
+                    raise
+                except Exception:
+                    log.exception("runner.failed")
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 await self._woken.wait()
         finally:
             tasks = list(self._tasks.values())

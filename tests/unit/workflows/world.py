@@ -5,7 +5,7 @@ call takes effect. After each effect the invariants are checked, so a fault show
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
@@ -277,8 +277,8 @@ class WorldPorts:
     def is_free(self, port: int) -> bool:
         return True
 
-    def allocate(self, taken: Collection[int]) -> int:
-        return max(taken) + 1
+    def allocate(self, taken: Container[int]) -> int:
+        return next(port for port in range(15402, 15500) if port not in taken)
 
 
 def services(world: World, store: SqlStore) -> Services:

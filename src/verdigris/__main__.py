@@ -1,0 +1,5 @@
+"""``python -m verdigris``."""
+
+from verdigris.cli import main
+
+main()

@@ -1,0 +1,170 @@
+"""What the commands beside ``serve`` do: look at a state directory, stop what runs on it, mind the engine versions."""
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+from msgspec import Struct
+
+from verdigris.app import open_catalogue, store_url
+from verdigris.config import Settings
+from verdigris.domain.errors import VerdigrisError
+from verdigris.engines.account import engine_account
+from verdigris.engines.doctor import Health, examine
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.lock import find_presence
+from verdigris.router.client import RouterClient
+from verdigris.router.process import RouterProcess
+from verdigris.store.sql_store import open_store
+
+STOP_LIMIT_S = 30.0
+_POLL_S = 0.05
+
+
+class Sheet(Struct, frozen=True):
+    """A table to print."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+
+def running_endpoint_url(settings: Settings) -> str | None:
+    presence = find_presence(settings.home)
+    return presence.endpoint_url if presence is not None else None
+
+
+# --------------------------------------------------------------------------------------------------------------- status
+
+
+async def read_status(settings: Settings) -> list[Sheet]:
+    """Control plane, router, instances and deployments. Reads only; works whether ``serve`` runs or not."""
+    if not (settings.home / "state.db").exists():
+        raise VerdigrisError(f"{settings.home} is not a state directory: nothing was ever started on it")
+    router = RouterProcess(settings.home)
+    presence = find_presence(settings.home)
+    processes: list[tuple[Any, ...]] = [
+        ("control plane", presence.pid if presence else "-", presence.endpoint_url if presence else "not running"),
+        ("router", router.pid or "-", "running" if router.pid else "not running"),
+    ]
+    return [
+        Sheet("Processes", ("what", "pid", "state"), processes),
+        await _instances(settings, running=router.pid is not None),
+        _deployments(settings),
+    ]
+
+
+async def _instances(settings: Settings, *, running: bool) -> Sheet:
+    servers = _servers(settings)
+    store = open_store(store_url(settings))
+    try:
+        with store.transaction() as tx:
+            instances = tx.instances()
+        client = RouterClient(settings.home, epoch=store.epoch())
+    finally:
+        store.close()
+    rows = []
+    for instance in instances:
+        up = await servers.is_running(instance.resource_id)
+        sessions = (await client.sessions(instance.identifier)).sessions if running and up else "-"
+        rows.append(
+            (
+                instance.identifier,
+                instance.engine_version,
+                instance.status,
+                f"{settings.endpoint_host}:{instance.port}",
+                "running" if up else "stopped",
+                sessions,
+                "read-only" if instance.read_only else "",
+            )
+        )
+    return Sheet("Instances", ("identifier", "version", "status", "endpoint", "server", "sessions", ""), rows)
+
+
+def _deployments(settings: Settings) -> Sheet:
+    store = open_store(store_url(settings))
+    try:
+        with store.transaction() as tx:
+            deployments = tx.deployments()
+    finally:
+        store.close()
+    rows = [
+        (
+            deployment.identifier,
+            deployment.name,
+            deployment.status,
+            f"{deployment.primary.source_identifier} -> {deployment.primary.target_identifier or '(none yet)'}",
+            deployment.status_details or "",
+        )
+        for deployment in deployments
+    ]
+    return Sheet("Blue/green deployments", ("identifier", "name", "status", "members", "details"), rows)
+
+
+def _servers(settings: Settings) -> PostgresServers:
+    return PostgresServers(settings.home, open_catalogue(settings), engine_account(settings.engine_account))
+
+
+# ----------------------------------------------------------------------------------------------------------------- down
+
+
+async def stop_everything(settings: Settings) -> list[str]:
+    """Stop the control plane first (it would start again what stops), then the router, then the engines."""
+    if not settings.home.exists():
+        return [f"nothing to stop: {settings.home} does not exist"]
+    lines = []
+    presence = find_presence(settings.home)
+    if presence is not None:
+        os.kill(presence.pid, signal.SIGTERM)
+        await _gone(settings)
+        lines.append(f"control plane stopped (pid {presence.pid})")
+    router = RouterProcess(settings.home)
+    if router.pid is not None:
+        await router.stop()
+        lines.append("router stopped")
+    servers = _servers(settings)
+    for resource_id in servers.known():
+        if await servers.is_running(resource_id):
+            await servers.stop(resource_id)
+            lines.append(f"engine {resource_id} stopped")
+    return lines or ["nothing was running"]
+
+
+async def _gone(settings: Settings) -> None:
+    until = time.monotonic() + STOP_LIMIT_S
+    while find_presence(settings.home) is not None:
+        if time.monotonic() > until:
+            raise VerdigrisError(f"the control plane did not stop within {STOP_LIMIT_S:g} s")
+        await asyncio.sleep(_POLL_S)
+
+
+# -------------------------------------------------------------------------------------------------------------- engines
+
+
+async def list_engines(settings: Settings) -> Sheet:
+    entries = await asyncio.to_thread(open_catalogue(settings).entries)
+    rows = [
+        (
+            entry.version,
+            entry.source,
+            "yes" if entry.installation is not None else "no",
+            entry.obstacle or (entry.installation.bin_dir if entry.installation else "fetched when first needed"),
+        )
+        for entry in entries
+    ]
+    return Sheet("PostgreSQL versions", ("version", "source", "installed", "where, or why not"), rows)
+
+
+async def install_engine(settings: Settings, version: str) -> str:
+    installation = await open_catalogue(settings).installation(version)
+    return f"PostgreSQL {installation.version} is installed ({installation.source}): {installation.bin_dir}"
+
+
+async def check_engines(settings: Settings) -> tuple[Sheet, bool]:
+    """The doctor's findings, and whether all is well."""
+    account = engine_account(settings.engine_account)
+    checks = await asyncio.to_thread(examine, settings.home, open_catalogue(settings), account)
+    rows = [(check.health, check.name, check.detail) for check in checks]
+    return Sheet("Checks", ("", "check", "finding"), rows), all(check.health is not Health.PROBLEM for check in checks)

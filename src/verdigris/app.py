@@ -1,0 +1,265 @@
+"""The composition root: the one place where adapters meet. What ``verdigris serve`` runs."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+import uvicorn
+
+from verdigris import logs
+from verdigris.config import (
+    ConfigurationError,
+    Credentials,
+    Settings,
+    find_credentials,
+    make_credentials,
+    prepare_home,
+)
+from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.model import DBInstance, Workflow
+from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.engines.account import engine_account
+from verdigris.engines.catalogue import Catalogue
+from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
+from verdigris.engines.supervisor import ServerCondition
+from verdigris.lock import Presence, StateLock
+from verdigris.rds.asgi import create_app
+from verdigris.rds.context import Context
+from verdigris.router.client import RouterClient
+from verdigris.router.ports import HostPorts, bind_listener
+from verdigris.router.process import RouterProcess
+from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.workflows.create_deployment import CreateDeployment
+from verdigris.workflows.delete_deployment import DeleteDeployment
+from verdigris.workflows.instances import KINDS, InstanceWorkflow, route_of
+from verdigris.workflows.monitor import DeploymentMonitor
+from verdigris.workflows.runner import Factory, WorkflowRunner
+from verdigris.workflows.services import Services
+from verdigris.workflows.switch_over import SwitchOver
+
+log = structlog.get_logger(__name__)
+
+# How often the router is looked after. It holds every client's connection: it must not stay away for long.
+ROUTER_CHECK_S = 0.5
+
+# At a shutdown requests that are being answered get this long.
+GRACE_S = 5
+BACKLOG = 512
+
+# Instances in these states are brought up by their own workflow, if at all.
+_NOT_OURS_TO_START = frozenset({InstanceStatus.CREATING, InstanceStatus.DELETING, InstanceStatus.FAILED})
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+def random_text(alphabet: str, length: int) -> str:
+    return "".join(secrets.choice(alphabet) for _ in range(length))
+
+
+class ControlPlane:
+    """Everything of one state directory but the listening socket of the API. Use ``running``."""
+
+    def __init__(self, settings: Settings, credentials: Credentials, store: SqlStore) -> None:
+        self.settings = settings
+        self.credentials = credentials
+        self.store = store
+        account = engine_account(settings.engine_account)
+        self.servers = PostgresServers(
+            settings.home, open_catalogue(settings), account, report=self._on_server_condition
+        )
+        self.router_process = RouterProcess(settings.home)
+        self.router = RouterClient(settings.home, epoch=store.epoch())
+        first, last = settings.port_range
+        self.ports = HostPorts(settings.endpoint_host, range(first, last + 1))
+        green = PostgresGreenBuilder(self.servers)
+        self.services = Services(
+            store=store,
+            clock=SystemClock(),
+            servers=self.servers,
+            ports=self.ports,
+            router=self.router,
+            green=green,
+            switchover=PostgresSwitchoverEngine(self.servers, green),
+            random_text=random_text,
+        )
+        self.runner = WorkflowRunner(store, self._factories())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Attach to, or start, the router and the engines, then work until the context ends. They live on."""
+        await self.router_process.ensure_running()
+        await self._start_instances()
+        async with _background(self._look_after_router(), self.runner.run(), DeploymentMonitor(self.services).run()):
+            yield
+        await self.servers.detach()
+
+    def api_context(self) -> Context:
+        return Context(
+            store=self.store,
+            servers=self.servers,
+            ports=self.ports,
+            clock=self.services.clock,
+            random_text=random_text,
+            region=self.settings.region,
+            account_id=self.settings.account_id,
+            endpoint_host=self.settings.endpoint_host,
+            wake=self.runner.wake,
+        )
+
+    # -- pieces
+
+    def _factories(self) -> dict[WorkflowKind, Factory]:
+        def of(kind: type[InstanceWorkflow]) -> Factory:
+            return lambda workflow: kind(self.services, workflow)
+
+        factories: dict[WorkflowKind, Factory] = {kind: of(workflow) for kind, workflow in KINDS.items()}
+        factories[WorkflowKind.CREATE_DEPLOYMENT] = lambda workflow: CreateDeployment(self.services, workflow)
+        factories[WorkflowKind.SWITCH_OVER] = lambda workflow: SwitchOver(self.services, workflow)
+        factories[WorkflowKind.DELETE_DEPLOYMENT] = lambda workflow: DeleteDeployment(self.services, workflow)
+        return factories
+
+    async def _start_instances(self) -> None:
+        """Adopt the engines that run, start those that should, and give the router endpoints that it has lost.
+
+        Members of a deployment that is being worked on get no endpoints here: during a switchover the router's table
+        is the truth, and the workflow brings the records after it.
+        """
+        with self.store.transaction() as tx:
+            instances = tx.instances()
+            busy = {
+                subject for workflow in tx.unfinished_workflows() for subject in _subjects(tx.deployments(), workflow)
+            }
+        routed = {route.name for route in await self.router.routes()}
+        for instance in instances:
+            if instance.status in _NOT_OURS_TO_START:
+                continue
+            await self._start_instance(instance)
+            if instance.identifier not in routed and instance.resource_id not in busy:
+                await self.router.put_route(route_of(self.services, instance))
+
+    async def _start_instance(self, instance: DBInstance) -> None:
+        try:
+            await self.servers.start(instance.resource_id)
+        except VerdigrisError as error:
+            # One server that does not come up must not keep the others, or the API, from running.
+            log.warning("server.not_started", resource_id=instance.resource_id, reason=str(error))
+
+    async def _look_after_router(self) -> None:
+        while True:
+            await asyncio.sleep(ROUTER_CHECK_S)
+            if self.router_process.pid is not None:
+                continue
+            try:
+                await self.router_process.ensure_running()
+            except VerdigrisError as error:
+                log.warning("router.not_started", reason=str(error))
+
+    def _on_server_condition(self, resource_id: str, condition: ServerCondition, detail: str) -> None:
+        log.info("server.condition", resource_id=resource_id, condition=condition, detail=detail)
+
+
+def _subjects(deployments: list[Any], workflow: Workflow) -> list[str]:
+    """The resource ids that a workflow works on."""
+    for deployment in deployments:
+        if deployment.identifier == workflow.subject:
+            member = deployment.primary
+            return [member.source_resource_id, member.target_resource_id or ""]
+    return [workflow.subject]
+
+
+@asynccontextmanager
+async def _background(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(result, Exception):
+                log.error("background.failed", reason=repr(result))
+
+
+def open_catalogue(settings: Settings) -> Catalogue:
+    directories = [settings.engine_directory] if settings.engine_directory else []
+    return Catalogue(engine_account(settings.engine_account), cache_dir=settings.engine_cache, directories=directories)
+
+
+def store_url(settings: Settings) -> str:
+    return f"sqlite:///{settings.home / 'state.db'}"
+
+
+# ---------------------------------------------------------------------------------------------------------------- serve
+
+
+async def serve_until_stopped(settings: Settings, *, host: str, port: int, insecure_listen: bool) -> None:
+    """``verdigris serve``. Returns after SIGTERM or SIGINT; router and engines run on."""
+    _require_loopback(host, insecure_listen)
+    prepare_home(settings)
+    logs.configure(settings.log_directory / "serve.log", console=True)
+    credentials = find_credentials(settings) or make_credentials(settings)
+    with StateLock(settings.home) as lock, bind_listener(host, port) as listener:
+        store = open_store(store_url(settings))
+        try:
+            epoch = store.raise_epoch()
+            log.info("control_plane.started", home=str(settings.home), epoch=epoch, pid=os.getpid())
+            control_plane = ControlPlane(settings, credentials, store)
+            async with control_plane.running():
+                await _serve_api(control_plane, listener, lambda: lock.publish(Presence(host=host, port=port)))
+        finally:
+            store.close()
+    log.info("control_plane.stopped")
+
+
+def _require_loopback(host: str, insecure_listen: bool) -> None:
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback and not insecure_listen:
+        raise ConfigurationError(
+            f"the API is plain HTTP, and {host} is not a loopback address: put a proxy that speaks TLS in front of it,"
+            " or say --insecure-listen"
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own: it would raise the signals again after its shutdown."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve_api(control_plane: ControlPlane, listener: socket.socket, ready: Callable[[], None]) -> None:
+    app = create_app(control_plane.api_context(), control_plane.credentials.secret_of)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+    listener.listen(BACKLOG)
+    ready()
+    await server.serve(sockets=[listener])

@@ -1,0 +1,169 @@
+"""The command line: thin. Each command says what it does; the work is done elsewhere.
+
+Imports of the heavy parts are inside the commands, so that ``verdigris --version`` answers at once.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import rich
+import typer
+from rich.table import Table
+
+from verdigris import __version__
+from verdigris.config import Settings, find_credentials, load_settings, make_credentials, prepare_home
+from verdigris.domain.errors import VerdigrisError
+
+if TYPE_CHECKING:
+    from verdigris.admin import Sheet
+
+app = typer.Typer(
+    name="verdigris",
+    help="Amazon RDS Blue/Green Deployments for the PostgreSQL servers you run yourself.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+engines = typer.Typer(help="The PostgreSQL versions that instances can run.", no_args_is_help=True)
+app.add_typer(engines, name="engines")
+
+DEFAULT_PORT = 8432
+
+
+def main() -> None:
+    """Entry point: an error that Verdigris raises on purpose is one line on standard error, not a traceback."""
+    try:
+        app()
+    except VerdigrisError as error:
+        rich.print(f"[red]verdigris:[/red] {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"verdigris {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address for the API to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port for the API to listen on.")] = DEFAULT_PORT,
+    insecure_listen: Annotated[
+        bool, typer.Option(help="Allow an address other than loopback although the API is plain HTTP.")
+    ] = False,
+) -> None:
+    """Run the control plane in the foreground; starts or attaches to the router and engines of this state directory."""
+    from verdigris.app import serve_until_stopped
+
+    asyncio.run(serve_until_stopped(load_settings(), host=host, port=port, insecure_listen=insecure_listen))
+
+
+@app.command()
+def demo(
+    clients: Annotated[int, typer.Option(min=2, help="Client connections, half of them writing.")] = 16,
+    rows: Annotated[int, typer.Option(min=1000, help="Rows to load before the workload starts.")] = 300_000,
+    source: Annotated[str, typer.Option(help="PostgreSQL version to start with.")] = "17.10",
+    target: Annotated[str, typer.Option(help="PostgreSQL version to switch to.")] = "18.6",
+    keep: Annotated[bool, typer.Option(help="Keep the state directory.")] = False,
+    json: Annotated[Path | None, typer.Option(help="Write the report to this file as JSON.")] = None,
+) -> None:
+    """The main job from nothing, on a throw-away state directory, with a report; fails if any promise broke."""
+    from verdigris.demo.run import DemoOptions
+    from verdigris.demo.run import main as run_demo
+
+    raise typer.Exit(
+        run_demo(DemoOptions(clients=clients, rows=rows, source=source, target=target, keep=keep, json_path=json))
+    )
+
+
+@app.command()
+def credentials(
+    export: Annotated[bool, typer.Option("--export", help="Print shell lines for AWS tools.")] = False,
+    port: Annotated[int, typer.Option(help="Port that `verdigris serve` listens on.")] = DEFAULT_PORT,
+) -> None:
+    """Endpoint URL, region and access key of the API; made on first use."""
+    settings = load_settings()
+    prepare_home(settings)
+    key = find_credentials(settings) or make_credentials(settings)
+    lines = {
+        "AWS_ENDPOINT_URL_RDS": _endpoint_url(settings, port),
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_ACCESS_KEY_ID": key.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+    }
+    for name, value in lines.items():
+        typer.echo(f"export {name}={value}" if export else f"{name:24} {value}")
+
+
+def _endpoint_url(settings: Settings, port: int) -> str:
+    from verdigris.admin import running_endpoint_url
+
+    return running_endpoint_url(settings) or f"http://127.0.0.1:{port}"
+
+
+@app.command()
+def status() -> None:
+    """What runs under this state directory."""
+    from verdigris.admin import read_status
+
+    for sheet in asyncio.run(read_status(load_settings())):
+        rich.print(_table(sheet))
+
+
+@app.command()
+def down() -> None:
+    """Stop the control plane, the router and the engines of this state directory. Data stays."""
+    from verdigris.admin import stop_everything
+
+    for line in asyncio.run(stop_everything(load_settings())):
+        typer.echo(line)
+
+
+def _table(sheet: "Sheet") -> Table:
+    table = Table(title=sheet.title, title_justify="left")
+    for column in sheet.columns:
+        table.add_column(column, overflow="fold")
+    for row in sheet.rows:
+        table.add_row(*(str(value) for value in row))
+    return table
+
+
+@engines.command("list")
+def engines_list() -> None:
+    """Every version that is installed or can be fetched."""
+    from verdigris.admin import list_engines
+
+    rich.print(_table(asyncio.run(list_engines(load_settings()))))
+
+
+@engines.command("install")
+def engines_install(version: Annotated[str, typer.Argument(help="For example 16.15.")]) -> None:
+    """Fetch a version, check its hash, unpack and probe it."""
+    from verdigris.admin import install_engine
+
+    typer.echo(asyncio.run(install_engine(load_settings(), version)))
+
+
+@engines.command("doctor")
+def engines_doctor() -> None:
+    """Check what engines need of this machine; fails if something is missing."""
+    from verdigris.admin import check_engines
+
+    sheet, healthy = asyncio.run(check_engines(load_settings()))
+    rich.print(_table(sheet))
+    raise typer.Exit(0 if healthy else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""A whole Verdigris for a test: ``verdigris serve`` as a process, boto3 in front of it, everything gone at the end."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+PASSWORD = "correct-horse-battery"
+MASTER = "master"
+START_LIMIT_S = 60.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, limit_s: float = 60.0, poll_s: float = 0.05) -> None:
+    """Wait for a condition, with a limit; the failure says what did not come about."""
+    until = time.monotonic() + limit_s
+    while not condition():
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {limit_s:g} s: {what}")
+        time.sleep(poll_s)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """``start``, use ``rds`` and ``dsn``, ``kill`` and ``start`` again as a test likes, ``remove`` at the end."""
+
+    def __init__(self, home: Path, *, port_range: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self.environment = os.environ | {
+            "VERDIGRIS_HOME": str(home),
+            "VERDIGRIS_ACCESS_KEY_ID": "AKIDTEST",
+            "VERDIGRIS_SECRET_ACCESS_KEY": secrets.token_hex(16),
+            "VERDIGRIS_PORT_RANGE": port_range,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.rds: Any = boto3.client(
+            "rds",
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name="us-east-1",
+            aws_access_key_id="AKIDTEST",
+            aws_secret_access_key=self.environment["VERDIGRIS_SECRET_ACCESS_KEY"],
+        )
+
+    # -- the control plane
+
+    def start(self) -> None:
+        with (self.home / "serve.out").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "verdigris", "serve", "--port", str(self.port)],
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        wait_until(self._is_healthy, "the control plane answers", limit_s=START_LIMIT_S)
+
+    def _is_healthy(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"serve ended with {self.process.returncode}: {self.output()}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End the control plane; router and servers live on."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def remove(self) -> None:
+        """Stop everything that runs on the state directory."""
+        down = self.command("down")
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+        assert down.returncode == 0, down.stderr
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "verdigris", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def output(self) -> str:
+        return (self.home / "serve.out").read_text()[-4000:]
+
+    # -- instances and deployments
+
+    def create_instance(self, identifier: str, version: str, **members: Any) -> dict[str, Any]:
+        """An available instance."""
+        self.rds.create_db_instance(
+            **{
+                "DBInstanceIdentifier": identifier,
+                "Engine": "postgres",
+                "EngineVersion": version,
+                "DBInstanceClass": "db.t3.micro",
+                "AllocatedStorage": 20,
+                "MasterUsername": MASTER,
+                "MasterUserPassword": PASSWORD,
+                "DBName": "app",
+                **members,
+            }
+        )
+        self.rds.get_waiter("db_instance_available").wait(
+            DBInstanceIdentifier=identifier, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        return self.instance(identifier)
+
+    def instance(self, identifier: str) -> dict[str, Any]:
+        instances: list[dict[str, Any]] = self.rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
+        return instances[0]
+
+    def dsn(self, identifier: str, **parameters: Any) -> str:
+        """As the master user, with TLS, through the instance's endpoint."""
+        endpoint = self.instance(identifier)["Endpoint"]
+        return make_conninfo(
+            host=endpoint["Address"],
+            port=endpoint["Port"],
+            **{"user": MASTER, "password": PASSWORD, "dbname": "app", "sslmode": "require", **parameters},
+        )
+
+    def connect(self, identifier: str, **parameters: Any) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.dsn(identifier, **parameters), autocommit=True)
+
+    def create_deployment(self, source: str, **members: Any) -> str:
+        answer = self.rds.create_blue_green_deployment(
+            **{"BlueGreenDeploymentName": f"of-{source}", "Source": self.instance(source)["DBInstanceArn"], **members}
+        )
+        return str(answer["BlueGreenDeployment"]["BlueGreenDeploymentIdentifier"])
+
+    def deployment(self, identifier: str) -> dict[str, Any]:
+        answer = self.rds.describe_blue_green_deployments(BlueGreenDeploymentIdentifier=identifier)
+        deployments: list[dict[str, Any]] = answer["BlueGreenDeployments"]
+        return deployments[0]
+
+    def await_deployment(self, identifier: str, status: str, *, limit_s: float = 180.0) -> dict[str, Any]:
+        """Wait for a status; fails at once when the deployment ends up in one that it does not leave by itself."""
+        settled = {"AVAILABLE", "SWITCHOVER_COMPLETED", "SWITCHOVER_FAILED", "INVALID_CONFIGURATION"}
+        until = time.monotonic() + limit_s
+        while True:
+            deployment = self.deployment(identifier)
+            if deployment["Status"] == status:
+                return deployment
+            if deployment["Status"] in settled or time.monotonic() > until:
+                raise AssertionError(f"{status} was expected: {deployment}\n{self.output()}")
+            time.sleep(0.1)
+
+    def build_green(self, source: str, **members: Any) -> tuple[str, str]:
+        """An AVAILABLE deployment: its identifier, and green's instance identifier."""
+        identifier = self.create_deployment(source, **members)
+        deployment = self.await_deployment(identifier, "AVAILABLE")
+        return identifier, deployment["Target"].rpartition(":")[2]
+
+    def switch_over(self, identifier: str, timeout_s: int = 60) -> dict[str, Any]:
+        self.rds.switchover_blue_green_deployment(BlueGreenDeploymentIdentifier=identifier, SwitchoverTimeout=timeout_s)
+        return self.await_deployment(identifier, "SWITCHOVER_COMPLETED", limit_s=timeout_s + 60.0)
