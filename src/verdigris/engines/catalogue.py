@@ -149,6 +149,7 @@ class Catalogue:
         major = PostgresVersion.parse(installation.version).major
         if entry.installation is not None and PostgresVersion.parse(entry.version).major == major:
             return entry.installation
+        self.discover()
         for other in self.candidates(installation.version):
             if other.installation is not None:
                 return other.installation

