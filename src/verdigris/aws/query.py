@@ -160,9 +160,9 @@ def _parse_structure(shape: StructureShape, node: _Node, path: str) -> dict[str,
     params: dict[str, Any] = {}
     for member in shape.members.values():
         child = node.children.get(member.wire_name)
-        if child is None and member.wire_name != member.name and _is_flattened_list(member.shape):
-            # SDKs name a flattened list by its entries, but an empty one by itself.
-            child = node.children.get(member.name)
+        if child is None and _is_flattened_list(member.shape):
+            # Named by its entries, or by itself: botocore does the latter for empty ones, other SDKs for all.
+            child = node.children.get(member.shape.location_name or member.name)
         if child is not None:
             params[member.name] = _parse(member.shape, child, prefix + member.wire_name)
     return params

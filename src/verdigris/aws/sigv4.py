@@ -76,9 +76,9 @@ def verify(
     """
     headers = _collect(request.headers)
     authorization = _parse_authorization(headers)
-    timestamp = _signed_timestamp(headers, authorization)
-    _check_scope(authorization, timestamp, region, service)
+    timestamp = _timestamp(headers)
     _check_headers(headers, authorization)
+    _check_scope(authorization, timestamp, region, service)
     _check_clock(timestamp, now)
     canonical = _canonical_request(request, headers, authorization.signed_headers)
     secret = credentials(authorization.access_key_id)
@@ -153,7 +153,7 @@ def _check_headers(headers: dict[bytes, list[bytes]], authorization: _Authorizat
     for name in signed - headers.keys():
         raise signature_does_not_match(f"The signed header '{name.decode()}' is not in the request")
     for name in headers.keys() - signed:
-        # A header that steers AWS services must not be added on the way.
+        # X-Amz-Date above all; but none of the headers that steer AWS services may be added on the way.
         if name.startswith(b"x-amz-"):
             shown = name.decode("ascii", "replace")
             raise signature_does_not_match(f"'{shown}' must be a 'SignedHeader' in the AWS Authorization")
@@ -164,12 +164,10 @@ def _check_headers(headers: dict[bytes, list[bytes]], authorization: _Authorizat
 # ------------------------------------------------------------------------------------------------------ time and scope
 
 
-def _signed_timestamp(headers: dict[bytes, list[bytes]], authorization: _Authorization) -> str:
+def _timestamp(headers: dict[bytes, list[bytes]]) -> str:
     values = headers.get(b"x-amz-date")
     if not values:
         raise incomplete_signature("The request must have an X-Amz-Date header")
-    if b"x-amz-date" not in authorization.signed_headers:
-        raise signature_does_not_match("'x-amz-date' must be a 'SignedHeader' in the AWS Authorization")
     if not _TIMESTAMP.fullmatch(values[0]):
         raise incomplete_signature("X-Amz-Date must be in the ISO 8601 basic format, such as 20230110T184209Z")
     return values[0].decode("ascii")

@@ -2,6 +2,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from botocore.loaders import Loader
 
 from verdigris.aws import errors
 from verdigris.aws.errors import Fault
@@ -32,6 +33,7 @@ def test_models_of_clients_are_not_ours(tmp_path: Path, monkeypatch: pytest.Monk
     planted.mkdir(parents=True)
     (planted / "service-2.json").write_text('{"metadata": {}, "operations": {}, "shapes": {}}')
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    monkeypatch.setattr(Loader, "CUSTOMER_DATA_PATH", str(tmp_path))  # ~/.aws/models, found out at import
     load_service.cache_clear()
     try:
         assert load_service("rds").api_version == "2014-10-31"

@@ -128,6 +128,7 @@ def test_operation_is_refused(rds: Service, fields: dict[str, str], code: str) -
         ("Notes.Note=", {"Notes": []}),
         ("Name.1=a&Name.2=b", {"FlatNames": ["a", "b"]}),
         ("FlatNames=", {"FlatNames": []}),
+        ("FlatNames.1=a&FlatNames.2=b", {"FlatNames": ["a", "b"]}),
         ("FlatCounts.1=7", {"FlatCounts": [7]}),
         ("Ages.entry.1.key=a&Ages.entry.1.value=4", {"Ages": {"a": 4}}),
         ("Age.1.Who=a&Age.1.Years=4&Age.2.Who=b&Age.2.Years=5", {"FlatAges": {"a": 4, "b": 5}}),
@@ -198,6 +199,7 @@ def test_scalar_garbage(tiny: Service, body: str) -> None:
         "Name.x=a",
         "Ages.1.key=a&Ages.1.value=4",
         "Ages.entry.1.key=a",
+        "Ages.entry.1=x&Ages.entry.1.key=a&Ages.entry.1.value=4",
         "Ages.entry.1.value=4",
         "Ages.entry.1.key=a&Ages.entry.1.value=4&Ages.entry.1.more=5",
         "Ages.entry.1.key=a&Ages.entry.1.value=4&Ages.entry.2.key=a&Ages.entry.2.value=5",
@@ -209,11 +211,14 @@ def test_wrong_nesting(tiny: Service, body: str) -> None:
     assert code_of(tiny, body) == "MalformedInput"
 
 
-def test_secrets_stay_out_of_messages(rds: Service) -> None:
-    operation = rds.operation("CreateDBInstance")
-    with pytest.raises(Fault) as caught:
-        parse_input(operation, {"MasterUserPassword.1": "hunter2"})
-    assert "hunter2" not in str(caught.value)
+def test_secrets_stay_out_of_messages(tiny: Service, rds: Service) -> None:
+    for operation, name in (
+        (tiny.operation("Play"), "Pin"),
+        (rds.operation("CreateDBInstance"), "MasterUserPassword.1"),
+    ):
+        with pytest.raises(Fault) as caught:
+            parse_input(operation, {name: "hunter2"})
+        assert "hunter2" not in str(caught.value)
 
 
 # ------------------------------------------------------------------------------------------------------------- hostile

@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -36,6 +37,18 @@ def test_timestamps_in(shapes: dict[str, Shape], text: str, moment: datetime) ->
     assert parsed == moment
     assert isinstance(parsed, datetime)
     assert parsed.tzinfo is UTC
+
+
+def test_timestamp_without_a_zone_is_utc_wherever_we_run(
+    shapes: dict[str, Shape], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "XYZ-9")
+    time.tzset()
+    try:
+        assert parse_scalar(shapes["When"], "2023-01-10T18:42:09") == datetime(2023, 1, 10, 18, 42, 9, tzinfo=UTC)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,22 @@ def authorization(
     return b"Authorization", value.encode()
 
 
+def correctly_signed(
+    *headers: tuple[bytes, bytes], secret: str = SECRET, scope: str = "20150830/us-east-1/service"
+) -> tuple[bytes, bytes]:
+    """The authorization of a GET of / with no more than ``headers`` signed, right for ``scope``."""
+    key = f"AWS4{secret}".encode()
+    for name in (*scope.split("/"), "aws4_request"):
+        key = hmac.digest(key, name.encode(), "sha256")
+    lines = "".join(f"{name.decode().lower()}:{value.decode()}\n" for name, value in headers)
+    names = ";".join(name.decode().lower() for name, _ in headers)
+    canonical = f"GET\n/\n\n{lines}\n{names}\n{hashlib.sha256(b'').hexdigest()}"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    to_sign = f"AWS4-HMAC-SHA256\n20150830T123600Z\n{scope}/aws4_request\n{digest}"
+    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    return authorization(signature, names, f"{KEY_ID}/{scope}/aws4_request")
+
+
 VANILLA = authorization("5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31")
 
 
@@ -112,7 +128,10 @@ def test_query_is_canonicalised(query: bytes, signature: str) -> None:
             (HOST, DATE, authorization("0" * 64, credential=f"{KEY_ID}/20150830/us-east-1/service")),
             "IncompleteSignature",
         ),
-        ((HOST, DATE, authorization("0" * 64, credential="/20150830/us-east-1/service/x")), "IncompleteSignature"),
+        (
+            (HOST, DATE, authorization("0" * 64, credential="/20150830/us-east-1/service/aws4_request")),
+            "IncompleteSignature",
+        ),
         ((HOST, DATE, (b"Authorization", b"Basic dXNlcjpwYXNz")), "IncompleteSignature"),
         ((HOST, DATE, (b"Authorization", b"")), "IncompleteSignature"),
         ((HOST, DATE, (b"Authorization", b"AWS4-HMAC-SHA256")), "IncompleteSignature"),
@@ -129,16 +148,16 @@ def test_headers_refused(headers: tuple[tuple[bytes, bytes], ...], code: str) ->
 
 @pytest.mark.parametrize("part", ["20150831/us-east-1/service", "20150830/us-west-2/service", "20150830/us-east-1/iam"])
 def test_scope_is_this_servers_even_if_the_signature_is_right(part: str) -> None:
-    key = f"AWS4{SECRET}".encode()
-    for name in (*part.split("/"), "aws4_request"):
-        key = hmac.digest(key, name.encode(), "sha256")
-    canonical = b"GET\n/\n\nhost:example.amazonaws.com\nx-amz-date:20150830T123600Z\n\nhost;x-amz-date\n"
-    canonical += hashlib.sha256(b"").hexdigest().encode()
-    digest = hashlib.sha256(canonical).hexdigest()
-    to_sign = f"AWS4-HMAC-SHA256\n20150830T123600Z\n{part}/aws4_request\n{digest}"
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    signed = authorization(signature, credential=f"{KEY_ID}/{part}/aws4_request")
-    assert code_of(request(HOST, DATE, signed)) == "SignatureDoesNotMatch"
+    assert code_of(request(HOST, DATE, correctly_signed(HOST, DATE, scope=part))) == "SignatureDoesNotMatch"
+
+
+def test_correctly_signed_is_correct() -> None:
+    assert correctly_signed(HOST, DATE) == VANILLA
+
+
+def test_host_and_date_must_be_signed_even_if_the_signature_is_right() -> None:
+    for signed in (HOST, DATE):
+        assert code_of(request(HOST, DATE, correctly_signed(signed))) == "SignatureDoesNotMatch"
 
 
 def test_clock_skew() -> None:
@@ -160,13 +179,8 @@ def test_unknown_and_empty_keys() -> None:
 
 def test_unknown_key_signed_with_the_stand_in_secret() -> None:
     # The secret that stands in for the missing one is in the source: whoever reads it must gain nothing.
-    key = b"AWS4" + b"0" * 40
-    for name in ("20150830", "us-east-1", "service", "aws4_request"):
-        key = hmac.digest(key, name.encode(), "sha256")
-    digest = "bb579772317eb040ac9ed261061d46c1f17a8133879d6129b6e1c25292927e63"
-    to_sign = f"AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/service/aws4_request\n{digest}"
-    signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    assert code_of(request(HOST, DATE, authorization(signature)), secrets={}) == "InvalidClientTokenId"
+    signed = correctly_signed(HOST, DATE, secret="0" * 40)
+    assert code_of(request(HOST, DATE, signed), secrets={}) == "InvalidClientTokenId"
 
 
 def test_session_tokens_are_refused_in_clear_words() -> None:

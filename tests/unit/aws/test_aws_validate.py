@@ -103,6 +103,7 @@ def test_hostile_values_cannot_stall(rds: Service, value: str) -> None:
     started_at = time.process_time()
     message = refusal(rds, "CreateBlueGreenDeployment", {"BlueGreenDeploymentName": value, "Source": ARN})
     assert time.process_time() - started_at < 0.5
+    assert ("pattern" in message) == (len(value) <= 60)
     assert len(message) < 1_000
 
 
