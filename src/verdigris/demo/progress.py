@@ -60,9 +60,11 @@ class Screen:
         self._detail = text
 
     def deployment(self, tasks: tuple[tuple[str, str], ...], lag_bytes: int | None) -> None:
-        if tasks != self._tasks and not self.console.is_terminal:
-            for name, status in set(tasks) - set(self._tasks):
-                self.console.print(f"    {name} {status}")
+        if not self.console.is_terminal:
+            for task in tasks:
+                if task not in self._tasks:
+                    behind = "" if lag_bytes is None else f"  (green is {lag_bytes:,} bytes of WAL behind)"
+                    self.console.print(f"    {' '.join(task)}{behind}", highlight=False, soft_wrap=True)
         self._tasks = tasks
         self._lag_bytes = lag_bytes
 

@@ -54,7 +54,7 @@ def main(options: DemoOptions) -> int:
     """Run it and return the exit code: 0 if every promise was kept, 1 if not, 2 if it could not run."""
     console = Console()
     if importlib.util.find_spec("boto3") is None:
-        console.print("The demo plays an AWS client and needs boto3: install verdigris[demo].")
+        console.print("The demo plays an AWS client and needs boto3: install verdigris[demo].", markup=False)
         return EXIT_UNUSABLE
     environment = Environment()
     before = signal.signal(signal.SIGTERM, _interrupt)
@@ -78,7 +78,7 @@ def _run(options: DemoOptions, environment: Environment, console: Console) -> in
         console.print("Interrupted: cleaning up.")
         exit_code = EXIT_INTERRUPTED
     except Exception as error:  # whatever it is, engines and router must not stay behind
-        console.print(f"The demo could not be finished: {error}", style="bold red", markup=False)
+        console.print(f"The demo could not be finished: {error}", style="bold red", markup=False, soft_wrap=True)
         if not isinstance(error, DemoFailed):
             console.print_exception()
     with _no_second_interrupt():
@@ -141,9 +141,13 @@ class Demo:
             with screen.stage(f"Connecting {options.clients} clients"):
                 workload.start()
                 screen.clients = workload.progress
-            built_s, deployment = self._build_green(rds, dsn, arn)
-            self._test_green(rds, deployment, workload)
-            switchover_s, deployment = self._switch_over(rds, deployment, workload)
+            try:
+                built_s, deployment = self._build_green(rds, dsn, arn)
+                self._test_green(rds, deployment, workload)
+                switchover_s, deployment = self._switch_over(rds, deployment, workload)
+            except DemoFailed as failure:
+                # What failed must have cost nobody anything: that is a promise as well.
+                raise DemoFailed(f"{failure}\n{_damage(dsn, workload)}") from None
             with screen.stage("Going on on the new production"):
                 self._let_run(workload)
                 result = workload.stop()
@@ -246,6 +250,18 @@ class Demo:
             switchover_s=switchover_s,
             phases=switchover_phases(self._environment.log_path),
         )
+
+
+def _damage(dsn: str, workload: Workload) -> str:
+    """What the clients have to say after a failure, in lines."""
+    result = workload.stop()
+    verdict = verify_ledger(dsn, result)
+    lines = [
+        f"BROKEN: {breach.promise} ({breach.count} times), for example {breach.examples[0]}"
+        for breach in (*verdict.breaches, *verify_clients(result))
+    ]
+    counts = f"{verdict.found:,} found, {verdict.missing} missing, {verdict.doubled} doubled"
+    return "\n".join([f"Until then clients were told of {verdict.acknowledged:,} commits: {counts}.", *lines])
 
 
 def _versions(result: WorkloadResult, source: str, target: str) -> tuple[str, str, list[Breach]]:
