@@ -1,0 +1,227 @@
+"""The API's handlers on a real store, with the servers faked and workflows that end when a test says so."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import botocore.parsers
+import botocore.session
+import pytest
+from msgspec import structs
+
+from verdigris.aws.errors import Fault
+from verdigris.aws.model import load_service
+from verdigris.aws.serialize import serialize_output
+from verdigris.aws.validate import validate_input
+from verdigris.domain import events
+from verdigris.domain.identifiers import green_identifier, new_resource_id
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.ports import Transaction
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus, WorkflowKind, WorkflowStatus
+from verdigris.rds.context import Context
+from verdigris.rds.operations import HANDLERS
+from verdigris.store import SqlStore
+from verdigris.testing.fakes import FakeClock, FakePorts, FakeRandomText, FakeServers
+
+PASSWORD = "correct-horse-7"
+NEW_INSTANCE = {
+    "DBInstanceIdentifier": "app",
+    "DBInstanceClass": "db.t3.medium",
+    "Engine": "postgres",
+    "EngineVersion": "17.10",
+    "MasterUsername": "boss",
+    "MasterUserPassword": PASSWORD,
+}
+APP_ARN = "arn:aws:rds:us-east-1:123456789012:db:app"
+
+_MODEL = botocore.session.get_session().get_service_model("rds")
+_PARSER = botocore.parsers.create_parser("query")
+
+
+class World:
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self.clock = FakeClock()
+        self.ports = FakePorts()
+        self.servers = FakeServers()
+        self.wakes = 0
+        self.random_text = FakeRandomText()
+        self.context = Context(
+            store=store,
+            servers=self.servers,
+            ports=self.ports,
+            clock=self.clock,
+            random_text=self.random_text,
+            wake=self._wake,
+            region="us-east-1",
+            account_id="123456789012",
+            endpoint_host="db.example.net",
+        )
+
+    def _wake(self) -> None:
+        with self.store.transaction():  # fails if the handler is still inside its own
+            self.wakes += 1
+
+    def call(self, operation_name: str, **params: Any) -> dict[str, Any]:
+        """Check, handle, serialise, and read the answer back as an SDK would."""
+        service = load_service("rds")
+        operation = service.operation(operation_name)
+        validate_input(operation, params)
+        result = HANDLERS[operation_name](self.context, params)
+        body = serialize_output(service, operation, result, "test")
+        shape = _MODEL.operation_model(operation_name).output_shape
+        parsed: dict[str, Any] = _PARSER.parse({"body": body, "headers": {}, "status_code": 200}, shape)
+        del parsed["ResponseMetadata"]
+        return parsed
+
+    @contextlib.contextmanager
+    def refused(self, code: str, *parts: str) -> Iterator[None]:
+        """The block ends in a fault with ``code`` and a message that has ``parts``; nothing was written."""
+        before = self.snapshot()
+        with pytest.raises(Fault) as caught:
+            yield
+        assert caught.value.code == code
+        for part in parts:
+            assert part in caught.value.message
+        assert self.snapshot() == before
+
+    def snapshot(self) -> object:
+        now = self.clock.now()
+        with self.store.transaction() as tx:
+            recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
+            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), recent
+
+    # -- looking
+
+    def instance(self, identifier: str = "app") -> DBInstance:
+        with self.store.transaction() as tx:
+            found = tx.instance_named(identifier)
+        assert found is not None
+        return found
+
+    def deployment(self) -> BlueGreenDeployment:
+        with self.store.transaction() as tx:
+            (found,) = tx.deployments()
+        return found
+
+    def workflows(self) -> list[Workflow]:
+        with self.store.transaction() as tx:
+            return tx.unfinished_workflows()
+
+    def workflow(self) -> Workflow:
+        (found,) = self.workflows()
+        return found
+
+    # -- making
+
+    def change(self, identifier: str, **changes: object) -> None:
+        with self.store.transaction() as tx:
+            instance = tx.instance_named(identifier)
+            assert instance is not None
+            tx.put_instance(structs.replace(instance, **changes))
+
+    def change_deployment(self, **changes: object) -> None:
+        deployment = self.deployment()
+        with self.store.transaction() as tx:
+            tx.put_deployment(structs.replace(deployment, **changes))
+
+    def create_instance(self, identifier: str = "app", **params: Any) -> DBInstance:
+        self.call("CreateDBInstance", **{**NEW_INSTANCE, "DBInstanceIdentifier": identifier, **params})
+        self.finish()
+        return self.instance(identifier)
+
+    def create_deployment(self, **params: Any) -> BlueGreenDeployment:
+        """A deployment of ``app`` to 18.6 with its green, ready to be switched over."""
+        with self.store.transaction() as tx:
+            missing = tx.instance_named("app") is None
+        if missing:
+            self.create_instance()
+        self.call(
+            "CreateBlueGreenDeployment",
+            **{"BlueGreenDeploymentName": "up", "Source": APP_ARN, "TargetEngineVersion": "18.6", **params},
+        )
+        self.finish()
+        return self.deployment()
+
+    # -- ending workflows
+
+    def finish(self) -> None:
+        """What the real workflows do to the records when they succeed."""
+        with self.store.transaction() as tx:
+            for workflow in tx.unfinished_workflows():
+                self._end(tx, workflow)
+                tx.put_workflow(structs.replace(workflow, status=WorkflowStatus.COMPLETED))
+
+    def _end(self, tx: Transaction, workflow: Workflow) -> None:
+        instance, deployment = tx.instance(workflow.subject), tx.deployment(workflow.subject)
+        if instance is not None:
+            self._end_instance(tx, workflow, instance)
+        elif deployment is not None and workflow.kind is WorkflowKind.CREATE_DEPLOYMENT:
+            self.add_green(tx, deployment, InstanceStatus.AVAILABLE)
+        elif deployment is not None and workflow.kind is WorkflowKind.SWITCH_OVER:
+            self._switch_over(tx, deployment)
+        elif deployment is not None:
+            tx.delete_deployment(deployment.identifier)
+
+    def _end_instance(self, tx: Transaction, workflow: Workflow, instance: DBInstance) -> None:
+        if workflow.kind is WorkflowKind.DELETE_INSTANCE:
+            tx.delete_instance(instance.resource_id)
+            tx.add_event(events.instance_deleted(instance, self.clock.now()))
+            return
+        if workflow.kind is WorkflowKind.CREATE_INSTANCE:
+            tx.add_event(events.instance_created(instance, self.clock.now()))
+        told = workflow.arguments
+        tx.put_instance(
+            structs.replace(
+                instance,
+                status=InstanceStatus.AVAILABLE,
+                identifier=told.get("new_identifier") or instance.identifier,
+                engine_version=told.get("engine_version") or instance.engine_version,
+                instance_class=told.get("instance_class") or instance.instance_class,
+            )
+        )
+
+    def add_green(self, tx: Transaction, deployment: BlueGreenDeployment, status: InstanceStatus) -> None:
+        source = tx.instance(deployment.primary.source_resource_id)
+        assert source is not None
+        green = structs.replace(
+            source,
+            resource_id=new_resource_id(self.random_text),
+            identifier=green_identifier(source.identifier, self.random_text),
+            port=self.ports.allocate({instance.port for instance in tx.instances()}),
+            status=status,
+            read_only=True,
+            engine_version=deployment.target.engine_version,
+            settings={**source.settings, **deployment.target.settings},
+        )
+        tx.put_instance(green)
+        ready = status is InstanceStatus.AVAILABLE
+        member = structs.replace(
+            deployment.primary,
+            target_resource_id=green.resource_id,
+            target_identifier=green.identifier,
+            status=MemberStatus.AVAILABLE if ready else MemberStatus.PROVISIONING,
+        )
+        tx.put_deployment(
+            structs.replace(
+                deployment,
+                members=(member,),
+                status=DeploymentStatus.AVAILABLE if ready else DeploymentStatus.PROVISIONING,
+            )
+        )
+
+    def _switch_over(self, tx: Transaction, deployment: BlueGreenDeployment) -> None:
+        member = deployment.primary
+        blue, green = tx.instance(member.source_resource_id), tx.instance(member.target_resource_id or "")
+        assert blue is not None
+        assert green is not None
+        old = f"{blue.identifier}-old1"
+        tx.put_instance(structs.replace(blue, identifier=old, port=green.port, read_only=True))
+        tx.put_instance(structs.replace(green, identifier=blue.identifier, port=blue.port, read_only=False))
+        member = structs.replace(
+            member,
+            source_identifier=old,
+            target_identifier=blue.identifier,
+            status=MemberStatus.SWITCHOVER_COMPLETED,
+        )
+        tx.put_deployment(structs.replace(deployment, members=(member,), status=DeploymentStatus.SWITCHOVER_COMPLETED))
