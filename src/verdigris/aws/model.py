@@ -40,7 +40,7 @@ class Blame(StrEnum):
 
 
 class ErrorShape(Struct, frozen=True):
-    """How an error looks on the wire. ``code`` often differs from ``name``: 68 of the RDS model's do."""
+    """How an error looks on the wire. ``code`` is often not ``name``: for about half of the RDS model's."""
 
     name: str
     code: str

@@ -67,7 +67,7 @@ def test_namespace_of_a_model_without_one(tiny: Service) -> None:
     assert tiny.xml_namespace == "http://tiny.amazonaws.com/doc/2020-01-01/"
 
 
-# Codes and statuses as RDS sends them: 68 of the codes are not the name of their shape.
+# Codes and statuses as RDS sends them: about half of the codes are not the name of their shape.
 @pytest.mark.parametrize(
     ("name", "code", "status"),
     [
