@@ -4,6 +4,7 @@ The fence is another ``pg_hba.conf``: on disk, so it survives every crash, and i
 original waits beside it as a hard link, and comes back as the same file.
 """
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -27,6 +28,7 @@ local  all          {config.ADMIN_ROLE}  scram-sha-256
 local  replication  {config.ADMIN_ROLE}  scram-sha-256
 """
 _POLL_S = 0.002
+_LIFTED_WITHIN_S = 2.0
 
 # Kinds of processes that write nothing of a client's (pg_stat_activity.backend_type). Everything else with a database
 # of its own is a client, works for one, or is an extension's worker.
@@ -47,27 +49,31 @@ _OTHERS = """
 
 
 async def raise_fence(source: PostgresServer, keep: Collection[int]) -> None:
-    """Return when nobody can come in any more and nobody is left but ``keep`` and ourselves."""
-    if not _is_closed_on_disk(source):
-        _close_on_disk(source)
-    source.reload()
-    await until(lambda: _refuses(source), every_s=_POLL_S)
-    async with session(source) as connection:
-        await until(lambda: _cleared(connection, source, keep), every_s=_POLL_S)
+    """Return when nobody can come in any more and nobody is left but ``keep`` and ourselves.
+
+    Cancelled or failed half-way, it is lifted again.
+    """
+    try:
+        if not _is_closed_on_disk(source):
+            _close_on_disk(source)
+        source.reload()
+        await until(lambda: _refuses(source), every_s=_POLL_S)
+        await clear(source, keep)
+    except BaseException:
+        await asyncio.shield(lift(source))
+        raise
     log.info("source.fenced", source=source.resource_id, kept=len(keep))
 
 
-async def is_raised(source: PostgresServer) -> bool:
-    """What is on disk decides for a server that does not run: it would start fenced."""
-    if not _is_closed_on_disk(source):
-        return False
-    if not source.is_running():
-        return True
-    return await _refuses(source)
+async def clear(source: PostgresServer, keep: Collection[int]) -> None:
+    """Behind a fence: end everybody but ``keep`` and ourselves, and return when they are gone."""
+    async with session(source) as connection:
+        await until(lambda: _cleared(connection, source, keep), every_s=_POLL_S)
 
 
-def is_marked(source: PostgresServer) -> bool:
-    """Whether anything of a fence is on disk."""
+def is_raised(source: PostgresServer) -> bool:
+    """Whether there is anything to lift. The files tell, also those of a server that does not run: it would start
+    fenced."""
     return (source.data_dir / _ASIDE).exists()
 
 
@@ -84,7 +90,13 @@ async def lift(source: PostgresServer) -> None:
     sync_directory(source.data_dir)
     if source.is_running():
         source.reload()
-        await until(lambda: _admits(source), every_s=_POLL_S)
+        try:
+            async with asyncio.timeout(_LIFTED_WITHIN_S):
+                await until(lambda: _admits(source), every_s=_POLL_S)
+        except TimeoutError:
+            # The file is back and the server was told. A frozen one follows when it thaws; and an operator's own rules
+            # may refuse strangers.
+            log.warning("source.unfencing_unseen", source=source.resource_id)
     log.info("source.unfenced", source=source.resource_id)
 
 
@@ -105,7 +117,7 @@ async def _refuses(source: PostgresServer) -> bool:
 
 
 async def _admits(source: PostgresServer) -> bool:
-    return not await _refuses(source)
+    return await admission(source.address.socket_path) is Admission.ADMITTED
 
 
 async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int]) -> bool:

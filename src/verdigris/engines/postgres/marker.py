@@ -25,24 +25,30 @@ async def prove_logical(source: PostgresServer, target: PostgresServer, names: O
 
     async def one(database: Database) -> None:
         async with session(source, database.name) as ours, session(target, database.name) as theirs:
-            await arrive(ours, theirs, names)
+            await wait_for(theirs, names, await send(ours, names))
+            await flush(theirs)
 
     await for_each(await list_databases(source), one)
-    async with session(target) as connection:
-        await flush(connection)
 
 
-async def arrive(source: Session, target: Session, names: ObjectNames) -> None:
-    """One database: write the marker, wait until it is seen."""
+async def send(source: Session, names: ObjectNames) -> str:
+    """Write the marker of one database; returns what to look for."""
     token = secrets.token_hex(8)
-    marker = sql.Identifier(names.schema, "marker")
     await source.run(
-        sql.SQL(
-            "INSERT INTO {} (id, token) VALUES (1, {}) ON CONFLICT (id) DO UPDATE SET token = excluded.token"
-        ).format(marker, sql.Literal(token))
+        sql.SQL("INSERT INTO {} VALUES (1, {}) ON CONFLICT (id) DO UPDATE SET token = excluded.token").format(
+            _table(names), sql.Literal(token)
+        )
     )
-    seen = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE token = {})").format(marker, sql.Literal(token))
+    return token
+
+
+async def wait_for(target: Session, names: ObjectNames, token: str) -> None:
+    seen = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE token = {})").format(_table(names), sql.Literal(token))
     await until(lambda: target.value(seen), every_s=_POLL_S)
+
+
+def _table(names: ObjectNames) -> sql.Identifier:
+    return sql.Identifier(names.schema, "marker")
 
 
 async def flush(connection: Session) -> None:

@@ -2,6 +2,9 @@
 
 from msgspec import Struct
 
+# What makes a target, and later a retired source, read-only for ordinary sessions.
+READ_ONLY = "default_transaction_read_only"
+
 
 class ObjectNames(Struct, frozen=True):
     """Names for one deployment: ``bgd-0a1b...`` -> ``verdigris_bgd_0a1b...``, 30 of the 63 bytes a name may have.

@@ -14,6 +14,9 @@ from psycopg import sql
 from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres.server import PostgresServer
 
+# Every cluster has it; what belongs to no database in particular is done there.
+MAINTENANCE_DATABASE = "postgres"
+
 # How long the server is given to answer our cancel request before its socket is shut. A frozen server never does.
 _CANCEL_GRACE_S = 0.5
 # Sessions that one operation opens at a time; ``superuser_reserved_connections`` keeps ten for us.
@@ -90,7 +93,7 @@ class Session(psycopg.AsyncConnection[Row]):
         await self.execute(query, parameters or None)
 
     @classmethod
-    async def open(cls, server: PostgresServer, dbname: str = "postgres", **settings: str) -> Self:
+    async def open(cls, server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: str) -> Self:
         """Log in as the internal superuser. Raises ``EngineError``."""
         options = " ".join(f"-c {name}={value}" for name, value in (_SESSION_SETTINGS | settings).items())
         conninfo = server.conninfo(dbname, application_name="verdigris", options=options)
@@ -101,7 +104,9 @@ class Session(psycopg.AsyncConnection[Row]):
 
 
 @contextlib.asynccontextmanager
-async def session(server: PostgresServer, dbname: str = "postgres", **settings: str) -> AsyncIterator[Session]:
+async def session(
+    server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: str
+) -> AsyncIterator[Session]:
     """A session for the length of a block; errors of the database leave it as ``EngineError``."""
     connection = await Session.open(server, dbname, **settings)
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres import wal_limit
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import session, until
 
@@ -36,9 +37,6 @@ FOLLOWING_SETTINGS = (
     "recovery_target_action",
 )
 
-# What a source's own verdigris.conf may hold for our sake, and the copy must not.
-SOURCE_SETTINGS = ("max_slot_wal_keep_size",)
-
 
 async def base_backup(source: PostgresServer, target: PostgresServer, slot: str) -> None:
     """Copy ``source`` into the target's data directory; ``slot`` is made and keeps the WAL that comes after.
@@ -61,7 +59,7 @@ async def base_backup(source: PostgresServer, target: PostgresServer, slot: str)
             "--no-manifest",
         )  # fmt: skip
         target.configure(partial)
-        target.change_settings(dict.fromkeys(SOURCE_SETTINGS), partial)
+        target.change_settings(dict.fromkeys(wal_limit.SETTINGS), partial)
         partial.rename(target.data_dir)
     except BaseException:
         await asyncio.shield(_delete(partial))
@@ -86,6 +84,15 @@ async def follow(source: PostgresServer, target: PostgresServer, slot: str, *, u
         }
     target.change_settings(settings)
     target.account.write_file(target.data_dir / "standby.signal", "")
+
+
+async def promote(target: PostgresServer) -> None:
+    """Make a standby a writable server of its own; does nothing to one that is. ``pg_promote`` itself would look only
+    ten times a second whether it is done."""
+    async with session(target) as connection:
+        if await connection.value("SELECT pg_is_in_recovery()"):
+            await connection.run("SELECT pg_promote(false)")
+            await until(lambda: connection.value("SELECT NOT pg_is_in_recovery()"), every_s=0.001)
 
 
 def stop_following(target: PostgresServer) -> None:

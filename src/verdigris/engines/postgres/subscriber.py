@@ -1,11 +1,20 @@
 """The target's side of logical replication: subscriptions that begin at an exact LSN."""
 
+from typing import LiteralString
+
 import structlog
 from psycopg import sql
 
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
+
+# Subscriptions are the cluster's, their names each database's.
+_OURS = "FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()"
+_EXISTS: LiteralString = f"SELECT EXISTS (SELECT {_OURS} WHERE s.subname = %s)"
+_ADVANCE: LiteralString = (
+    f"SELECT pg_replication_origin_advance('pg_' || s.oid, %s::pg_lsn) {_OURS} WHERE s.subname = %s"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +36,6 @@ async def subscribe(source: PostgresServer, target: PostgresServer, names: Objec
 async def _subscribe(
     source: PostgresServer, target: PostgresServer, names: ObjectNames, database: Database, slot: str, lsn: str
 ) -> None:
-    subscription = sql.Identifier(names.subscription)
     # The owner is a superuser, but changes are applied with the rights of each table's owner (run_as_owner=false, the
     # default): otherwise an expression in an index or a check would let that owner act as superuser.
     # origin=any, the default: "none" would drop what an application on the source wrote under an origin of its own.
@@ -35,7 +43,7 @@ async def _subscribe(
         "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION {} WITH"
         " (create_slot = false, copy_data = false, enabled = false, slot_name = {}, streaming = {})"
     ).format(
-        subscription,
+        sql.Identifier(names.subscription),
         sql.Literal(source.conninfo(database.name, application_name=names.subscription)),
         sql.Identifier(names.publication),
         sql.Literal(slot),
@@ -43,36 +51,35 @@ async def _subscribe(
     )
     async with session(target, database.name) as connection:
         async with connection.transaction():
-            if not await connection.value(
-                "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
-                " WHERE s.subname = %s AND d.datname = current_database())",
-                names.subscription,
-            ):
+            if not await connection.value(_EXISTS, names.subscription):
                 await connection.run(create)
-                await connection.run(
-                    "SELECT pg_replication_origin_advance('pg_' || s.oid, %s::pg_lsn) FROM pg_subscription s"
-                    " JOIN pg_database d ON d.oid = s.subdbid"
-                    " WHERE s.subname = %s AND d.datname = current_database()",
-                    lsn,
-                    names.subscription,
-                )
-        await connection.run(sql.SQL("ALTER SUBSCRIPTION {} ENABLE").format(subscription))
+                await connection.run(_ADVANCE, lsn, names.subscription)
+        await connection.run(_alter(names, "ENABLE"))
+
+
+async def disable(target: PostgresServer, names: ObjectNames) -> None:
+    """Have the apply workers end. Takes no answer of theirs."""
+
+    async def one(database: Database) -> None:
+        async with session(target, database.name) as connection:
+            if await connection.value(_EXISTS, names.subscription):
+                await connection.run(_alter(names, "DISABLE"))
+
+    await for_each(await list_databases(target), one)
 
 
 async def unsubscribe(target: PostgresServer, names: ObjectNames) -> None:
     """Drop the subscriptions without a word to the source, which may be gone. Their origins go with them."""
 
     async def drop(database: Database) -> None:
-        subscription = sql.Identifier(names.subscription)
         async with session(target, database.name) as connection:
-            if not await connection.value(
-                "SELECT EXISTS (SELECT FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid"
-                " WHERE s.subname = %s AND d.datname = current_database())",
-                names.subscription,
-            ):
-                return
-            await connection.run(sql.SQL("ALTER SUBSCRIPTION {} DISABLE").format(subscription))
-            await connection.run(sql.SQL("ALTER SUBSCRIPTION {} SET (slot_name = NONE)").format(subscription))
-            await connection.run(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+            if await connection.value(_EXISTS, names.subscription):
+                await connection.run(_alter(names, "DISABLE"))
+                await connection.run(_alter(names, "SET (slot_name = NONE)"))
+                await connection.run(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(names.subscription)))
 
     await for_each(await list_databases(target), drop)
+
+
+def _alter(names: ObjectNames, action: LiteralString) -> sql.Composed:
+    return sql.SQL("ALTER SUBSCRIPTION {} {}").format(sql.Identifier(names.subscription), sql.SQL(action))

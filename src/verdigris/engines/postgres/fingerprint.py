@@ -1,0 +1,150 @@
+"""Whether the definitions in a database are still those that green was made with.
+
+Logical replication carries rows, not definitions. Green, recovered to exactly the LSN at which its stream begins, and
+still of the source's version, is a byte-for-byte picture of the source's catalogues at that moment: their rows are
+digested there and kept on green. Later the source's rows are digested again. Same version, same oids: no definition
+has to be translated, no release's way of spelling a view matters, and what was added to green itself is no finding.
+
+An object dropped and made again has another oid and is found; a table that came and went again is not: it does no harm.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from psycopg import sql
+
+from verdigris.engines.postgres.catalogues import DATABASE_CATALOGUES, SHARED_CATALOGUES, Catalogue
+from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.sessions import Session
+
+Sums = dict[str, tuple[int, int]]  # catalogue -> number of rows, sum of their digests
+
+_COLUMNS = sql.SQL("""
+    SELECT c.relname, a.attname
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+     WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname = ANY(%s)
+       AND (a.attnum > 0 OR a.attname = 'oid') AND NOT a.attisdropped
+     ORDER BY a.attrelid, a.attnum
+""")
+
+
+class Change(Struct, frozen=True, order=True):
+    what: str  # "created", "dropped" or "changed"
+    label: str  # as pg_describe_object() puts it: "table orders", "column note of table orders"
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.what})"
+
+
+async def take(copy: Session, names: ObjectNames, *, shared: bool) -> None:
+    """On the copy, before its upgrade: digest and keep. ``shared``: with the catalogues that all databases share."""
+    digests = await _digests(copy, names, shared=shared, labelled=True)
+    table = sql.Identifier(names.schema, "catalogue")
+    await copy.run(sql.SQL("CREATE TABLE {} AS {}").format(table, digests))
+    await copy.run(
+        sql.SQL(
+            "CREATE TABLE {} AS SELECT catalogue, count(*) AS rows, sum(digest) AS digest FROM {} GROUP BY catalogue"
+        ).format(sql.Identifier(names.schema, "catalogue_sums"), table)
+    )
+
+
+async def is_unchanged(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> bool:
+    """The short answer, for inside the pause: one statement on each side, a few rows each."""
+    return await _sums_now(source, names, shared=shared) == await _sums_then(target, names)
+
+
+async def changes(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> list[Change]:
+    """What was done to definitions on the source since green was made, by name."""
+    now, then = await _sums_now(source, names, shared=shared), await _sums_then(target, names)
+    differing = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
+    if not differing:
+        return []
+    labels_then = await _labelled_then(target, names, differing)
+    labels_now = await _labelled_now(source, names, differing, shared=shared)
+    found = {Change("dropped", label) for key, (_, label) in labels_then.items() if key not in labels_now}
+    found |= {Change("created", label) for key, (_, label) in labels_now.items() if key not in labels_then}
+    found |= {
+        Change("changed", label)
+        for key, (digest, label) in labels_now.items()
+        if key in labels_then and labels_then[key][0] != digest
+    }
+    return sorted(found)
+
+
+async def _sums_now(source: Session, names: ObjectNames, *, shared: bool) -> Sums:
+    digests = await _digests(source, names, shared=shared, labelled=False)
+    rows = await source.rows(
+        sql.SQL("SELECT catalogue, count(*), sum(digest) FROM ({}) AS digests GROUP BY catalogue").format(digests)
+    )
+    return {catalogue: (count, int(total)) for catalogue, count, total in rows}
+
+
+async def _sums_then(target: Session, names: ObjectNames) -> Sums:
+    table = sql.Identifier(names.schema, "catalogue_sums")
+    rows = await target.rows(sql.SQL("SELECT catalogue, rows, digest FROM {}").format(table))
+    return {catalogue: (count, int(total)) for catalogue, count, total in rows}
+
+
+Labelled = dict[tuple[str, str], tuple[int, str]]  # (catalogue, key) -> (digest, label)
+
+
+async def _labelled_then(target: Session, names: ObjectNames, catalogues: Sequence[str]) -> Labelled:
+    rows = await target.rows(
+        sql.SQL("SELECT catalogue, key, digest, label FROM {} WHERE catalogue = ANY(%s)").format(
+            sql.Identifier(names.schema, "catalogue")
+        ),
+        list(catalogues),
+    )
+    return {(catalogue, key): (digest, label) for catalogue, key, digest, label in rows}
+
+
+async def _labelled_now(source: Session, names: ObjectNames, catalogues: Sequence[str], *, shared: bool) -> Labelled:
+    digests = await _digests(source, names, shared=shared, labelled=True, only=catalogues)
+    rows = await source.rows(sql.SQL("SELECT catalogue, key, digest, label FROM ({}) AS digests").format(digests))
+    return {(catalogue, key): (digest, label) for catalogue, key, digest, label in rows}
+
+
+async def _digests(
+    connection: Session,
+    names: ObjectNames,
+    *,
+    shared: bool,
+    labelled: bool,
+    only: Sequence[str] | None = None,
+) -> sql.Composed:
+    """A query of one row for each row of each catalogue: catalogue, key, digest and, if asked for, label.
+
+    search_path is empty in our sessions, so names inside the rows are always spelt in full.
+    """
+    catalogues = [*DATABASE_CATALOGUES, *(SHARED_CATALOGUES if shared else ())]
+    if only is not None:
+        catalogues = [catalogue for catalogue in catalogues if catalogue.name in only]
+    columns: dict[str, list[str]] = {}
+    for table, column in await connection.rows(_COLUMNS, [catalogue.name for catalogue in catalogues]):
+        columns.setdefault(table, []).append(column)
+    selects = [
+        _select(catalogue, [c for c in columns[catalogue.name] if c not in catalogue.noise], labelled=labelled)
+        for catalogue in catalogues
+        if catalogue.name in columns
+    ]
+    return sql.SQL(
+        "WITH foreign_namespaces AS MATERIALIZED ("
+        " SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)' OR nspname = {}),"
+        " relations AS MATERIALIZED ("
+        " SELECT oid FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'"
+        " AND relnamespace NOT IN (SELECT oid FROM foreign_namespaces)) {}"
+    ).format(sql.Literal(names.schema), sql.SQL(" UNION ALL ").join(selects))
+
+
+def _select(catalogue: Catalogue, columns: list[str], *, labelled: bool) -> sql.Composed:
+    fields = sql.SQL(", ").join(sql.Identifier("x", column) for column in columns)
+    parts = [
+        sql.SQL("{} AS catalogue").format(sql.Literal(catalogue.name)),
+        sql.SQL("{} AS key").format(sql.SQL(catalogue.key)),
+        sql.SQL("hashtextextended(ROW({})::text, 0) AS digest").format(fields),
+    ]
+    if labelled:
+        parts.append(sql.SQL("{} AS label").format(sql.SQL(catalogue.label)))
+    return sql.SQL("SELECT {} FROM pg_catalog.{} x WHERE {}").format(
+        sql.SQL(", ").join(parts), sql.Identifier(catalogue.name), sql.SQL(catalogue.where)
+    )

@@ -1,0 +1,186 @@
+"""The database side of a switchover: the ``SwitchoverEngine`` of the domain."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import psycopg
+import structlog
+
+from verdigris.domain.errors import EngineError, StepFailed
+from verdigris.domain.ports import Finding, Pair
+from verdigris.domain.statuses import ReplicationMode
+from verdigris.engines.postgres import dismantling, fence, fingerprint, guardrails, marker, standby, subscriber
+from verdigris.engines.postgres.carried_passwords import carry_passwords
+from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
+from verdigris.engines.postgres.sequences import carry_positions
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.sessions import (
+    MAINTENANCE_DATABASE,
+    Database,
+    all_of,
+    for_each,
+    list_databases,
+    session,
+    until,
+)
+from verdigris.engines.postgres.source_checks import prepared_transactions
+
+log = structlog.get_logger(__name__)
+
+# A pause is worth beginning when the marker's way takes no longer than this.
+_SHORT_WAY_S = 0.25
+# A retired source that does not answer is tried again later rather than waited for.
+_SOURCE_LIMIT_S = 30.0
+_POLL_S = 0.001
+
+
+class PostgresSwitchoverEngine:
+    def __init__(self, servers: PostgresServers, green: PostgresGreenBuilder) -> None:
+        self._servers = servers
+        self._green = green
+
+    # ------------------------------------------------------------------------------------------------ before the pause
+
+    async def guardrails(self, pair: Pair) -> list[Finding]:
+        source, target, names = self._pair(pair)
+        for side, server in (("Blue", source), ("Green", target)):
+            if not server.is_running():
+                return guardrails.replication_health(f"{side} is not running")
+        findings = guardrails.replication_health(await self._green.health(pair))
+        if findings:
+            return findings  # what follows would only repeat it
+        findings += guardrails.replication_lag(await self._green.lag_bytes(pair))
+        findings += await guardrails.target_findings(target)
+        findings += await guardrails.source_findings(pair.mode, source, names)
+        if pair.mode is ReplicationMode.LOGICAL:
+            findings += await guardrails.unsupported_changes(source, target, names)
+        return findings
+
+    async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
+        async with session(self._servers.server(pair.target_resource_id)) as connection:
+            rows = await connection.rows(
+                "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s) AND rolpassword IS NOT NULL",
+                list(usernames),
+            )
+        return dict(rows)
+
+    async def prepare(self, pair: Pair) -> None:
+        source, target, names = self._pair(pair)
+        if pair.mode is ReplicationMode.LOGICAL:
+            await self._carry_beforehand(source, target)
+        while True:
+            began_at = asyncio.get_running_loop().time()
+            if pair.mode is ReplicationMode.LOGICAL:
+                await marker.prove_logical(source, target, names)
+            else:
+                await marker.prove_physical(source, target)
+            if asyncio.get_running_loop().time() - began_at <= _SHORT_WAY_S:
+                return
+
+    async def _carry_beforehand(self, source: PostgresServer, target: PostgresServer) -> None:
+        async def one(database: Database) -> int:
+            async with session(source, database.name) as ours, session(target, database.name) as theirs:
+                return await carry_positions(ours, theirs)
+
+        async with session(source) as ours, session(target) as theirs:
+            passwords = await carry_passwords(ours, theirs)
+        moved = await for_each(await list_databases(source), one)
+        log.info("target.prepared", target=target.resource_id, sequences=sum(moved.values()), passwords=passwords)
+
+    # ------------------------------------------------------------------------------------------------------- the pause
+
+    async def fence(self, pair: Pair, keep: Collection[int]) -> None:
+        await fence.raise_fence(self._servers.server(pair.source_resource_id), keep)
+
+    async def is_fenced(self, pair: Pair) -> bool:
+        """Also when a fence was only half made: then there is something to undo."""
+        return fence.is_raised(self._servers.server(pair.source_resource_id))
+
+    async def unfence(self, pair: Pair) -> None:
+        await fence.lift(self._servers.server(pair.source_resource_id))
+
+    async def catch_up(self, pair: Pair) -> None:
+        """Refuses, with ``StepFailed``, what has slipped in between the guardrails and the fence."""
+        source, target, names = self._pair(pair)
+        if pair.mode is ReplicationMode.PHYSICAL:
+            await marker.prove_physical(source, target)
+            return
+        await for_each(await list_databases(source), lambda database: _catch_up(source, target, names, database))
+
+    # ---------------------------------------------------------------------------------- beyond the point of no return
+
+    async def open_target(self, pair: Pair) -> None:
+        """Only what clients wait for; the rest is tidied up in ``retire_source``."""
+        target, names = self._servers.server(pair.target_resource_id), ObjectNames(pair.deployment_id)
+        if pair.mode is ReplicationMode.PHYSICAL:
+            await standby.promote(target)
+            return
+        await all_of(_admit_writes(target), subscriber.disable(target, names))
+
+    async def retire_source(self, pair: Pair) -> None:
+        """A source that has died keeps its slots until it runs again; that it is read-only is in its files at once."""
+        source, target, names = self._pair(pair)
+        source.change_settings({READ_ONLY: "on"})
+        try:
+            async with asyncio.timeout(_SOURCE_LIMIT_S):
+                if source.is_running():
+                    source.reload()
+                    await until(lambda: _is_read_only(source), every_s=_POLL_S)
+                    if fence.is_raised(source):
+                        # Nobody who came in while it could be written to may stay.
+                        await fence.clear(source, ())
+                await dismantling.detach_target(pair.mode, target, names)
+                await dismantling.clean_source(pair.mode, source, names)
+        except TimeoutError:
+            raise EngineError(f"{source.resource_id} did not answer for {_SOURCE_LIMIT_S:g} s") from None
+
+    def _pair(self, pair: Pair) -> tuple[PostgresServer, PostgresServer, ObjectNames]:
+        return (
+            self._servers.server(pair.source_resource_id),
+            self._servers.server(pair.target_resource_id),
+            ObjectNames(pair.deployment_id),
+        )
+
+
+async def _catch_up(source: PostgresServer, target: PostgresServer, names: ObjectNames, database: Database) -> None:
+    """One database: while the marker travels, everything else is read and compared."""
+    shared = database.name == MAINTENANCE_DATABASE
+    async with session(source, database.name) as ours, session(target, database.name) as theirs:
+        token = await marker.send(ours, names)
+        if shared:
+            if prepared := await prepared_transactions(ours):
+                raise StepFailed(f"prepared transactions are open on blue: {', '.join(prepared)}")
+            await carry_passwords(ours, theirs)
+        moved = await carry_positions(ours, theirs)
+        if not await fingerprint.is_unchanged(ours, theirs, names, shared=shared):
+            changes = await fingerprint.changes(ours, theirs, names, shared=shared)
+            what = ", ".join(str(change) for change in changes)
+            raise StepFailed(f"definitions were changed on blue just before the switchover: {what}")
+        await marker.wait_for(theirs, names, token)
+        await marker.flush(theirs)
+    log.debug("database.caught_up", database=database.name, sequences=moved)
+
+
+async def _admit_writes(target: PostgresServer) -> None:
+    """Return when new sessions can write. Sessions that were handed over could all along, had they been let run."""
+    target.change_settings({READ_ONLY: None})
+    target.reload()
+
+    async def writable() -> bool:
+        return not await _is_read_only(target)
+
+    await until(writable, every_s=_POLL_S)
+
+
+async def _is_read_only(server: PostgresServer) -> bool:
+    """As a new session without settings of its own finds it: it inherits what the postmaster has read."""
+    connection = await server.connect()
+    try:
+        row = await (await connection.execute("SELECT current_setting('default_transaction_read_only')")).fetchone()
+    except psycopg.Error as error:
+        raise EngineError(f"{server.resource_id}: {error}") from error
+    finally:
+        await connection.close()
+    return row == ("on",)
