@@ -5,6 +5,7 @@ Verdigris gives every server, and every program that touches a data directory, a
 ordinary user it stays that user.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -69,25 +70,43 @@ class EngineAccount(Struct, frozen=True, kw_only=True):
     def write_file(self, path: Path, content: str | bytes) -> None:
         """Replace ``path`` atomically and durably by a file of the account's with mode 0600.
 
-        The directory belongs to the account, so the temporary name is one that nobody can have prepared a link at.
+        The directory must be the account's own: started as root we would otherwise follow wherever a taken-over
+        account had led it by a link.
         """
         data = content.encode() if isinstance(content, str) else content
-        temporary = path.with_name(f".{path.name}.{token_hex(8)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        temporary = f".{path.name}.{token_hex(8)}"
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
+            self._must_own(directory, path.parent)
             try:
-                with open(descriptor, "wb", closefd=False) as file:
-                    file.write(data)
-                if self.drops_privileges:
-                    os.fchown(descriptor, self.uid, self.gid)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.rename(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+                self._write_new(temporary, data, directory)
+                os.rename(temporary, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary, dir_fd=directory)
+                raise
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _write_new(self, name: str, data: bytes, directory: int) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        with os.fdopen(os.open(name, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(data)
+            file.flush()
+            if self.drops_privileges:
+                os.fchown(file.fileno(), self.uid, self.gid)
+            os.fsync(file.fileno())
+
+    def read_file(self, path: Path) -> str:
+        """The text of a file of the account's; links are not followed. Raises ``FileNotFoundError``."""
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW)) as file:
+            self._must_own(file.fileno(), path)
+            return file.read()
+
+    def _must_own(self, descriptor: int, path: Path) -> None:
+        if os.fstat(descriptor).st_uid != self.uid:
+            raise EngineError(f"{path} does not belong to the account {self.name!r}")
 
 
 def sync_directory(path: Path) -> None:

@@ -1,6 +1,7 @@
 """A server's log on disk, kept from growing without end while the server holds it open."""
 
 import contextlib
+import os
 import shutil
 from pathlib import Path
 
@@ -28,9 +29,11 @@ class LogFile:
         if self.size() < self._rotation_bytes:
             return False
         aside = self.path.with_name(self.path.name + ".1")
-        aside.unlink(missing_ok=True)  # never written through a link that somebody put there
-        shutil.copy2(self.path, aside)
-        with self.path.open("r+b") as file:
+        aside.unlink(missing_ok=True)
+        # Neither end may be a link: the directory is the engine account's, and we may be root.
+        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_NOFOLLOW), "r+b") as file:
+            with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as copy:
+                shutil.copyfileobj(file, copy)
             file.truncate(0)
         return True
 

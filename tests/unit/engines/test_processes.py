@@ -121,3 +121,28 @@ def test_log_is_cut_while_it_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "server.log.1").read_text() == "x" * 99 + "y\n"
     assert log.causes(0) == "LOG:  bad setting\nFATAL:  cannot"
     assert log.causes(5000) == log.causes(0), "a position from before the cut"
+
+
+def test_files_are_written_for_the_account_and_through_no_link(
+    engine_account: EngineAccount, verdigris_home: Path
+) -> None:
+    own = verdigris_home / "own"
+    engine_account.make_directory(own)
+    engine_account.write_file(own / "file", "first")
+    engine_account.write_file(own / "file", "second")
+    assert engine_account.read_file(own / "file") == "second"
+    assert [path.name for path in own.iterdir()] == ["file"]
+    assert ((own / "file").stat().st_uid, (own / "file").stat().st_mode & 0o777) == (engine_account.uid, 0o600)
+    (own / "led").symlink_to(verdigris_home)
+    (own / "read").symlink_to("/etc/hostname")
+    with pytest.raises(OSError, match="led"):
+        engine_account.write_file(own / "led" / "file", "x")
+    with pytest.raises(OSError, match="read"):
+        engine_account.read_file(own / "read")
+    with pytest.raises(OSError, match="led"):
+        engine_account.make_directory(own / "led")
+    if engine_account.drops_privileges:
+        with pytest.raises(EngineError, match="does not belong to the account"):
+            engine_account.write_file(verdigris_home / "file", "x")
+        with pytest.raises(EngineError, match="does not belong to the account"):
+            engine_account.read_file(Path("/etc/passwd"))

@@ -156,7 +156,7 @@ class PostgresServer:
         partial = data_dir.with_name(data_dir.name + ".partial")
         password_file = self.directory / ".initial-password"
         await self._delete(partial)
-        self.account.write_file(password_file, self.passfile.read_text().strip().rpartition(":")[2] + "\n")
+        self.account.write_file(password_file, self.account.read_file(self.passfile).strip().rpartition(":")[2] + "\n")
         try:
             await run_program(
                 self._initdb_command(installation, partial, password_file, options),
@@ -199,7 +199,7 @@ class PostgresServer:
         data_dir = data_dir or self.data_dir
         version = version or self.version
         postgresql_conf = data_dir / "postgresql.conf"
-        self.account.write_file(postgresql_conf, config.with_include(postgresql_conf.read_text()))
+        self.account.write_file(postgresql_conf, config.with_include(self.account.read_file(postgresql_conf)))
         self.account.write_file(data_dir / "pg_hba.conf", config.HBA)
         ours = config.server_settings(version, self._record.instance_class)
         self.write_settings(self.read_settings(data_dir) | ours, data_dir)
@@ -207,7 +207,7 @@ class PostgresServer:
     def read_settings(self, data_dir: Path | None = None) -> dict[str, str]:
         """Our own settings; empty if there is no file."""
         try:
-            return config.parse_settings(((data_dir or self.data_dir) / config.SETTINGS_FILE).read_text())
+            return config.parse_settings(self.account.read_file((data_dir or self.data_dir) / config.SETTINGS_FILE))
         except FileNotFoundError:
             return {}
 

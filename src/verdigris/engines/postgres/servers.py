@@ -115,7 +115,7 @@ class PostgresServers:
             self._servers[resource_id] = self._object(resource_id, record)
         server = self.server(resource_id) if resource_id not in self._servers else self._servers[resource_id]
         server.account.make_directory(server.directory)
-        self.account.write_file(server.passfile, like.passfile.read_bytes())
+        self.account.write_file(server.passfile, self.account.read_file(like.passfile))
         server.make_directories()
         server.save(installation=installation, instance_class=instance_class)
         return server
@@ -173,17 +173,18 @@ class PostgresServers:
         server = self.server(resource_id)
         if PostgresVersion.parse(engine_version).major != server.version.major:
             raise EngineError(f"from {server.version} to {engine_version} is not a change of the minor version")
+        if server.version == PostgresVersion.parse(engine_version):
+            await server.start()
+            return
         before = server.installation
-        if before.version != engine_version:
-            extensions = await self.extensions_in_use(server) if server.is_running() else frozenset()
-            installation = await self.catalogue.installation(engine_version, extensions=extensions)
+        extensions = await self.extensions_in_use(server) if server.is_running() else frozenset()
+        installation = await self.catalogue.installation(engine_version, extensions=extensions)
+        try:
             await server.stop()
             server.use_installation(installation)
-        try:
             await server.start()
         except BaseException:
-            if before.version != engine_version:
-                await asyncio.shield(self._return_to(server, before))
+            await asyncio.shield(self._return_to(server, before))
             raise
 
     async def extensions_in_use(self, server: PostgresServer) -> frozenset[str]:
