@@ -58,16 +58,12 @@ class Dialled:
             raise ConnectionError("the connection to the target was lost")
         exchange = self._exchange = Exchange(syncs, self._unasked)
         exchange.feed(self._reader.rest())
+        self.end.transport.write(batch)
         try:
-            self.end.transport.write(batch)
             return await exchange.answers()
         finally:
-            self._exchange = None
-            self._reader = FrameReader(_MAX_UNASKED_BYTES)
-            for code, body in self._reader.feed(exchange.rest()):
-                self._unasked(code, body)
             if not exchange.complete:
-                self.close()
+                self.close()  # nobody else will read the rest
 
     def give_away(self, owner: ServerOwner) -> tuple[ServerEnd, BackendKey | None, bytes]:
         """Hand the connection over, with its key and the beginning of a message that may have been read already."""
@@ -95,10 +91,14 @@ class Dialled:
     # ------------------------------------------------------------------------------------------- what its end tells it
 
     def read(self, data: bytes) -> None:
-        if self._exchange is not None:
-            self._exchange.feed(data)
-            return
         try:
+            if self._exchange is not None:
+                self._exchange.feed(data)
+                if self._exchange.complete:
+                    self._reader = FrameReader(_MAX_UNASKED_BYTES)
+                    self._reader.keep(self._exchange.rest())
+                    self._exchange = None
+                return
             for code, body in self._reader.feed(data):
                 if self._login is None:
                     self._unasked(code, body)

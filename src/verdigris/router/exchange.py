@@ -7,12 +7,15 @@ from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import FrameReader
 
-# The state of one session: its prepared statements are what makes it big.
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+# One row of a session's state; the questions are put so that none comes near it.
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+# All of it. A session with more is not carried: it would be memory for each of thousands at once.
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 _READY = ord("Z")
 _PARSE_COMPLETE = ord("1")
+_ERROR = ord("E")
+_DATA_ROW = ord("D")
 # Sent by a server whenever it likes: NoticeResponse, NotificationResponse, ParameterStatus.
 _UNASKED = frozenset(b"NAS")
 
@@ -22,49 +25,44 @@ Frame = tuple[int, bytes]
 class Exchange:
     """Collects the answers to a batch of messages that begins with a Parse and holds ``syncs`` Syncs.
 
-    Whatever comes before its first ``ParseComplete``, and what a server sends unasked, is not ours: it goes to
-    ``foreign``. ``statuses`` are those of our ``ReadyForQuery`` messages.
+    Whatever comes before the first answer and after the last one, and what a server sends unasked, is not ours: it goes
+    to ``foreign``. An answer that grows too large is counted to its end and then given up.
     """
 
     def __init__(self, syncs: int, foreign: Callable[[int, bytes], None]) -> None:
-        self.segments: list[list[Frame]] = []  # the answers up to each Sync
-        self.status = 0
+        self.complete = False
+        self._segments: list[list[Frame]] = [[]]  # the answers up to each Sync
         self._syncs = syncs
         self._foreign = foreign
         self._reader = FrameReader(MAX_MESSAGE_BYTES)
         self._begun = False
         self._size = 0
-        self._segment: list[Frame] = []
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def feed(self, data: bytes) -> None:
-        self._size += len(data)
-        try:
-            if self._size > MAX_ANSWER_BYTES:
-                raise RemoteProtocolError(f"more than {MAX_ANSWER_BYTES} bytes of session state")
-            for code, body in self._reader.feed(data):
-                self._take(code, body)
-        except RemoteProtocolError as error:
-            self.fail(error)
+        """Raises ``RemoteProtocolError`` if the stream makes no sense any more."""
+        for code, body in self._reader.feed(data):
+            self._take(code, body)
 
     def _take(self, code: int, body: bytes) -> None:
-        if code == _PARSE_COMPLETE or code == ord("E"):
+        if code in (_PARSE_COMPLETE, _ERROR):
             self._begun = True
-        if code in _UNASKED or not self._begun or self.complete:
+        if self.complete or not self._begun or code in _UNASKED:
             self._foreign(code, body)
             return
         if code != _READY:
-            self._segment.append((code, body))
+            self._size += len(body)
+            if self._size <= MAX_ANSWER_BYTES:
+                self._segments[-1].append((code, body))
             return
-        self.status = body[0] if body else 0
-        self.segments.append(self._segment)
-        self._segment = []
-        if self.complete and not self._done.done():
+        if len(self._segments) < self._syncs:
+            self._segments.append([])
+            return
+        self.complete = True
+        if self._size > MAX_ANSWER_BYTES:
+            self.fail(RemoteProtocolError(f"an answer of {self._size} bytes is more than is read"))
+        elif not self._done.done():
             self._done.set_result(None)
-
-    @property
-    def complete(self) -> bool:
-        return len(self.segments) == self._syncs
 
     def rest(self) -> bytes:
         """What has been read of a message that is not complete: it belongs to whoever reads next."""
@@ -73,20 +71,21 @@ class Exchange:
     def fail(self, error: Exception) -> None:
         if not self._done.done():
             self._done.set_exception(error)
-            self._done.exception()  # retrieved: it need not be awaited if its asker is gone
+            self._done.exception()  # retrieved: whoever asked may be gone
 
     async def answers(self) -> list[list[Frame]]:
-        """Raises ``RemoteProtocolError`` or ``ConnectionError`` when there will be no more."""
+        """Raises ``RemoteProtocolError`` or ``ConnectionError`` when there will be none. Cancelling this does not end
+        the exchange: its answers are still read, so that the client never sees them."""
         await self._done
-        return self.segments
+        return self._segments
 
 
 def first_error(segment: list[Frame]) -> messages.ServerError | None:
-    return next((messages.read_error(body) for code, body in segment if code == ord("E")), None)
+    return next((messages.read_error(body) for code, body in segment if code == _ERROR), None)
 
 
 def rows(segment: list[Frame]) -> list[list[bytes | None]]:
-    return [messages.read_data_row(body) for code, body in segment if code == ord("D")]
+    return [messages.read_data_row(body) for code, body in segment if code == _DATA_ROW]
 
 
 def frame(code: int, body: bytes) -> bytes:

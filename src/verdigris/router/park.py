@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from verdigris.domain.ports import Parked
+from verdigris.router.pins import PinReason
 from verdigris.router.session import Session, State
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Park:
         self.endpoint = endpoint
         self.generation = generation
         self.state = ParkState.GATHERING
+        self.pins: dict[Session, PinReason] = {}  # found by the handover
         self.hold = False  # after the commit: released by ``release`` alone
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -53,6 +55,11 @@ class Park:
     @property
     def live(self) -> bool:
         return self.state is not ParkState.ENDED
+
+    @property
+    def granted(self) -> bool:
+        """It has a lease."""
+        return self.state not in (ParkState.GATHERING, ParkState.ENDED)
 
     # ------------------------------------------------------------------------------------------------------- gathering
 
@@ -149,7 +156,8 @@ class Park:
                 session.adopt(dialled)
                 self.endpoint.counters.handed_over += 1
             else:
-                session.pinned = session.pinned or "the session could not be carried over the switchover"
+                reason = self.pins.get(session, PinReason.TARGET_REFUSED)
+                session.pinned = f"the session could not be carried over the switchover: {reason}"
                 session.leave_server()
         if self._lease is None:
             self._expire()

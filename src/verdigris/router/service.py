@@ -20,9 +20,11 @@ from verdigris.domain.ports import (
 )
 from verdigris.router.endpoint import Endpoint
 from verdigris.router.errors import NotAbortable, RouteConflict
+from verdigris.router.handover import hand_over
 from verdigris.router.listener import Listener
 from verdigris.router.messages import EndpointStatistics, Statistics
 from verdigris.router.park import Park, ParkState
+from verdigris.router.ready import ready
 from verdigris.router.routes import RouteStore, Table
 from verdigris.router.session import State
 
@@ -176,13 +178,19 @@ class RouterService:
     # ------------------------------------------------------------------------------------------------------- switchover
 
     async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
-        raise NotImplementedError
+        endpoint = self._endpoint(name)
+        endpoint.target = target
+        endpoint.verifiers = dict(verifiers)
+        report = await ready(endpoint, endpoint.live())
+        log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
+        return report
 
     async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
         endpoint = self._endpoint(name)
         if endpoint.park is not None:
             # Left by a controller that is gone, or this one asks twice: the new generation counts.
             self._end(endpoint.park)
+        self._parks = {generation: park for generation, park in self._parks.items() if park.live}
         park = Park(endpoint, await self._next_generation())
         self._parks[park.generation] = park
         loop = asyncio.get_running_loop()
@@ -223,10 +231,16 @@ class RouterService:
         return park
 
     async def renew(self, generation: int, *, lease_s: float) -> None:
-        self._holding(generation).renew(lease_s)
+        park = self._parks.get(generation)
+        if park is None or not park.granted:
+            raise ParkBroken(f"generation {generation} does not hold any more")
+        park.renew(lease_s)
 
     async def hand_over(self, generation: int) -> HandoverReport:
-        raise NotImplementedError
+        park = self._holding(generation)
+        report = await hand_over(park)
+        self._holding(generation)
+        return report
 
     async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
         async with self._store.lock:
@@ -270,13 +284,14 @@ class RouterService:
         log.info("park.released", endpoint=park.endpoint.name, generation=generation)
 
     async def abort(self, generation: int) -> None:
-        if generation == self._store.table.committed_generation:
-            raise NotAbortable(f"generation {generation} is committed")
-        park = self._parks.get(generation)
-        if park is not None:
-            self._end(park)
-            self._close_dialled(park.endpoint)
-            log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
+        async with self._store.lock:  # a commit that is being written is waited for: afterwards it is one or the other
+            if generation == self._store.table.committed_generation:
+                raise NotAbortable(f"generation {generation} is committed")
+            park = self._parks.get(generation)
+            if park is not None:
+                self._end(park)
+                self._close_dialled(park.endpoint)
+                log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
 
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)

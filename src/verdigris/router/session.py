@@ -102,6 +102,10 @@ class Session:
         """Cancels what runs now; the client keeps the key it was first given (``tracker.key``)."""
         return self.server_key or self.tracker.key
 
+    @property
+    def open(self) -> bool:
+        return self.state is not State.CLOSED
+
     # ---------------------------------------------------------------------------------------------------- the opening
 
     def client_connected(self) -> None:
@@ -222,8 +226,19 @@ class Session:
 
     def read(self, data: bytes) -> None:
         """Bytes from the server while an exchange of ours is under way."""
-        if self._exchange is not None:
-            self._exchange.feed(data)
+        exchange, server = self._exchange, self.server
+        if exchange is None or server is None:
+            return
+        try:
+            exchange.feed(data)
+        except ProtocolError as error:
+            self.fail_protocol(error)
+            return
+        if exchange.complete:
+            self._exchange = None
+            self._hear_again(server, exchange.rest())
+            if self.state is State.STOPPING:
+                self._advance()  # it was let go and stopped again meanwhile
 
     def server_lost(self, exc: Exception | None) -> None:
         if self.state is not State.CLOSED:
@@ -323,29 +338,23 @@ class Session:
         What is not an answer to it goes on to the client. Raises ``ConnectionError`` if the session ends meanwhile.
         """
         server = self.server
-        if server is None or self._exchange is not None or not self.tracker.quiet:
+        stopped = self.state in (State.STOPPING, State.PARKED)
+        if server is None or self._exchange is not None or not stopped or not self.tracker.quiet:
             raise ConnectionError("the session is not at a safe point")
         exchange = self._exchange = Exchange(syncs, self._foreign)
-        try:
-            server.write = None
-            server.transport.resume_reading()  # even if the client is slow: this is for us
-            server.transport.write(batch)
-            return await exchange.answers()
-        finally:
-            self._exchange = None
-            if self.server is server and self.state is not State.CLOSED:
-                if exchange.complete:
-                    self._hear_again(server, exchange.rest())
-                else:
-                    # Its answers are still to come and would reach the client as its own.
-                    self.fail("08006", "the connection to the database server was lost")
+        server.write = None
+        server.transport.resume_reading()  # even if the client is slow: this is for us
+        server.transport.write(batch)
+        return await exchange.answers()
 
     def _hear_again(self, server: ServerEnd, rest: bytes) -> None:
+        """What the server sends is the client's again, from the bytes on that have been read already."""
         server.write = self.client.transport.write
+        if self.client.transport.get_write_buffer_size() > MAX_HELD_BYTES:
+            server.transport.pause_reading()
         if rest:
-            bytes_total = server.bytes_total
+            server.bytes_total -= len(rest)
             server.data_received(rest)
-            server.bytes_total = bytes_total
 
     def _foreign(self, code: int, body: bytes) -> None:
         data = frame(code, body)
@@ -366,8 +375,6 @@ class Session:
                 self.tracker.parameters[name] = value
                 self.client.transport.write(messages.parameter_status(name, value))
         self._hear_again(self.server, rest)
-        if self.client.transport.get_write_buffer_size() > MAX_HELD_BYTES:
-            self.server.transport.pause_reading()
 
     def leave_server(self) -> None:
         """PARKED, and nowhere to go on: the old connection is closed, the client hears of it when it is released."""

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import Struct
@@ -75,9 +76,9 @@ async def _create(home: Path, catalogue: Catalogue, account: EngineAccount) -> P
                 "GRANT ALL ON work TO PUBLIC",
                 "CREATE ROLE reporting NOLOGIN",
             ):
-                await connection.execute(statement)  # type: ignore[arg-type]  # not literals
+                await connection.execute(statement)
             if label == "blue":
-                await connection.execute(f"CREATE ROLE {ALICE} LOGIN PASSWORD '{ALICE_PASSWORD}'")  # type: ignore[arg-type]
+                await connection.execute(f"CREATE ROLE {ALICE} LOGIN PASSWORD '{ALICE_PASSWORD}'")
                 cursor = await connection.execute(
                     "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY (%s)", [[ALICE, MASTER]]
                 )
@@ -89,7 +90,7 @@ async def _create(home: Path, catalogue: Catalogue, account: EngineAccount) -> P
                     await connection.execute(
                         sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(name), sql.Literal(verifier))
                     )
-            await connection.execute(f"GRANT reporting TO {ALICE}")  # type: ignore[arg-type]
+            await connection.execute(f"GRANT reporting TO {ALICE}")
     # As a green is while it follows: ordinary sessions are read-only.
     async with await green.connect() as connection:
         await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -130,12 +131,11 @@ class Endpoint(Struct, frozen=True):
 
     route: Route
 
-    def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str | int) -> str:
-        return make_conninfo(
-            host=self.route.host, port=self.route.port, user=user, password=password, dbname="app", **more
-        )
+    def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str) -> str:
+        address = f"host={self.route.host} port={self.route.port} dbname=app"
+        return make_conninfo(address, user=user, password=password, **more)
 
-    def master(self, **more: str | int) -> str:
+    def master(self, **more: str) -> str:
         return self.conninfo(MASTER, MASTER_PASSWORD, **more)
 
 
@@ -144,3 +144,9 @@ async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
     route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
     await router.put_route(route)
     return Endpoint(route)
+
+
+@pytest.fixture
+def switched(endpoint: Endpoint, pair: Pair) -> Route:
+    """The endpoint's route as it is after a switchover."""
+    return msgspec.structs.replace(endpoint.route, backend=pair.green)

@@ -12,7 +12,7 @@ MAX_NAMES = 64
 _PART = rb"(?:[A-Za-z_\x80-\xff][\w$\x80-\xff]*|\"[^\"]{1,63}\")"
 _FIND = re.compile(
     rb"""\bset\s+(?:session\s+|local\s+)?(%(part)s(?:\.%(part)s)+)\s*(?:=|\bto\b)  # SET a.b = , SET a.b TO
-       | \bset_config"?\s*\(\s*(?:E?'([^']{1,128})'|.)                  # set_config('a.b', or a computed name
+       | \bset_config"?\s*\(\s*(?:E?'([^']{1,128})'\s*(?:::\s*\w+\s*)?,|.)  # set_config('a.b', or a computed name
     """
     % {b"part": _PART},
     re.IGNORECASE | re.VERBOSE | re.DOTALL,

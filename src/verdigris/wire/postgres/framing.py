@@ -133,6 +133,10 @@ class FrameReader:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
 
+    def keep(self, data: bytes) -> None:
+        """Put back what another reader has read of a message."""
+        self._buffer += data
+
     def rest(self) -> bytes:
         """What is there of a message that is not complete."""
         return bytes(self._buffer)

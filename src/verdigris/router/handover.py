@@ -1,0 +1,77 @@
+"""Carrying parked sessions: their state is read from the old backend and given to the dialled one."""
+
+import asyncio
+from collections import Counter
+
+import structlog
+
+from verdigris.domain.ports import HandoverReport
+from verdigris.router.endpoint import Endpoint
+from verdigris.router.park import Park
+from verdigris.router.pins import PinReason
+from verdigris.router.ready import dial_for
+from verdigris.router.replay import refused_beforehand, replay
+from verdigris.router.session import Session
+from verdigris.router.survey import StateUnreadable, survey
+from verdigris.wire.postgres.errors import ProtocolError
+from verdigris.wire.postgres.session import Unnamed
+
+log = structlog.get_logger()
+
+# Enough to keep two servers busy; more would only make each wait for the others.
+AT_ONCE = 64
+
+
+async def hand_over(park: Park) -> HandoverReport:
+    """Prepare the switch of every parked session. Nothing has changed for any client until the park is committed."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def carry(session: Session) -> PinReason | None:
+        async with slots:
+            reason = await _carry(session, park.endpoint)
+        if reason is None and session.dialled is not None:
+            session.dialled.carries = True
+        elif reason is not None:
+            park.pins[session] = reason
+        return reason
+
+    park.pins.clear()
+    async with asyncio.TaskGroup() as group:
+        tasks = {session: group.create_task(carry(session)) for session in park.sessions()}
+    pinned = Counter(task.result() for session, task in tasks.items() if session.open and task.result() is not None)
+    carried = sum(session.open and task.result() is None for session, task in tasks.items())
+    log.info("park.handed_over", endpoint=park.endpoint.name, carried=carried, pinned=dict(pinned))
+    return HandoverReport(carried=carried, pinned={reason.value: n for reason, n in pinned.items() if reason})
+
+
+async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
+    if session.dialled is not None and session.dialled.carries:
+        return None  # done before, and nothing can have happened to it since: it is parked
+    reason = await dial_for(session, endpoint)
+    dialled = session.dialled
+    if reason is not None or not session.open:
+        return reason
+    if dialled is None:
+        return PinReason.TARGET_REFUSED  # another target was named meanwhile
+    custom = session.tracker.custom_settings
+    if custom.unknown:
+        return PinReason.CUSTOM_SETTINGS
+    try:
+        state = await survey(session, custom.names)
+    except (StateUnreadable, ProtocolError, ConnectionError) as error:
+        log.warning("session.state_unreadable", endpoint=endpoint.name, error=str(error))
+        return PinReason.STATE_UNREADABLE
+    reason = next(iter(state.pins), None) or refused_beforehand(state)
+    unnamed = session.tracker.unnamed if state.has_unnamed else None
+    if reason is None and (isinstance(unnamed, Unnamed) or (state.has_unnamed and unnamed is None)):
+        reason = PinReason.UNNAMED_STATEMENT
+    if reason is not None or isinstance(unnamed, Unnamed):
+        return reason
+    try:
+        return await replay(dialled, state, unnamed)
+    except StateUnreadable as error:
+        log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))
+        return PinReason.STATE_UNREADABLE
+    except (ProtocolError, ConnectionError) as error:
+        log.warning("target.lost", endpoint=endpoint.name, error=str(error))
+        return PinReason.TARGET_REFUSED

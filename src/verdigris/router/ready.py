@@ -1,0 +1,69 @@
+"""Dialling the target for every live session before anybody is stopped."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import structlog
+
+from verdigris.domain.ports import ReadyReport
+from verdigris.router.dial import dial
+from verdigris.router.pins import PinReason
+from verdigris.wire.postgres.errors import ProtocolError
+from verdigris.wire.postgres.login import CannotLogIn, Credential
+
+if TYPE_CHECKING:
+    from verdigris.router.endpoint import Endpoint
+    from verdigris.router.session import Session
+
+log = structlog.get_logger()
+
+# Each is a new process on the target, and SCRAM takes the server's processor.
+AT_ONCE = 16
+DIAL_TIMEOUT_S = 10.0
+
+
+async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyReport:
+    """Dial ``endpoint.target`` for those of ``sessions`` that are logged in and not dialled yet."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def make_ready(session: "Session") -> PinReason | None:
+        async with slots:
+            return await dial_for(session, endpoint)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(make_ready(session)) for session in sessions if session.tracker.logged_in]
+    reasons = [task.result() for task in tasks]
+    pinned = Counter(reason.value for reason in reasons if reason is not None)
+    return ReadyReport(sessions=len(tasks), dialled=len(tasks) - pinned.total(), pinned=dict(pinned))
+
+
+async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None:
+    """Give ``session`` a fresh connection to the target unless it has one; the reason if it cannot have one."""
+    target = endpoint.target
+    if session.dialled is not None and (
+        session.dialled.lost or session.dialled.replayed or session.dialled.backend != target
+    ):
+        session.close_dialled()
+    if session.dialled is not None or not session.open:
+        return None
+    if target is None or session.startup is None:
+        return PinReason.TARGET_REFUSED
+    username = session.startup.user
+    login = session.tracker.login
+    try:
+        credential = Credential(username, login, endpoint.verifiers.get(username.decode(errors="replace")))
+        async with asyncio.timeout(DIAL_TIMEOUT_S):
+            dialled = await dial(target, session.startup, credential, protocol_minor=login.protocol_minor)
+    except CannotLogIn as error:
+        log.info("session.pinned", endpoint=endpoint.name, reason=PinReason.AUTHENTICATION, detail=str(error))
+        return PinReason.AUTHENTICATION
+    except (OSError, ProtocolError) as error:
+        log.info("session.pinned", endpoint=endpoint.name, reason=PinReason.TARGET_REFUSED, detail=str(error))
+        return PinReason.TARGET_REFUSED
+    if session.open and session.dialled is None and endpoint.target == target:
+        session.dialled = dialled
+    else:
+        dialled.close()  # the client has left, or the plan has changed
+    return None
