@@ -1,0 +1,167 @@
+"""What stops a switchover, before it begins and in its last moment; and what breaks a green for good."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
+from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, run_sql, traces
+from verdigris.domain.errors import StepFailed
+from verdigris.domain.ports import Finding, Pair
+from verdigris.engines.postgres import guardrails, health
+from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.sessions import until
+from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
+
+
+@pytest.fixture
+async def pair(green: PostgresGreenBuilder, create_server: CreateServer, make_pair: MakePair) -> AsyncIterator[Pair]:
+    source = await create_server(version=BLUE_VERSION)
+    await load_rich_schema(source)
+    pair = make_pair(source, GREEN_VERSION)
+    await build(green, pair)
+    yield pair
+    await green.dismantle(pair)
+    assert await traces(source, pair) == []
+
+
+@pytest.fixture
+def source(servers: PostgresServers, pair: Pair) -> PostgresServer:
+    return servers.server(pair.source_resource_id)
+
+
+@pytest.fixture
+def target(servers: PostgresServers, pair: Pair) -> PostgresServer:
+    return servers.server(pair.target_resource_id)
+
+
+async def test_changes_of_definitions(
+    switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer, target: PostgresServer
+) -> None:
+    # What is done to green itself is its owner's business, and maintenance changes no definition.
+    await run_sql(target, "SET default_transaction_read_only = off", "CREATE INDEX ON shop.orders (total)")
+    await run_sql(
+        source, "VACUUM FULL shop.customers", "ANALYZE", "TRUNCATE shop.log", "REINDEX TABLE shop.orders_rest"
+    )
+    await run_sql(
+        source,
+        "CREATE TABLE public.staging AS SELECT 1 AS x",
+        "UPDATE public.staging SET x = 2",
+        "CREATE TEMP TABLE passing (x int)",
+    )
+    assert "table public.staging (created)" in _text(await switchover.guardrails(pair))
+    await run_sql(source, "DROP TABLE public.staging")
+    assert await switchover.guardrails(pair) == []
+
+    await run_sql(
+        source,
+        "ALTER TABLE shop.customers ADD COLUMN extra int",
+        "CREATE OR REPLACE FUNCTION shop.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "ALTER TYPE shop.mood ADD VALUE 'returned'",
+        "DROP VIEW shop.open_orders",
+        "CREATE ROLE newcomer",
+        "GRANT SELECT ON shop.secrets TO newcomer",
+        "SELECT lo_from_bytea(4711, 'abc')",
+        "CREATE DATABASE another",
+    )
+    text = _text(await switchover.guardrails(pair))
+    for change in (
+        "column extra of table shop.customers (created)",
+        "function shop.touch() (changed)",
+        "type shop.mood",
+        "view shop.open_orders (dropped)",
+        "role newcomer (created)",
+        "table shop.secrets (changed)",
+        "large object 4711 (created)",
+        "database another (created)",
+    ):
+        assert change in text
+    await run_sql(source, "DROP DATABASE another", dbname="postgres")
+
+
+async def test_a_table_made_after_the_guardrails_is_found_behind_the_fence(
+    switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer
+) -> None:
+    assert await switchover.guardrails(pair) == []
+    await run_sql(source, "CREATE TABLE public.late (id int PRIMARY KEY)", "INSERT INTO public.late VALUES (1)")
+    await switchover.fence(pair, [])
+    with pytest.raises(StepFailed, match=r"table public\.late \(created\)"):
+        await switchover.catch_up(pair)
+    await switchover.unfence(pair)
+    assert not await switchover.is_fenced(pair)
+
+
+async def test_long_writes_ddl_and_writes_on_green(
+    switchover: PostgresSwitchoverEngine,
+    pair: Pair,
+    source: PostgresServer,
+    target: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(guardrails, "LONG_WRITE_S", 0.0)
+    monkeypatch.setattr(guardrails, "LONG_DDL_S", 0.0)
+    on_blue, on_green = await as_master(source), await as_master(target)
+    await on_blue.execute("BEGIN; ALTER TABLE shop.log ADD COLUMN y int")
+    await on_green.execute("BEGIN READ WRITE; INSERT INTO shop.log VALUES (now(), 'green')")
+    async with asyncio.timeout(30):
+        found = {
+            f.guardrail for f in await guardrails.source_findings(pair.mode, source, ObjectNames(pair.deployment_id))
+        }
+    assert found == {"Long-running active writes", "Long-running DDL"}
+    assert [f.guardrail for f in await guardrails.target_findings(target)] == ["Active writes"]
+    for connection in (on_blue, on_green):
+        await connection.execute("ROLLBACK")
+        await connection.close()
+    assert await switchover.guardrails(pair) == []
+
+
+async def test_a_conflict_on_green_is_taken_for_permanent_after_a_while(
+    green: PostgresGreenBuilder,
+    pair: Pair,
+    source: PostgresServer,
+    target: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "ERROR_LOOP_S", 1.0)
+    row = "INSERT INTO shop.documents (id, title) VALUES (1000, 'conflict')"
+    await run_sql(target, "SET default_transaction_read_only = off", row)
+    await run_sql(source, row)
+
+    async def broken() -> bool:
+        return "cannot apply changes of database app" in (await green.health(pair) or "")
+
+    async with asyncio.timeout(30):
+        await until(broken, every_s=0.2)
+    await run_sql(target, "SET default_transaction_read_only = off", "DELETE FROM shop.documents WHERE id = 1000")
+
+    async def well() -> bool:
+        return await green.health(pair) is None
+
+    async with asyncio.timeout(30):
+        await until(well, every_s=0.2)
+
+
+async def test_a_slot_that_is_lost_ends_the_deployment_not_blue(
+    green: PostgresGreenBuilder, pair: Pair, source: PostgresServer, target: PostgresServer
+) -> None:
+    await target.stop()
+    assert await green.lag_bytes(pair) is None
+    assert await green.health(pair) is None  # it may come back
+    source.change_settings({"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB"})
+    source.reload()
+    for _ in range(4):
+        await run_sql(
+            source, "SELECT pg_switch_wal()", "CREATE TABLE public.w (id int)", "DROP TABLE public.w", "CHECKPOINT"
+        )
+    problem = await green.health(pair)
+    assert problem is not None
+    assert "was given up" in problem
+    await run_sql(source, "INSERT INTO shop.log VALUES (now(), 'blue goes on')")
+
+
+def _text(findings: list[Finding]) -> str:
+    return "\n".join(f"{finding.guardrail}: {finding.message}" for finding in findings)
