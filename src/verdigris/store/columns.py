@@ -27,7 +27,10 @@ class Moment(sa.types.TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise ValueError(f"a moment needs its time zone: {value!r}")
         value = value.astimezone(UTC)
-        return value if dialect.name == "postgresql" else value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        if dialect.name == "postgresql":
+            return value
+        # Not strftime: its %Y has no leading zeros, and callers may ask for events of the year 999.
+        return value.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 (base class)
         if value is None:

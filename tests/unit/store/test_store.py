@@ -269,6 +269,13 @@ class TestEvents:
             found = transaction.events(since=moments[1], until=moments[2])
         assert found == [an_event(moments[1]), an_event(moments[2])]
 
+    def test_text_order_is_time_order(self, store: SqlStore) -> None:
+        with store.transaction() as transaction:
+            transaction.add_event(an_event())
+            assert transaction.events(since=NOON.replace(year=999), until=NOON) == [an_event()]
+            assert transaction.events(since=NOON.replace(microsecond=0), until=NOON) == [an_event()]
+            assert transaction.events(since=NOON.replace(year=1), until=NOON.replace(year=999)) == []
+
     def test_those_older_than_a_fortnight_are_forgotten(self, store: SqlStore) -> None:
         with store.transaction() as transaction:
             for at in (NOON, NOON + timedelta(days=1), NOON + timedelta(days=14, seconds=1)):

@@ -1,0 +1,74 @@
+"""Texts of events that tools read (RDS-EVENT numbers are not shown by DescribeEvents; categories and texts are)."""
+
+from datetime import UTC, datetime
+
+import pytest
+from msgspec.structs import replace
+
+from tests.unit.store.test_store import a_deployment, an_instance
+from verdigris.domain import events
+from verdigris.domain.model import BlueGreenDeployment, Event
+from verdigris.domain.statuses import SourceType
+
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
+
+
+@pytest.fixture
+def deployment() -> BlueGreenDeployment:
+    deployment = a_deployment()
+    member = replace(deployment.primary, target_resource_id="db-G", target_identifier="app-green-abc123")
+    return replace(deployment, members=(member,))
+
+
+def told(found: list[Event]) -> list[tuple[str, tuple[str, ...], str]]:
+    return [(event.event_id[-4:], event.categories, event.message) for event in found]
+
+
+def test_an_instance_tells_who_it_was_then() -> None:
+    event = events.instance_deleted(an_instance("app"), NOW)
+    assert (event.source_type, event.source_identifier, event.source_resource_id, event.at) == (
+        SourceType.DB_INSTANCE,
+        "app",
+        "db-APP",
+        NOW,
+    )
+
+
+def test_one_event_per_change() -> None:
+    found = events.instance_modified(an_instance("next"), ["new_identifier", "instance_class", "unheard_of"], NOW)
+    assert told(found) == [
+        ("0014", ("configuration change",), "Finished applying modification to DB instance class"),
+        ("0044", ("notification",), "DB instance renamed to next"),
+    ]
+
+
+def test_a_switchover_from_begin_to_end(deployment: BlueGreenDeployment) -> None:
+    assert told(events.switchover_started(deployment, NOW)) == [
+        ("0247", ("notification",), "Switchover from app to app-green-abc123 started."),
+        ("0250", ("notification",), "Switchover from primary app to app-green-abc123 started."),
+    ]
+    member = replace(deployment.primary, source_identifier="app-old1", target_identifier="app")
+    after = replace(deployment, members=(member,))
+    assert told(events.switchover_completed(after, NOW, green="app-green-abc123"))[0] == (
+        "0251",
+        ("notification",),
+        (
+            "Switchover from primary app to app-green-abc123 completed. "
+            "Renamed app to app-old1 and app-green-abc123 to app."
+        ),
+    )
+    assert "app-old1" in events.switchover_completed(after, NOW)[0].message
+
+
+def test_a_reason_fits_into_the_sentence(deployment: BlueGreenDeployment) -> None:
+    canceled = events.switchover_canceled(deployment, "replication lag.", NOW)
+    assert told(canceled) == [
+        (
+            "0252",
+            ("failure",),
+            "Switchover from primary app to app-green-abc123 was canceled due to replication lag.",
+        ),
+        ("0249", ("failure",), "Switchover canceled on blue/green deployment."),
+    ]
+    failed = events.deployment_creation_failed(deployment, "Table x has no key.", NOW)
+    assert failed.message == "Creation of blue/green deployment failed because Table x has no key."
