@@ -98,7 +98,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 
 def _create_postgresql_engine(url: URL) -> sa.Engine:
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         json_serializer=_encode,
         json_deserializer=msgspec.json.decode,
@@ -106,3 +106,15 @@ def _create_postgresql_engine(url: URL) -> sa.Engine:
         max_overflow=0,
         pool_pre_ping=True,  # its server may have been restarted since the last transaction
     )
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    """A control plane that stands still inside a transaction holds the writers' lock: the server ends it, so that a
+    successor gets on. ``lock_timeout`` is longer, so the successor is still waiting when that happens."""
+    timeout_ms = round(BUSY_TIMEOUT_S * 1000)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {timeout_ms}")
+        cursor.execute(f"SET lock_timeout = {2 * timeout_ms}")
+    connection.commit()

@@ -1,8 +1,8 @@
 """The tables as they are now. What must never be true is refused here, not only in the code that writes.
 
 A column for each scalar of a record, so that the rows can be read with any SQL tool; JSON for what is nested and never
-searched (tags, settings, tasks). A deployment's members have a table of their own, because "an instance plays at most
-one part in at most one deployment" is a rule of the database.
+searched (tags, settings, tasks). A deployment's members have a table of their own, because it is a
+rule of the database that an instance is the source of at most one deployment and the target of at most one.
 
 Changing a table means a new revision in ``migrations/versions`` and the same change here; a test holds the two together
 and compares each table with its record in ``domain.model``.

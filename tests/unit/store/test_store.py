@@ -389,6 +389,14 @@ class TestSchema:
             open_store(url)
 
 
+class TestPostgresql:
+    def test_a_writer_that_stands_still_is_ended(self, store: SqlStore) -> None:
+        if store._engine.dialect.name != "postgresql":
+            pytest.skip("SQLite's lock ends with its process")
+        with store._engine.connect() as connection:
+            assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one() == "10s"
+
+
 class TestSqlite:
     @pytest.fixture
     def file(self, tmp_path: Path) -> Iterator[Path]:
