@@ -39,13 +39,17 @@ class InstanceWorkflow:
             tx.put_instance(structs.replace(instance, status=status, status_reason=reason))
         add_events(tx, what)
 
+    def _settle_failed(self, tx: Transaction, reason: str) -> None:
+        failure = events.instance_failed(require_instance(tx, self.resource_id), reason, self.services.clock.now())
+        self.settle(tx, InstanceStatus.FAILED, failure, reason=reason)
+
     # -- Outcome
 
     def failing(self, tx: Transaction, reason: str) -> None:
         """By default a failure is shown only once everything is undone."""
 
     def failed(self, tx: Transaction, reason: str) -> None:
-        raise NotImplementedError
+        self._settle_failed(tx, reason)
 
     def completed(self, tx: Transaction) -> None:
         raise NotImplementedError
@@ -112,9 +116,7 @@ class CreateInstance(InstanceWorkflow):
         await self.services.router.remove_route(self.instance().identifier)
 
     def failing(self, tx: Transaction, reason: str) -> None:
-        instance = require_instance(tx, self.resource_id)
-        failure = events.instance_failed(instance, reason, self.services.clock.now())
-        self.settle(tx, InstanceStatus.FAILED, failure, reason=reason)
+        self._settle_failed(tx, reason)
 
     def failed(self, tx: Transaction, reason: str) -> None:
         """The record stays, ``failed``, until the user deletes it, as on RDS."""
@@ -213,15 +215,6 @@ class RebootInstance(InstanceWorkflow):
     async def _restart(self) -> None:
         await self.services.servers.restart(self.resource_id)
 
-    def failed(self, tx: Transaction, reason: str) -> None:
-        instance = require_instance(tx, self.resource_id)
-        self.settle(
-            tx,
-            InstanceStatus.FAILED,
-            events.instance_failed(instance, reason, self.services.clock.now()),
-            reason=reason,
-        )
-
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
         self.settle(tx, InstanceStatus.AVAILABLE, events.instance_rebooted(instance, self.services.clock.now()))
@@ -245,15 +238,6 @@ class DeleteInstance(InstanceWorkflow):
 
     async def _remove_server(self) -> None:
         await self.services.servers.remove(self.resource_id)
-
-    def failed(self, tx: Transaction, reason: str) -> None:
-        instance = require_instance(tx, self.resource_id)
-        self.settle(
-            tx,
-            InstanceStatus.FAILED,
-            events.instance_failed(instance, reason, self.services.clock.now()),
-            reason=reason,
-        )
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
