@@ -74,7 +74,7 @@ class TargetSpec(Struct, frozen=True, kw_only=True):
     instance_class: str
     parameter_group: str
     allocated_storage_gib: int
-    # TargetIops, TargetStorageType, TargetStorageThroughput, UpgradeTargetStorageConfig: kept and shown only.
+    # Iops, StorageType, StorageThroughput, under the names that an instance has for them: kept and shown only.
     settings: dict[str, Any] = {}
 
 
