@@ -26,6 +26,7 @@ from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import MAINTENANCE_DATABASE, Database, for_each, list_databases, session
 from verdigris.engines.postgres.source_checks import check_source
+from verdigris.engines.postgres.strays import end_strays
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +80,8 @@ class PostgresGreenBuilder:
         extensions = await self._servers.extensions_in_use(source)
         installation = await self._servers.catalogue.installation(pair.target_version, extensions=extensions)
         await upgrade.upgrade_in_place(target, installation)
-        target.change_settings({READ_ONLY: "on"})
+        databases = len(await list_databases(source))
+        target.change_settings({READ_ONLY: "on", **subscriber.settings_for(databases, target.read_settings())})
         await target.start()
         await upgrade.finish(target)
 
@@ -113,6 +115,7 @@ class PostgresGreenBuilder:
         target = self._known(pair.target_resource_id)
         if target is not None:
             async with self._despite_target(target):
+                await end_strays(target)
                 await dismantling.detach_target(pair.mode, target, names)
         source = self._known(pair.source_resource_id)
         if source is not None:

@@ -15,6 +15,7 @@ from verdigris.engines.postgres.sessions import (
     for_each,
     list_databases,
     session,
+    sessions,
 )
 from verdigris.engines.postgres.source_checks import (
     UNSUPPORTED,
@@ -84,6 +85,8 @@ async def target_findings(target: PostgresServer) -> list[Finding]:
 
 async def source_findings(mode: ReplicationMode, source: PostgresServer, names: ObjectNames) -> list[Finding]:
     findings: list[Finding] = []
+    if mode is ReplicationMode.PHYSICAL:
+        findings += await _filled_unlogged_findings(source)
     async with session(source) as connection:
         if mode is ReplicationMode.LOGICAL:
             findings += await external_replication(connection, names)
@@ -106,22 +109,29 @@ async def unsupported_changes(source: PostgresServer, target: PostgresServer, na
     async def look(database: Database) -> list[Finding]:
         if database.name not in on_target:
             return [_unsupported(f"database {database.name} (created)")]
-        async with session(source, database.name) as ours, session(target, database.name) as theirs:
+        async with sessions(source, target, database.name) as (ours, theirs):
             shared = database.name == MAINTENANCE_DATABASE
             changes = await fingerprint.changes(ours, theirs, names, shared=shared)
-            findings = (
-                [_unsupported(f"database {database.name}: {listed([str(c) for c in changes])}")] if changes else []
-            )
-            if filled := await filled_unlogged_tables(ours):
-                findings.append(
-                    _unsupported(
-                        f"database {database.name}: unlogged tables have rows, which no copy carries: {listed(filled)}"
-                    )
-                )
-            return findings
+            return [_unsupported(f"database {database.name}: {listed([str(c) for c in changes])}")] if changes else []
 
     found = await for_each(await list_databases(source), look)
-    return [finding for findings in found.values() for finding in findings]
+    findings = [finding for findings in found.values() for finding in findings]
+    return findings + await _filled_unlogged_findings(source)
+
+
+async def _filled_unlogged_findings(source: PostgresServer) -> list[Finding]:
+    """They were empty, or not there, when the deployment was made."""
+
+    async def look(database: Database) -> list[str]:
+        async with session(source, database.name) as connection:
+            return [f"{database.name}: {table}" for table in await filled_unlogged_tables(connection)]
+
+    found = await for_each(await list_databases(source), look)
+    filled = [name for names in found.values() for name in names]
+    if not filled:
+        return []
+    message = f"Unlogged tables have rows, which green does not get: {listed(filled)}. Empty them or make them logged."
+    return [_finding(UNSUPPORTED, message)]
 
 
 def _unsupported(what: str) -> Finding:

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
-from verdigris.engines.postgres.sessions import Database, Session, for_each, list_databases, session, until
+from verdigris.engines.postgres.sessions import Database, Session, for_each, list_databases, session, sessions, until
 from verdigris.engines.postgres.standby import wait_for_replay
 
 _POLL_S = 0.001
@@ -24,7 +24,7 @@ async def prove_logical(source: PostgresServer, target: PostgresServer, names: O
     """Return when all that is committed on the source now is applied on the target, and durable there."""
 
     async def one(database: Database) -> None:
-        async with session(source, database.name) as ours, session(target, database.name) as theirs:
+        async with sessions(source, target, database.name) as (ours, theirs):
             await wait_for(theirs, names, await send(ours, names))
             await flush(theirs)
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
@@ -115,6 +115,31 @@ async def session(
         raise EngineError(f"{server.resource_id}, database {dbname}: {describe(error)}") from error
     finally:
         await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def sessions(
+    source: PostgresServer, target: PostgresServer, dbname: str
+) -> AsyncIterator[tuple[Session, Session]]:
+    """One on each side, opened at the same time: most of a login is waiting for the other's SCRAM arithmetic."""
+    opening = [asyncio.ensure_future(Session.open(server, dbname)) for server in (source, target)]
+    try:
+        ours, theirs = await asyncio.gather(*opening)
+        try:
+            yield ours, theirs
+        except psycopg.Error as error:
+            pair = f"{source.resource_id} and {target.resource_id}"
+            raise EngineError(f"{pair}, database {dbname}: {describe(error)}") from error
+    finally:
+        await asyncio.shield(_close_opened(opening))
+
+
+async def _close_opened(opening: Iterable[asyncio.Future[Session]]) -> None:
+    for future in opening:
+        future.cancel()
+    for opened in await asyncio.gather(*opening, return_exceptions=True):
+        if isinstance(opened, Session):
+            await opened.close()
 
 
 def describe(error: psycopg.Error) -> str:

@@ -9,6 +9,7 @@ from psycopg import sql
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Finding, Pair
 from verdigris.domain.statuses import ReplicationMode
+from verdigris.engines.installations import Installation
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.publisher import TABLES_WITHOUT_KEY
 from verdigris.engines.postgres.server import PostgresServer
@@ -60,6 +61,17 @@ _INCOMPARABLE_IDENTITY = sql.SQL("""
                                        WHERE o.opcdefault AND (o.opcintype = t.oid OR EXISTS (
                                            SELECT FROM pg_cast k WHERE k.castsource = t.oid
                                               AND k.casttarget = o.opcintype AND k.castmethod = 'b'))))
+     ORDER BY 1
+""")
+
+_ICU_DATABASES = sql.SQL("SELECT 'database ' || datname FROM pg_database WHERE datlocprovider = 'i' ORDER BY 1")
+
+# Made by users, or one of initdb's that a column or index uses.
+_ICU_COLLATIONS = sql.SQL("""
+    SELECT format('%I.%I', n.nspname, c.collname)
+      FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+     WHERE c.collprovider = 'i'
+       AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_attribute a WHERE a.attcollation = c.oid AND a.attrelid >= 16384))
      ORDER BY 1
 """)
 
@@ -220,10 +232,29 @@ async def _storage_findings(source: PostgresServer) -> list[Finding]:
 async def _engine_findings(servers: PostgresServers, source: PostgresServer, pair: Pair) -> list[Finding]:
     try:
         extensions = await servers.extensions_in_use(source)
-        await servers.catalogue.installation(pair.target_version, extensions=extensions)
+        installation = await servers.catalogue.installation(pair.target_version, extensions=extensions)
     except EngineError as error:
         return [Finding(guardrail=ENGINE, message=f"{error}.")]
-    return []
+    if await asyncio.to_thread(_has_icu, installation):
+        return []
+    used: list[str] = []
+    async with session(source) as connection:
+        used += await _names(connection, _ICU_DATABASES)
+        carried = await databases(connection)
+    for database in carried:
+        async with session(source, database.name) as connection:
+            used += [f"collation {name} in {database.name}" for name in await _names(connection, _ICU_COLLATIONS)]
+    if not used:
+        return []
+    message = (
+        f"The PostgreSQL {pair.target_version} that would be used is built without ICU, needed by: {listed(used)}."
+    )
+    return [Finding(guardrail=ENGINE, message=message)]
+
+
+def _has_icu(installation: Installation) -> bool:
+    """Whether the server calls ICU: the function's name is among its dynamic symbols then."""
+    return b"ucol_strcoll" in Path(installation.program("postgres")).read_bytes()
 
 
 def _tree_bytes(directory: Path) -> int:

@@ -1,5 +1,6 @@
 """The target's side of logical replication: subscriptions that begin at an exact LSN."""
 
+from collections.abc import Mapping
 from typing import LiteralString
 
 import structlog
@@ -17,6 +18,25 @@ _ADVANCE: LiteralString = (
 )
 
 log = structlog.get_logger(__name__)
+
+
+# Of a subscription: its apply worker, and those that stream large transactions (two by default).
+_WORKERS_EACH = 3
+# For everything else that needs worker processes: parallel queries, the launcher.
+_OTHER_WORKERS = 16
+
+
+def settings_for(databases: int, present: Mapping[str, str]) -> dict[str, str]:
+    """What a target needs for one subscription in each database; never less than it has."""
+    workers = databases * _WORKERS_EACH
+    needed = {
+        "max_logical_replication_workers": workers,
+        "max_worker_processes": workers + _OTHER_WORKERS,
+        "max_replication_slots": databases + 1,
+        # From 18 on origins are counted by themselves; older versions do not have it.
+        "max_active_replication_origins": databases + 1,
+    }
+    return {name: str(max(value, int(present[name]))) for name, value in needed.items() if name in present}
 
 
 async def subscribe(source: PostgresServer, target: PostgresServer, names: ObjectNames, lsn: str) -> None:

@@ -23,6 +23,7 @@ from verdigris.engines.postgres.sessions import (
     for_each,
     list_databases,
     session,
+    sessions,
     until,
 )
 from verdigris.engines.postgres.source_checks import prepared_transactions
@@ -81,10 +82,10 @@ class PostgresSwitchoverEngine:
 
     async def _carry_beforehand(self, source: PostgresServer, target: PostgresServer) -> None:
         async def one(database: Database) -> int:
-            async with session(source, database.name) as ours, session(target, database.name) as theirs:
+            async with sessions(source, target, database.name) as (ours, theirs):
                 return await carry_positions(ours, theirs)
 
-        async with session(source) as ours, session(target) as theirs:
+        async with sessions(source, target, MAINTENANCE_DATABASE) as (ours, theirs):
             passwords = await carry_passwords(ours, theirs)
         moved = await for_each(await list_databases(source), one)
         log.info("target.prepared", target=target.resource_id, sequences=sum(moved.values()), passwords=passwords)
@@ -147,7 +148,7 @@ class PostgresSwitchoverEngine:
 async def _catch_up(source: PostgresServer, target: PostgresServer, names: ObjectNames, database: Database) -> None:
     """One database: while the marker travels, everything else is read and compared."""
     shared = database.name == MAINTENANCE_DATABASE
-    async with session(source, database.name) as ours, session(target, database.name) as theirs:
+    async with sessions(source, target, database.name) as (ours, theirs):
         token = await marker.send(ours, names)
         if shared:
             if prepared := await prepared_transactions(ours):

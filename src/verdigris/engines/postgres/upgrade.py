@@ -14,6 +14,7 @@ from verdigris.engines.installations import Installation
 from verdigris.engines.postgres import config
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
+from verdigris.engines.postgres.strays import end_strays
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +96,9 @@ async def _run_pg_upgrade(target: PostgresServer, new: Path, installation: Insta
             )
             if completed.exit_status != 0:
                 raise EngineError("pg_upgrade refused: " + _complaint(completed.stdout + completed.stderr, new))
+    except BaseException:
+        await asyncio.shield(end_strays(target, server_too=True))
+        raise
     finally:
         await asyncio.shield(_delete(work))
 
