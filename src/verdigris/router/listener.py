@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-_BACKLOG = 1024
 # How long to leave new clients in the backlog when the system has no descriptors left.
 _EXHAUSTED_PAUSE_S = 0.1
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Listener:
-    """Bound when made, listening from ``open`` to ``close``."""
+    """Listens from when it is made, accepts from ``open`` to ``close``."""
 
     def __init__(self, host: str, port: int) -> None:
         """Raises ``PortInUse``."""
@@ -36,7 +35,6 @@ class Listener:
         self._greeting: set[asyncio.Task[None]] = set()
 
     def open(self, endpoint: "Endpoint", tls: ssl.SSLContext) -> None:
-        self._socket.listen(_BACKLOG)
         self._accepting = asyncio.get_running_loop().create_task(self._accept(endpoint, tls))
 
     def close(self) -> None:

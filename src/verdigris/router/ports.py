@@ -8,6 +8,7 @@ from verdigris.domain.errors import PortInUse
 
 # Outside 32768 to 60999, where the system puts the client ends of its own connections and a bind may fail at any time.
 DEFAULT_RANGE = range(15400, 16400)
+_BACKLOG = 1024
 
 
 class HostPorts:
@@ -32,7 +33,11 @@ class HostPorts:
 
 
 def bind_listener(host: str, port: int) -> socket.socket:
-    """A bound, non-blocking socket that does not listen yet. Raises ``PortInUse`` whatever the reason is."""
+    """A listening, non-blocking socket. Raises ``PortInUse`` whatever the reason is.
+
+    It listens at once although nobody accepts yet: with SO_REUSEADDR two sockets can be bound to one port as long as
+    neither listens, and the failure would come when the route is already in the table.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -46,6 +51,7 @@ def bind_listener(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
         listener.bind(address)
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         reason = "in use" if error.errno == errno.EADDRINUSE else error.strerror

@@ -63,11 +63,15 @@ class RouterProcess:
         log.info("router.attached" if pid == running else "router.launched", pid=running)
         return running
 
+    @staticmethod
+    def command(home: Path) -> list[str]:
+        return [sys.executable, "-m", "verdigris.router", "--home", os.fspath(home)]
+
     def _start(self) -> None:
         self._paths.log.parent.mkdir(parents=True, exist_ok=True)
         with self._paths.log.open("ab") as output:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "verdigris.router", "--home", os.fspath(self._home)],
+                self.command(self._home),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

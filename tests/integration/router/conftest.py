@@ -8,38 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import msgspec
-import psycopg
 import pytest
-from msgspec import Struct
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, MASTER_PASSWORD, processes_of, server_spec
-from verdigris.domain.ports import BackendAddress, Route
+from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, processes_of, server_spec
+from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover
+from verdigris.domain.ports import Route
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
-
-# The second user of the tests: its verifier is the same on both servers, as after a copy.
-ALICE = "alice"
-ALICE_PASSWORD = "wonder land"
-
-
-class Pair(Struct, frozen=True):
-    """A blue and a green that do not follow each other: the router does not care."""
-
-    blue: BackendAddress
-    green: BackendAddress
-    blue_admin: str  # conninfos of the internal superuser
-    green_admin: str
-    verifiers: dict[str, str]
-
-    def admin(self, backend: BackendAddress) -> psycopg.Connection:
-        conninfo = self.blue_admin if backend == self.blue else self.green_admin
-        return psycopg.connect(conninfo, autocommit=True)
 
 
 @pytest.fixture(scope="session")
@@ -126,19 +106,6 @@ def router(verdigris_home: Path, router_process: RouterProcess) -> RouterClient:
     return RouterClient(verdigris_home, epoch=1)
 
 
-class Endpoint(Struct, frozen=True):
-    """A route to blue that is there, and how a client names it."""
-
-    route: Route
-
-    def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str) -> str:
-        address = f"host={self.route.host} port={self.route.port} dbname=app"
-        return make_conninfo(address, user=user, password=password, **more)
-
-    def master(self, **more: str) -> str:
-        return self.conninfo(MASTER, MASTER_PASSWORD, **more)
-
-
 @pytest.fixture
 async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
     route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
@@ -150,3 +117,8 @@ async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
 def switched(endpoint: Endpoint, pair: Pair) -> Route:
     """The endpoint's route as it is after a switchover."""
     return msgspec.structs.replace(endpoint.route, backend=pair.green)
+
+
+@pytest.fixture
+def switchover(router: RouterClient, pair: Pair, switched: Route) -> Switchover:
+    return Switchover(router, pair, switched)

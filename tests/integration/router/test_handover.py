@@ -3,52 +3,9 @@
 import psycopg
 import pytest
 
-from tests.integration.router.conftest import Endpoint, Pair
+from tests.integration.router.clients import Endpoint, Switchover, connect, one
 from verdigris.domain.errors import ParkBroken
-from verdigris.domain.ports import Parked, Route
 from verdigris.router.client import RouterClient
-
-Connection = psycopg.AsyncConnection[tuple[object, ...]]
-
-
-async def connect(endpoint: Endpoint, **parameters: str) -> Connection:
-    return await psycopg.AsyncConnection.connect(endpoint.conninfo(**parameters), autocommit=True)
-
-
-async def one(connection: Connection, query: str) -> object:
-    row = await (await connection.execute(query)).fetchone()
-    return row[0] if row else None
-
-
-async def park(router: RouterClient, budget_s: float = 5, lease_s: float = 10) -> Parked:
-    parked = await router.park("app", budget_s=budget_s, lease_s=lease_s)
-    assert isinstance(parked, Parked)
-    return parked
-
-
-class Switchover:
-    """The router's part of one, in order."""
-
-    def __init__(self, router: RouterClient, pair: Pair, switched: Route) -> None:
-        self.router, self.pair, self.switched = router, pair, switched
-
-    async def ready_and_hand_over(self) -> tuple[Parked, dict[str, int]]:
-        await self.router.ready("app", self.pair.green, self.pair.verifiers)
-        parked = await park(self.router)
-        report = await self.router.hand_over(parked.generation)
-        assert report.carried + sum(report.pinned.values()) == parked.sessions
-        return parked, report.pinned
-
-    async def run(self) -> dict[str, int]:
-        parked, pinned = await self.ready_and_hand_over()
-        await self.router.commit(parked.generation, [self.switched], hold=False)
-        await self.router.release(parked.generation)
-        return pinned
-
-
-@pytest.fixture
-def switchover(router: RouterClient, pair: Pair, switched: Route) -> Switchover:
-    return Switchover(router, pair, switched)
 
 
 async def test_session_moves(endpoint: Endpoint, switchover: Switchover) -> None:

@@ -1,0 +1,76 @@
+"""What the router's tests do with clients."""
+
+from collections.abc import Mapping
+
+import psycopg
+from msgspec import Struct
+from psycopg.conninfo import make_conninfo
+
+from tests.conftest import MASTER, MASTER_PASSWORD
+from verdigris.domain.ports import BackendAddress, Parked, Route
+from verdigris.router.client import RouterClient
+
+# The second user of the tests: its verifier is the same on both servers, as after a copy.
+ALICE = "alice"
+ALICE_PASSWORD = "wonder land"
+
+
+class Pair(Struct, frozen=True):
+    """A blue and a green that do not follow each other: the router does not care."""
+
+    blue: BackendAddress
+    green: BackendAddress
+    blue_admin: str  # conninfos of the internal superuser
+    green_admin: str
+    verifiers: dict[str, str]
+
+
+class Endpoint(Struct, frozen=True):
+    """A route to blue that is there, and how a client names it."""
+
+    route: Route
+
+    def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str) -> str:
+        address = f"host={self.route.host} port={self.route.port} dbname=app"
+        return make_conninfo(address, user=user, password=password, **more)
+
+    def master(self, **more: str) -> str:
+        return self.conninfo(MASTER, MASTER_PASSWORD, **more)
+
+
+Connection = psycopg.AsyncConnection[tuple[object, ...]]
+
+
+async def connect(endpoint: Endpoint, **parameters: str) -> Connection:
+    return await psycopg.AsyncConnection.connect(endpoint.conninfo(**parameters), autocommit=True)
+
+
+async def one(connection: Connection, query: str) -> object:
+    row = await (await connection.execute(query)).fetchone()
+    return row[0] if row else None
+
+
+async def park(router: RouterClient, *, budget_s: float = 5, lease_s: float = 10) -> Parked:
+    parked = await router.park("app", budget_s=budget_s, lease_s=lease_s)
+    assert isinstance(parked, Parked)
+    return parked
+
+
+class Switchover:
+    """The router's part of one, in order."""
+
+    def __init__(self, router: RouterClient, pair: Pair, switched: Route) -> None:
+        self.router, self.pair, self.switched = router, pair, switched
+
+    async def ready_and_hand_over(self) -> tuple[Parked, Mapping[str, int]]:
+        await self.router.ready("app", self.pair.green, self.pair.verifiers)
+        parked = await park(self.router)
+        report = await self.router.hand_over(parked.generation)
+        assert report.carried + sum(report.pinned.values()) == parked.sessions
+        return parked, report.pinned
+
+    async def run(self) -> Mapping[str, int]:
+        parked, pinned = await self.ready_and_hand_over()
+        await self.router.commit(parked.generation, [self.switched], hold=False)
+        await self.router.release(parked.generation)
+        return pinned

@@ -1,0 +1,299 @@
+"""When may a session be moved? Scripts of both directions, with the answer after each step."""
+
+import pytest
+
+from verdigris.wire.postgres import messages as m
+from verdigris.wire.postgres.errors import RemoteProtocolError
+from verdigris.wire.postgres.session import MAX_STATEMENT_BYTES, SessionTracker, Unnamed
+
+
+def ready(status: bytes = b"I") -> bytes:
+    return m.message(b"Z", status)
+
+
+def query(text: bytes) -> bytes:
+    return m.message(b"Q", text + b"\0")
+
+
+COMPLETE = m.message(b"C", b"SELECT 1\0")
+PARSE_COMPLETE = m.message(b"1")
+BIND_COMPLETE = m.message(b"2")
+ERROR = m.error_response("ERROR", "22000", "no")
+COPY_IN = m.message(b"G", b"\0\0\0")
+COPY_DATA = m.message(b"d", b"1\tx\n")
+COPY_DONE = m.message(b"c")
+BATCH = m.parse(b"", b"select 1") + m.bind(b"") + m.EXECUTE
+ROW = m.message(b"D", b"\0\1\0\0\0\6Z\0\0\0\5I")
+
+
+@pytest.fixture
+def tracker() -> SessionTracker:
+    found = SessionTracker()
+    found.server_data(m.message(b"R", bytes(4)) + m.message(b"K", b"\0\0\0\7abcd") + ready())
+    assert found.safe
+    return found
+
+
+def test_login_is_not_safe() -> None:
+    tracker = SessionTracker()
+    assert not tracker.safe
+    assert tracker.needs_client
+    tracker.server_data(m.message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"))
+    assert not tracker.safe
+    tracker.server_data(m.parameter_status(b"TimeZone", b"UTC") + m.message(b"K", b"\0\0\0\7" + b"k" * 32) + ready())
+    assert tracker.safe
+    assert tracker.key == m.BackendKey(7, b"k" * 32)
+    assert tracker.parameters == {b"TimeZone": b"UTC"}
+
+
+def test_query(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"select 1"))
+    assert not tracker.safe
+    assert not tracker.needs_client
+    tracker.server_data(ROW + COMPLETE)
+    assert not tracker.safe
+    tracker.server_data(ready())
+    assert tracker.safe
+
+
+def test_every_split_of_an_answer(tracker: SessionTracker) -> None:
+    answer = ROW + COMPLETE + ready()
+    for cut in range(len(answer)):
+        tracker.client_data(query(b"select 1"))
+        tracker.server_data(answer[:cut])
+        assert not tracker.safe
+        tracker.server_data(answer[cut:])
+        assert tracker.safe
+
+
+@pytest.mark.parametrize("status", [b"T", b"E"])
+def test_transaction(tracker: SessionTracker, status: bytes) -> None:
+    tracker.client_data(query(b"begin"))
+    tracker.server_data(COMPLETE + ready(status))
+    assert not tracker.safe
+    assert tracker.quiet
+    assert tracker.needs_client
+    tracker.client_data(query(b"rollback"))
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_half_a_message_of_the_client(tracker: SessionTracker) -> None:
+    data = query(b"select 1")
+    tracker.client_data(data[:3])
+    assert not tracker.safe
+    assert tracker.needs_client
+    tracker.client_data(data[3:])
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_half_a_message_of_the_server(tracker: SessionTracker) -> None:
+    notice = m.message(b"N", b"SNOTICE\0\0")
+    tracker.server_data(notice[:7])
+    assert not tracker.safe
+    tracker.server_data(notice[7:])
+    assert tracker.safe
+
+
+def test_open_batch_and_flush(tracker: SessionTracker) -> None:
+    tracker.client_data(BATCH + m.FLUSH)
+    tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + COMPLETE)
+    assert not tracker.safe
+    assert tracker.needs_client
+    tracker.client_data(m.SYNC)
+    assert not tracker.safe
+    tracker.server_data(ready())
+    assert tracker.safe
+
+
+def test_pipeline_of_many(tracker: SessionTracker) -> None:
+    tracker.client_data((BATCH + m.SYNC) * 50 + query(b"select 1"))
+    for _ in range(50):
+        assert not tracker.safe
+        tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + COMPLETE + ready())
+    assert not tracker.safe
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_stops_after_each_request(tracker: SessionTracker) -> None:
+    first, second = BATCH + m.SYNC, query(b"select 1")
+    assert tracker.client_data(first + second, stop=True) == len(first)
+    assert not tracker.needs_client
+
+
+def test_function_call(tracker: SessionTracker) -> None:
+    tracker.client_data(m.message(b"F", bytes(10)))
+    assert not tracker.safe
+    tracker.server_data(m.message(b"V", b"\xff\xff\xff\xff") + ready())
+    assert tracker.safe
+
+
+# --------------------------------------------------------------------------------------------------------------- copy
+
+
+def test_copy_in_by_query(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"copy t from stdin"))
+    tracker.server_data(COPY_IN)
+    assert tracker.needs_client
+    tracker.client_data(COPY_DATA * 3)
+    assert not tracker.safe
+    tracker.client_data(COPY_DONE)
+    assert not tracker.safe
+    assert not tracker.needs_client
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_copy_in_by_query_sent_ahead(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"copy t from stdin") + COPY_DATA + COPY_DONE + query(b"select 1"))
+    tracker.server_data(COPY_IN + COMPLETE + ready())
+    assert not tracker.safe
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_copy_in_by_extended_protocol(tracker: SessionTracker) -> None:
+    """As libpq does it: a Sync goes along with the Execute and is ignored by the server."""
+    tracker.client_data(BATCH + m.SYNC)
+    tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + COPY_IN)
+    assert tracker.needs_client
+    tracker.client_data(COPY_DATA + COPY_DONE)
+    assert tracker.needs_client
+    tracker.client_data(m.SYNC)
+    assert not tracker.needs_client
+    assert not tracker.safe
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+    assert not tracker.in_doubt
+
+
+def test_copy_in_by_extended_protocol_sent_ahead(tracker: SessionTracker) -> None:
+    tracker.client_data(BATCH + m.SYNC + COPY_DATA + COPY_DONE + m.SYNC + query(b"select 1"))
+    tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + COPY_IN + COMPLETE + ready())
+    assert not tracker.safe
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_syncs_while_copying_are_ignored(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"copy t from stdin"))
+    tracker.server_data(COPY_IN)
+    tracker.client_data(m.SYNC + COPY_DATA + m.SYNC + COPY_DONE)
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+
+
+def test_copy_that_fails_leaves_a_doubt(tracker: SessionTracker) -> None:
+    """Whether the server has read the Sync before or after its error cannot be told; both are covered."""
+    tracker.client_data(BATCH + m.SYNC)
+    tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + COPY_IN)
+    tracker.client_data(COPY_DATA)
+    tracker.server_data(ERROR)
+    assert tracker.in_doubt
+    assert not tracker.safe
+    tracker.client_data(COPY_DONE + m.SYNC)
+    assert not tracker.safe
+    tracker.server_data(ready())
+    assert tracker.safe
+    assert tracker.in_doubt  # so that the router asks before it believes it
+
+
+def test_copy_by_query_that_fails_leaves_none(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"copy t from stdin"))
+    tracker.server_data(COPY_IN)
+    tracker.client_data(COPY_DATA)
+    tracker.server_data(ERROR + ready())
+    assert tracker.safe
+    tracker.client_data(COPY_DATA + COPY_DONE)  # sent before the client saw the error: ignored by the server
+    assert tracker.safe
+    assert not tracker.in_doubt
+
+
+def test_copy_fail(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"copy t from stdin"))
+    tracker.server_data(COPY_IN)
+    tracker.client_data(m.message(b"f", b"no\0"))
+    tracker.server_data(ERROR + ready())
+    assert tracker.safe
+
+
+# -------------------------------------------------------------------------------------------------- unnamed statement
+
+
+def test_unnamed_statement_is_kept_once_confirmed(tracker: SessionTracker) -> None:
+    parse = m.parse(b"", b"select $1", [23])
+    tracker.client_data(parse + m.SYNC)
+    assert tracker.unnamed is None
+    tracker.server_data(PARSE_COMPLETE + ready())
+    assert tracker.unnamed == parse[5:]
+    tracker.client_data(m.parse(b"named", b"select 2") + m.SYNC)
+    tracker.server_data(PARSE_COMPLETE + ready())
+    assert tracker.unnamed == parse[5:]
+    tracker.client_data(query(b"select 3"))
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.unnamed is None
+
+
+def test_unnamed_statement_after_errors(tracker: SessionTracker) -> None:
+    """A Parse that was skipped after an error does not count; the last confirmed one does."""
+    first = m.parse(b"", b"select 1")
+    tracker.client_data(first + m.SYNC)
+    tracker.server_data(PARSE_COMPLETE + ready())
+    tracker.client_data(m.parse(b"bad", b"selec") + m.parse(b"", b"select 2") + m.SYNC)
+    tracker.client_data(m.parse(b"", b"select 3") + m.SYNC)
+    tracker.server_data(ERROR + ready())
+    assert tracker.unnamed == first[5:]
+    tracker.server_data(PARSE_COMPLETE + ready())
+    assert tracker.unnamed == m.parse(b"", b"select 3")[5:]
+
+
+def test_long_unnamed_statement_is_known_but_not_kept(tracker: SessionTracker) -> None:
+    tracker.client_data(m.parse(b"", b"select '" + b"x" * MAX_STATEMENT_BYTES + b"'") + m.SYNC)
+    tracker.server_data(PARSE_COMPLETE + ready())
+    assert tracker.unnamed is Unnamed.TOO_LONG
+
+
+# ---------------------------------------------------------------------------------------------------- custom settings
+
+
+@pytest.mark.parametrize(
+    ("statement", "names", "unknown"),
+    [
+        (b"SET app.user = 'x'", {b"app.user"}, False),
+        (b"set SESSION app.a.b TO 1; set local Other.\"Name\"='y'", {b"app.a.b", b"other.name"}, False),
+        (b"select pg_catalog.set_config('my.var', $1, false)", {b"my.var"}, False),
+        (b"select set_config('my.var'::text, 'x', true)", {b"my.var"}, False),
+        (b"select set_config($1, $2, false)", set(), True),
+        (b"select set_config('a.' || name, 'x', false)", set(), True),
+        (b"SET search_path = app, public", set(), False),
+        (b"UPDATE t SET a = b.c", set(), False),
+        (b"select 1", set(), False),
+    ],
+)
+def test_custom_settings(tracker: SessionTracker, statement: bytes, names: set[bytes], unknown: bool) -> None:
+    tracker.client_data(query(statement))
+    assert tracker.custom_settings.names == names
+    assert tracker.custom_settings.unknown == unknown
+
+
+def test_custom_settings_are_bounded(tracker: SessionTracker) -> None:
+    for n in range(100):
+        tracker.client_data(query(b"set app.v%d = 1" % n))
+    assert len(tracker.custom_settings.names) <= 64
+    assert tracker.custom_settings.unknown
+
+
+# -------------------------------------------------------------------------------------------------------- bad servers
+
+
+@pytest.mark.parametrize("data", [m.message(b"Z"), m.message(b"Z", b"?"), m.message(b"S", b"no end"), m.message(b"K")])
+def test_malformed_messages_of_the_server(tracker: SessionTracker, data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        tracker.server_data(data)
+
+
+def test_terminate(tracker: SessionTracker) -> None:
+    tracker.client_data(m.TERMINATE)
+    assert tracker.terminated
