@@ -40,13 +40,19 @@ def target(servers: PostgresServers, pair: Pair) -> PostgresServer:
 
 
 async def test_changes_of_definitions(
-    switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer, target: PostgresServer
+    green: PostgresGreenBuilder,
+    switchover: PostgresSwitchoverEngine,
+    pair: Pair,
+    source: PostgresServer,
+    target: PostgresServer,
 ) -> None:
     # What is done to green itself is its owner's business, and maintenance changes no definition.
     await run_sql(target, "SET default_transaction_read_only = off", "CREATE INDEX ON shop.orders (total)")
     await run_sql(
         source, "VACUUM FULL shop.customers", "ANALYZE", "TRUNCATE shop.log", "REINDEX TABLE shop.orders_rest"
     )
+    await run_sql(target, "SET default_transaction_read_only = off", "CREATE DATABASE of_green")
+    assert await green.health(pair) is None
     await run_sql(
         source,
         "CREATE TABLE public.staging AS SELECT 1 AS x",

@@ -101,8 +101,7 @@ class PostgresGreenBuilder:
     # -------------------------------------------------------------------------------------------------------- watching
 
     async def lag_bytes(self, pair: Pair) -> int | None:
-        source, target, names = self._pair(pair)
-        return await self._health.lag_bytes(pair.mode, source, target, names)
+        return await self._health.lag_bytes(*self._pair(pair))
 
     async def health(self, pair: Pair) -> str | None:
         return await self._health.problem(pair.mode, *self._pair(pair))

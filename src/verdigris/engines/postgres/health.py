@@ -49,18 +49,13 @@ class HealthMonitor:
     def forget(self, names: ObjectNames) -> None:
         self._seen = {key: trouble for key, trouble in self._seen.items() if key[0] != names.base}
 
-    async def lag_bytes(
-        self, mode: ReplicationMode, source: PostgresServer, target: PostgresServer, names: ObjectNames
-    ) -> int | None:
+    async def lag_bytes(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> int | None:
         """Of the slot that is farthest behind; None unless every one of them has somebody who follows."""
         if not (source.is_running() and target.is_running()):
             return None
         async with session(source) as connection:
             slots = await connection.rows(_SLOTS, names.base, names.base + "_")
-            expected = 1
-            if mode is ReplicationMode.LOGICAL:
-                expected = len(await list_databases(target))
-        if len(slots) < expected or not all(active for _, _, active, _ in slots):
+        if not slots or not all(active for _, _, active, _ in slots):
             return None
         return max(0, *(lag or 0 for *_, lag in slots))
 
@@ -104,6 +99,8 @@ class HealthMonitor:
     async def _one_subscription(self, connection: Session, names: ObjectNames, database: str) -> str | None:
         rows = await connection.rows(_SUBSCRIPTION, names.subscription)
         if not rows:
+            if not await connection.value("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)", names.schema):
+                return None  # a database that was made on green
             return f"green's subscription in database {database} is gone"
         enabled, errors, remote_lsn = rows[0]
         if not enabled:
