@@ -26,7 +26,7 @@ def paired_ratio(values: Sequence[float], base: Sequence[float]) -> float:
 
 def number(value: float) -> str:
     """Three significant digits at most, thousands separated; a dash for what is not a number."""
-    if value != value:  # NaN  # noqa: PLR0124
+    if value != value:  # NaN
         return ABSENT
     if abs(value) >= 100:
         return f"{value:,.0f}"

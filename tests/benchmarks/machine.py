@@ -4,7 +4,6 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,7 +17,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 def describe(**versions: str) -> str:
     """A list, one fact a line. ``versions`` are of the programs that take part."""
-    facts: Mapping[str, str] = {
+    facts = {
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": f"{len(os.sched_getaffinity(0))} cores, {_processor()}, {_memory_gib():.0f} GiB of memory",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",

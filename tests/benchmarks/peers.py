@@ -15,6 +15,7 @@ from tests.benchmarks.machine import program_version
 from verdigris.domain.ports import Route
 from verdigris.engines.process import Process
 from verdigris.router.client import RouterClient
+from verdigris.router.paths import RouterPaths
 from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 
@@ -132,7 +133,7 @@ async def _pgbouncer(home: Path, backend: Backend, ports: PortPool, program: str
     """Session pooling: a client has a server connection for as long as it stays. The pool is larger than any run."""
     port = ports.take()
     directory = _own_directory(home, backend, "pgbouncer")
-    certificates = backend.socket_dir.parent.parent / "router" / "tls"
+    certificates = RouterPaths(home).tls  # the router is there already: the same certificate costs the same
     for name in ("server.crt", "server.key"):
         backend.account.write_file(directory / name, (certificates / name).read_bytes())
     backend.account.write_file(directory / "users.txt", f'"{USER}" "{backend.password}"\n')

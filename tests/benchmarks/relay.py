@@ -215,11 +215,10 @@ async def benchmark(options: Options, home: Path) -> None:
 
 
 def _heading(options: Options, backend: Backend) -> str:
-    seconds = f"{options.seconds} s each" if options.seconds > 1 else "1 s each"
     facts = machine.describe(
         server=f"PostgreSQL {backend.version} ({backend.installation.source}), pgbench and psql of the same build",
         **versions(),
-        runs=f"medians of {options.rounds} rounds, pgbench runs of {seconds}, pgbench scale {options.scale}",
+        runs=f"medians of rounds, {options.rounds} of them; pgbench for {options.seconds} s each, scale {options.scale}",
     )
     return f"## Relay\n\n{facts}"
 

@@ -1,0 +1,48 @@
+"""The benchmarks run and say something sane: what they say of speed is nobody's business here."""
+
+import re
+
+import pytest
+
+from tests.benchmarks import green, relay, switchover
+from tests.benchmarks.peers import DIRECT_TCP, DIRECT_UNIX, VERDIGRIS
+
+
+def rows(output: str, name: str) -> list[list[str]]:
+    """The cells of every table row that begins with ``name``."""
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in output.splitlines()]
+    return [row for row in cells if row[0] == name]
+
+
+def numbers(row: list[str]) -> list[float]:
+    return [float(cell.replace(",", "")) for cell in row[1:] if re.fullmatch(r"[\d,.]+", cell)]
+
+
+def test_relay_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert relay.main(["--quick"]) == 0
+    output = capsys.readouterr().out
+    for peer, tables in ((VERDIGRIS, 6), (DIRECT_TCP, 6), (DIRECT_UNIX, 5)):
+        found = rows(output, peer)
+        assert len(found) == tables, output
+        assert all(numbers(row)[0] > 0 for row in found)
+
+
+def test_switchover_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert switchover.main(["--quick"]) == 0
+    output = capsys.readouterr().out
+    assert "BROKEN" not in output
+    (longest,) = rows(output, "longest wait of any client")
+    (parked,) = rows(output, "park to release, by the control plane")
+    assert numbers(longest)[0] > 0
+    assert numbers(parked)[0] > 0
+    assert rows(output, "catch_up (pause)")
+    assert rows(output, "connections dropped")[0][1] == "0"
+
+
+def test_green_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert green.main(["--quick"]) == 0
+    output = capsys.readouterr().out
+    (whole,) = rows(output, "first step to last")
+    verdigris_s, bare_s = numbers(whole)
+    assert verdigris_s > 0
+    assert bare_s > 0
