@@ -44,7 +44,7 @@ class ControlServer:
             if reply is not None:
                 writer.write(messages.encode(reply))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ValueError, OSError) as error:
+        except (asyncio.IncompleteReadError, msgspec.MsgspecError, ValueError, OSError) as error:
             log.warning("control.failed", error=repr(error))
         finally:
             writer.close()

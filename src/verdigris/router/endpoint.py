@@ -64,6 +64,13 @@ class Endpoint:
         """Sessions that have a backend, or are getting one."""
         return [session for session in self.sessions if session.server is not None]
 
+    def forget_target(self) -> None:
+        """Verifiers are not kept longer than they are needed."""
+        self.target = None
+        self.verifiers = {}
+        for session in self.sessions:
+            session.close_dialled()
+
     def listen(self, listener: Listener) -> None:
         """Take clients on another port from now on; those that are here stay."""
         self._listener.close()

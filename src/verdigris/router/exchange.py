@@ -25,8 +25,9 @@ Frame = tuple[int, bytes]
 class Exchange:
     """Collects the answers to a batch of messages that begins with a Parse and holds ``syncs`` Syncs.
 
-    Whatever comes before the first answer and after the last one, and what a server sends unasked, is not ours: it goes
-    to ``foreign``. An answer that grows too large is counted to its end and then given up.
+    Whatever comes before the first answer, and what a server sends unasked, is not ours: it goes to ``foreign``; what
+    comes after the last one is left as it is (``rest``). An answer that grows too large is followed to its end and then
+    given up.
     """
 
     def __init__(self, syncs: int, foreign: Callable[[int, bytes], None]) -> None:
@@ -41,13 +42,18 @@ class Exchange:
 
     def feed(self, data: bytes) -> None:
         """Raises ``RemoteProtocolError`` if the stream makes no sense any more."""
-        for code, body in self._reader.feed(data):
+        frames = self._reader.feed(data)
+        for code, body in frames:
             self._take(code, body)
+            if self.complete:
+                # What follows is not ours: it may be as large as it likes, and is not to be cut into messages here.
+                frames.close()
+                return
 
     def _take(self, code: int, body: bytes) -> None:
         if code in (_PARSE_COMPLETE, _ERROR):
             self._begun = True
-        if self.complete or not self._begun or code in _UNASKED:
+        if not self._begun or code in _UNASKED:
             self._foreign(code, body)
             return
         if code != _READY:
@@ -65,7 +71,7 @@ class Exchange:
             self._done.set_result(None)
 
     def rest(self) -> bytes:
-        """What has been read of a message that is not complete: it belongs to whoever reads next."""
+        """What has been read beyond the last answer: it belongs to whoever reads next."""
         return self._reader.rest()
 
     def fail(self, error: Exception) -> None:

@@ -7,14 +7,14 @@ import structlog
 
 from verdigris.domain.ports import HandoverReport
 from verdigris.router.endpoint import Endpoint
+from verdigris.router.examine import examine
 from verdigris.router.park import Park
 from verdigris.router.pins import PinReason
 from verdigris.router.ready import dial_for
-from verdigris.router.replay import refused_beforehand, replay
+from verdigris.router.replay import replay
 from verdigris.router.session import Session
-from verdigris.router.survey import StateUnreadable, survey
+from verdigris.router.survey import StateUnreadable
 from verdigris.wire.postgres.errors import ProtocolError
-from verdigris.wire.postgres.session import Unnamed
 
 log = structlog.get_logger()
 
@@ -53,22 +53,11 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
         return reason
     if dialled is None:
         return PinReason.TARGET_REFUSED  # another target was named meanwhile
-    custom = session.tracker.custom_settings
-    if custom.unknown:
-        return PinReason.CUSTOM_SETTINGS
+    found = await examine(session)
+    if isinstance(found, PinReason):
+        return found
     try:
-        state = await survey(session, custom.names)
-    except (StateUnreadable, ProtocolError, ConnectionError) as error:
-        log.warning("session.state_unreadable", endpoint=endpoint.name, error=str(error))
-        return PinReason.STATE_UNREADABLE
-    reason = next(iter(state.pins), None) or refused_beforehand(state)
-    unnamed = session.tracker.unnamed if state.has_unnamed else None
-    if reason is None and (isinstance(unnamed, Unnamed) or (state.has_unnamed and unnamed is None)):
-        reason = PinReason.UNNAMED_STATEMENT
-    if reason is not None or isinstance(unnamed, Unnamed):
-        return reason
-    try:
-        return await replay(dialled, state, unnamed)
+        return await replay(dialled, found.state, found.unnamed)
     except StateUnreadable as error:
         log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE

@@ -151,16 +151,24 @@ class Park:
         self.state = ParkState.COMMITTED
         self.hold = hold
         for session in self.sessions():
-            dialled = session.dialled
-            if dialled is not None and dialled.carries:
-                session.adopt(dialled)
-                self.endpoint.counters.handed_over += 1
-            else:
-                reason = self.pins.get(session, PinReason.TARGET_REFUSED)
-                session.pinned = f"the session could not be carried over the switchover: {reason}"
-                session.leave_server()
+            try:
+                self._settle(session)
+            except Exception:
+                # The route is committed: one session's trouble must not keep the others from moving.
+                log.exception("session.not_moved", endpoint=self.endpoint.name)
+                session.close()
         if self._lease is None:
             self._expire()
+
+    def _settle(self, session: Session) -> None:
+        dialled = session.dialled
+        if dialled is not None and dialled.carries:
+            session.adopt(dialled)
+            self.endpoint.counters.handed_over += 1
+        else:
+            reason = self.pins.get(session, PinReason.TARGET_REFUSED)
+            session.pinned = f"the session could not be carried over the switchover: {reason}"
+            session.leave_server()
 
     def end(self) -> None:
         """Let everyone go: on the new backend if committed, else on the old one."""
@@ -173,6 +181,8 @@ class Park:
         counters = self.endpoint.counters
         counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
         self.endpoint.park = None
+        if committed:
+            self.endpoint.forget_target()
         for session in list(self.endpoint.sessions):
             if not committed:
                 session.forget_replay()

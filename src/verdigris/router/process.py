@@ -14,7 +14,7 @@ from verdigris.domain.errors import VerdigrisError
 from verdigris.router.client import RouterClient
 from verdigris.router.errors import RouterUnavailable
 from verdigris.router.paths import RouterPaths
-from verdigris.router.run import ProcessRecord, started_ticks
+from verdigris.router.run import Loop, ProcessRecord, started_ticks
 
 log = structlog.get_logger()
 
@@ -26,8 +26,9 @@ _POLL_S = 0.02
 class RouterProcess:
     """The router of one state directory. It runs in a session of its own and survives whoever started it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, loop: Loop = Loop.AUTO) -> None:
         self._home = home.absolute()
+        self._loop = loop
         self._paths = RouterPaths(self._home)
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -64,14 +65,14 @@ class RouterProcess:
         return running
 
     @staticmethod
-    def command(home: Path) -> list[str]:
-        return [sys.executable, "-m", "verdigris.router", "--home", os.fspath(home)]
+    def command(home: Path, loop: Loop = Loop.AUTO) -> list[str]:
+        return [sys.executable, "-m", "verdigris.router", "--home", os.fspath(home), "--loop", loop]
 
     def _start(self) -> None:
         self._paths.log.parent.mkdir(parents=True, exist_ok=True)
         with self._paths.log.open("ab") as output:
             self._child = subprocess.Popen(
-                self.command(self._home),
+                self.command(self._home, self._loop),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

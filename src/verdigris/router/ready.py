@@ -1,4 +1,4 @@
-"""Dialling the target for every live session before anybody is stopped."""
+"""Dialling the target for every live session before anybody is stopped, and naming those that will not come along."""
 
 import asyncio
 from collections import Counter
@@ -9,6 +9,7 @@ import structlog
 
 from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import dial
+from verdigris.router.examine import examine
 from verdigris.router.pins import PinReason
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
@@ -25,18 +26,30 @@ DIAL_TIMEOUT_S = 10.0
 
 
 async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyReport:
-    """Dial ``endpoint.target`` for those of ``sessions`` that are logged in and not dialled yet."""
+    """Dial ``endpoint.target`` for those of ``sessions`` that are logged in and not dialled yet.
+
+    The report counts each session that could not be carried as it is now. A busy one is not asked: its state is looked
+    at when it is parked.
+    """
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def make_ready(session: "Session") -> PinReason | None:
         async with slots:
-            return await dial_for(session, endpoint)
+            return await dial_for(session, endpoint) or await _obstacle(session)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(make_ready(session)) for session in sessions if session.tracker.logged_in]
     reasons = [task.result() for task in tasks]
     pinned = Counter(reason.value for reason in reasons if reason is not None)
-    return ReadyReport(sessions=len(tasks), dialled=len(tasks) - pinned.total(), pinned=dict(pinned))
+    dialled = len(tasks) - pinned[PinReason.AUTHENTICATION] - pinned[PinReason.TARGET_REFUSED]
+    return ReadyReport(sessions=len(tasks), dialled=dialled, pinned=dict(pinned))
+
+
+async def _obstacle(session: "Session") -> PinReason | None:
+    if not session.askable:
+        return None
+    found = await examine(session)
+    return found if isinstance(found, PinReason) and found is not PinReason.STATE_UNREADABLE else None
 
 
 async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None:

@@ -3,7 +3,6 @@
 Each piece ends with a Sync of its own, so that a refusal says which piece it was and does not take others with it.
 """
 
-import re
 from typing import Final
 
 from msgspec import Struct
@@ -28,7 +27,6 @@ _HARMLESS: Final = {
     b"default_transaction_isolation": b"'read committed'",
 }
 _ENCODING = b"client_encoding"
-_PREPARE = re.compile(rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*prepare\s", re.IGNORECASE | re.DOTALL)
 
 
 class Piece(Struct, frozen=True):
@@ -89,16 +87,6 @@ def pieces_after(state: SessionState, unnamed: bytes | None) -> list[Piece]:
         statement = b"RESET " + name if value is None else b"SET " + name + b" TO '" + value + b"'"
         pieces.append(_run(PinReason.SETTINGS, statement))
     return pieces
-
-
-def refused_beforehand(state: SessionState) -> PinReason | None:
-    """What need not be tried."""
-    for prepared in state.prepared.values():
-        # The text of a PREPARE is run again: only if it is one. A string of several statements is refused by the
-        # extended protocol itself.
-        if prepared.from_sql and _PREPARE.match(prepared.statement) is None:
-            return PinReason.PREPARED_STATEMENTS
-    return None
 
 
 async def replay(dialled: Dialled, state: SessionState, unnamed: bytes | None) -> PinReason | None:

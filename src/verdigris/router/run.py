@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
@@ -40,7 +41,12 @@ def started_ticks(pid: int) -> int | None:
     return None if fields[0] == b"Z" else int(fields[19])
 
 
-def run(home: Path) -> None:
+class Loop(StrEnum):
+    AUTO = "auto"
+    ASYNCIO = "asyncio"
+
+
+def run(home: Path, loop: Loop = Loop.AUTO) -> None:
     """Serve until SIGTERM or SIGINT. Raises ``VerdigrisError`` if another router serves ``home``."""
     paths = RouterPaths(home.absolute())
     paths.check()
@@ -53,7 +59,7 @@ def run(home: Path) -> None:
             raise VerdigrisError(f"another router serves {home}") from None
         _log_to(log_file)
         _raise_descriptor_limit()
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=_loop_factory() if loop is Loop.AUTO else None) as runner:
             runner.run(_serve(paths))
 
 

@@ -290,19 +290,13 @@ class RouterService:
             park = self._parks.get(generation)
             if park is not None:
                 self._end(park)
-                self._close_dialled(park.endpoint)
+                park.endpoint.forget_target()
                 log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
 
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
-            self._close_dialled(endpoint)
-
-    def _close_dialled(self, endpoint: Endpoint) -> None:
-        endpoint.target = None
-        endpoint.verifiers = {}
-        for session in endpoint.sessions:
-            session.close_dialled()
+            endpoint.forget_target()
 
 
 def _check_commit(park: Park, routes: Sequence[Route]) -> None:

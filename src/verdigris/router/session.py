@@ -202,7 +202,7 @@ class Session:
                 pass  # it has asked something: that is answered after the release
             case _:
                 self.close()
-        return self.state is not State.CLOSED
+        return self.state is not State.CLOSED and not self.encrypted
 
     def client_lost(self, exc: Exception | None) -> None:
         if self.state is not State.CLOSED and exc is not None:
@@ -332,14 +332,19 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- asking, handing over
 
+    @property
+    def askable(self) -> bool:
+        return self.server is not None and self.open and self._exchange is None and self.tracker.safe
+
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
         """Put a batch that begins with a Parse to the session's own backend; the session must be at a safe point.
 
-        What is not an answer to it goes on to the client. Raises ``ConnectionError`` if the session ends meanwhile.
+        It need not be stopped: what its client sends meanwhile queues up behind the batch, as do the answers to it.
+        What is not an answer to the batch goes on to the client. Raises ``ConnectionError`` if the session is busy, or
+        ends meanwhile.
         """
         server = self.server
-        stopped = self.state in (State.STOPPING, State.PARKED)
-        if server is None or self._exchange is not None or not stopped or not self.tracker.quiet:
+        if server is None or not self.askable:
             raise ConnectionError("the session is not at a safe point")
         exchange = self._exchange = Exchange(syncs, self._foreign)
         server.write = None
@@ -418,7 +423,8 @@ class Session:
         self.close_dialled()
         if self.server is not None:
             self.server.drop(messages.TERMINATE if self.tracker.quiet else b"")
-        self._close_client(farewell)
+        # In the middle of a row the client would take it for a part of that row.
+        self._close_client(farewell if self.tracker.server_at_boundary else b"")
         self.endpoint.session_closed(self)
 
     def _close_client(self, farewell: bytes) -> None:

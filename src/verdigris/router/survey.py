@@ -26,6 +26,8 @@ _NO_TIMEOUT_NAME = PRIVATE_PREFIX + b"no_timeout"
 # A longer statement comes back as NULL, and its session is not carried.
 _MAX_STATEMENT_BYTES = 1024 * 1024
 _INVALID_STATEMENT_NAME = "26000"
+_QUERY_CANCELED = "57014"
+_ATTEMPTS = 3
 
 # Read before it is taken away, so it is the one setting whose source is not looked at.
 _TIMEOUT = b"SELECT 'setting', 'statement_timeout', pg_catalog.current_setting('statement_timeout'), NULL"
@@ -111,6 +113,10 @@ class SessionState(Struct, frozen=True, kw_only=True):
 class StateUnreadable(Exception):
     """The backend refused the question."""
 
+    def __init__(self, text: str, sqlstate: str = "") -> None:
+        super().__init__(text)
+        self.sqlstate = sqlstate
+
 
 class Asker(Protocol):
     """A session, or a connection dialled for one."""
@@ -147,14 +153,29 @@ SURVEY_SYNCS = 3
 
 async def survey(asker: Asker, custom_names: "Iterable[bytes]") -> SessionState:
     """Raises ``StateUnreadable``, ``ProtocolError`` or ``ConnectionError``."""
-    return read_survey(await asker.ask(survey_batch(custom_names), SURVEY_SYNCS))
+    batch = survey_batch(custom_names)
+    for attempt in range(_ATTEMPTS):
+        try:
+            return read_survey(await asker.ask(batch, SURVEY_SYNCS))
+        except StateUnreadable as error:
+            # A statement_timeout of a few milliseconds may strike before it is taken away.
+            if error.sqlstate != _QUERY_CANCELED or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def read_survey(segments: list[list[Frame]]) -> SessionState:
-    question, _, unnamed = segments
-    error = first_error(question)
-    if error is not None:
-        raise StateUnreadable(str(error))
+    """Raises ``StateUnreadable``."""
+    refusal = first_error(segments[0])
+    if refusal is not None:
+        raise StateUnreadable(str(refusal), refusal.sqlstate)
+    try:
+        return _read(segments[0], segments[2])
+    except (LookupError, ValueError) as error:
+        raise StateUnreadable(f"the answer makes no sense: {error!r}") from error
+
+
+def _read(question: list[Frame], unnamed: list[Frame]) -> SessionState:
     kinds: dict[bytes, list[tuple[bytes, bytes | None, bytes | None]]] = {}
     for row in rows(question):
         if len(row) == 4:  # not the row of set_config

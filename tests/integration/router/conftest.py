@@ -20,6 +20,7 @@ from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
+from verdigris.router.run import Loop
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +94,8 @@ async def _remove(home: Path, catalogue: Catalogue, account: EngineAccount) -> N
 
 @pytest.fixture
 async def router_process(verdigris_home: Path) -> AsyncIterator[RouterProcess]:
-    process = RouterProcess(verdigris_home)
+    # VERDIGRIS_TEST_LOOP=asyncio runs all of it without uvloop.
+    process = RouterProcess(verdigris_home, Loop(os.environ.get("VERDIGRIS_TEST_LOOP", Loop.AUTO)))
     await process.ensure_running()
     try:
         yield process

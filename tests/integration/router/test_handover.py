@@ -1,10 +1,15 @@
 """Sessions move from blue to green with their state, without the password, and without the client doing anything."""
 
+import asyncio
+
+import asyncpg
 import psycopg
 import pytest
 
-from tests.integration.router.clients import Endpoint, Switchover, connect, one
+from tests.conftest import MASTER, until
+from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover, connect, one, park
 from verdigris.domain.errors import ParkBroken
+from verdigris.domain.ports import Route
 from verdigris.router.client import RouterClient
 
 
@@ -108,3 +113,165 @@ async def test_pinned_session_ends_at_release(
             await connection.execute("SELECT 1")
     async with await connect(endpoint) as connection:
         assert await one(connection, "SELECT label FROM which") == "green"
+
+
+async def test_state_is_read_whatever_the_session_has_set(
+    endpoint: Endpoint, switchover: Switchover, pair: Pair
+) -> None:
+    """Another encoding, functions and operators that stand before pg_catalog's, and a timeout of a millisecond."""
+    for conninfo in (pair.blue_admin, pair.green_admin):
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
+            await admin.execute(TRAPS)
+    try:
+        async with await connect(endpoint) as connection:
+            for statement in (
+                "SET client_encoding = 'LATIN1'",
+                "SET application_name = 'caf\u00e9'",
+                "SET app.drink = 'caf\u00e9'",
+                "PREPARE \"th\u00e9\" AS SELECT 'caf\u00e9'::text",
+                "SET search_path = traps, public, pg_catalog",
+                "SET statement_timeout = 1",
+            ):
+                await connection.execute(statement)
+            assert await switchover.run() == {}
+            await connection.execute("SET statement_timeout = 0")
+            assert await one(connection, "SHOW search_path") == "traps, public, pg_catalog"
+            assert await one(connection, 'EXECUTE "th\u00e9"') == "caf\u00e9"
+            assert await one(connection, "SHOW app.drink") == "caf\u00e9"
+            assert await one(connection, "SELECT label FROM which") == "green"
+    finally:
+        for conninfo in (pair.blue_admin, pair.green_admin):
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
+                await admin.execute("DROP SCHEMA traps CASCADE")
+
+
+TRAPS = """
+CREATE SCHEMA traps;
+GRANT USAGE ON SCHEMA traps TO PUBLIC;
+CREATE FUNCTION traps.trap(text, text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END';
+CREATE FUNCTION traps.trap(oid, oid) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END';
+CREATE FUNCTION traps.joined(text, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END';
+CREATE OPERATOR traps.= (LEFTARG = text, RIGHTARG = text, FUNCTION = traps.trap);
+CREATE OPERATOR traps.<> (LEFTARG = text, RIGHTARG = text, FUNCTION = traps.trap);
+CREATE OPERATOR traps.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = traps.trap);
+CREATE OPERATOR traps.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = traps.joined);
+CREATE FUNCTION traps.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END';
+CREATE FUNCTION traps.current_setting(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END';
+CREATE TABLE traps.pg_settings (name text);
+CREATE TABLE traps.pg_prepared_statements (name text);
+"""
+
+
+async def test_statements_that_cannot_be_made_again(endpoint: Endpoint, switchover: Switchover) -> None:
+    async with await connect(endpoint) as first, await connect(endpoint) as second:
+        first.pgconn.exec_(b"PREPARE one AS SELECT 1; PREPARE two AS SELECT 2")
+        second.pgconn.prepare(b"", b"SELECT '" + b"x" * 300_000 + b"'")
+        assert await switchover.run() == {"prepared-statements": 1, "unnamed-statement": 1}
+
+
+async def test_what_cannot_move_is_named_beforehand(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    async with await connect(endpoint) as listener, await connect(endpoint) as other, await connect(endpoint) as busy:
+        await listener.execute("LISTEN news")
+        await busy.set_autocommit(False)
+        await busy.execute("CREATE TEMP TABLE scratch (x int)")
+        report = await router.ready("app", switchover.pair.green, switchover.pair.verifiers)
+        assert (report.sessions, report.dialled, report.pinned) == (3, 3, {"listen": 1})
+        assert await one(other, "SELECT label FROM which") == "blue"
+        assert await one(listener, "SELECT label FROM which") == "blue"
+        await busy.rollback()
+        assert await switchover.run() == {"listen": 1}
+
+
+async def test_only_who_has_logged_in_can_be_dialled(
+    endpoint: Endpoint, router: RouterClient, pair: Pair, switched: Route
+) -> None:
+    """No verifier for the role, or another password by now: the session ends, and no password is ever guessed."""
+    async with await connect(endpoint) as connection:
+        other = pair.verifiers[MASTER]
+        for verifiers in ({}, {ALICE: other}):
+            report = await router.ready("app", pair.green, verifiers)
+            assert (report.dialled, report.pinned) == (0, {"authentication": 1})
+        parked = await park(router)
+        assert (await router.hand_over(parked.generation)).pinned == {"authentication": 1}
+        await router.commit(parked.generation, [switched], hold=False)
+        await router.release(parked.generation)
+        with pytest.raises(psycopg.errors.AdminShutdown, match="authentication"):
+            await connection.execute("SELECT 1")
+
+
+async def test_late_comers_are_dialled_and_leavers_forgotten(
+    endpoint: Endpoint, router: RouterClient, pair: Pair, switched: Route
+) -> None:
+    leaver = await connect(endpoint)
+    assert (await router.ready("app", pair.green, pair.verifiers)).dialled == 1
+    await leaver.close()
+    async with await connect(endpoint) as late:
+        parked = await park(router)
+        assert (await router.hand_over(parked.generation)).carried == 1
+        assert (await router.hand_over(parked.generation)).carried == 1
+        await router.commit(parked.generation, [switched], hold=False)
+        await router.release(parked.generation)
+        assert await one(late, "SELECT label FROM which") == "green"
+    await until(lambda: none_on_green(pair))
+
+
+async def none_on_green(pair: Pair) -> bool:
+    async with await psycopg.AsyncConnection.connect(pair.green_admin) as admin:
+        cursor = await admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [ALICE])
+        return await cursor.fetchone() == (0,)
+
+
+async def test_unready_closes_what_was_dialled(endpoint: Endpoint, router: RouterClient, pair: Pair) -> None:
+    async with await connect(endpoint) as connection:
+        assert (await router.ready("app", pair.green, pair.verifiers)).dialled == 1
+        assert not await none_on_green(pair)
+        await router.unready("app")
+        await until(lambda: none_on_green(pair))
+        assert await one(connection, "SELECT label FROM which") == "blue"
+
+
+async def test_cancel_follows_the_session(endpoint: Endpoint, switchover: Switchover) -> None:
+    """The client keeps the key that blue gave it."""
+    async with await connect(endpoint) as connection:
+        assert await switchover.run() == {}
+        assert await one(connection, "SELECT pg_backend_pid()") != connection.pgconn.backend_pid
+        running = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+        await until(lambda: sleeping_on_green(switchover.pair))
+        await connection.cancel_safe()
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await running
+
+
+async def sleeping_on_green(pair: Pair) -> bool:
+    async with await psycopg.AsyncConnection.connect(pair.green_admin) as admin:
+        cursor = await admin.execute("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
+        return await cursor.fetchone() == (1,)
+
+
+async def test_asyncpg_moves(endpoint: Endpoint, switchover: Switchover) -> None:
+    connection = await asyncpg.connect(
+        host="127.0.0.1", port=endpoint.route.port, user=ALICE, password=ALICE_PASSWORD, database="app"
+    )
+    try:
+        prepared = await connection.prepare("SELECT label, $1::int FROM which")
+        assert tuple(await prepared.fetchrow(1)) == ("blue", 1)
+        assert await switchover.run() == {}
+        assert tuple(await prepared.fetchrow(2)) == ("green", 2)
+        assert await connection.fetchval("SHOW default_transaction_read_only") == "off"
+    finally:
+        await connection.close()
+
+
+async def test_read_only_role_stays_read_only(endpoint: Endpoint, switchover: Switchover, pair: Pair) -> None:
+    """Dialled connections override green's read-only default; what the role itself says must survive that."""
+    async with await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True) as admin:
+        await admin.execute("ALTER ROLE alice SET default_transaction_read_only = on")
+        try:
+            async with await connect(endpoint) as connection:
+                assert await switchover.run() == {}
+                assert await one(connection, "SELECT label FROM which") == "green"
+                assert await one(connection, "SHOW transaction_read_only") == "on"
+        finally:
+            await admin.execute("ALTER ROLE alice RESET default_transaction_read_only")

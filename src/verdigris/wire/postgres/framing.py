@@ -6,7 +6,7 @@ that look like a ``ReadyForQuery``, a header may be cut anywhere and one read ma
 matters here, because lengths alone lead from message to message.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from struct import Struct
 
 from verdigris.wire.postgres.errors import RemoteProtocolError
@@ -141,8 +141,8 @@ class FrameReader:
         """What is there of a message that is not complete."""
         return bytes(self._buffer)
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """The messages that ``data`` completes, as type and body. Read it to its end before feeding again.
+    def feed(self, data: bytes) -> Generator[tuple[int, bytes], None, None]:
+        """The messages that ``data`` completes, as type and body. Read to the end, or close, before feeding again.
 
         Raises ``RemoteProtocolError`` for a message longer than the limit given: nothing is buffered for it.
         """

@@ -168,8 +168,8 @@ class SessionTracker:
         )
 
     @property
-    def foreign_boundary(self) -> bool:
-        """The server is not in the middle of a message: what it sends next may be ours to read."""
+    def server_at_boundary(self) -> bool:
+        """The server is not in the middle of a message: another one may be put in here."""
         return self._server.at_boundary
 
     # ------------------------------------------------------------------------------------------------ client's messages

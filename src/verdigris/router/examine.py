@@ -1,0 +1,47 @@
+"""What would have to be carried of a session, or why it cannot be, whatever the target says."""
+
+import re
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import Struct
+
+from verdigris.router.pins import PinReason
+from verdigris.router.survey import SessionState, StateUnreadable, survey
+from verdigris.wire.postgres.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from verdigris.router.session import Session
+
+log = structlog.get_logger()
+
+_PREPARE = re.compile(rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*prepare\s", re.IGNORECASE | re.DOTALL)
+
+
+class Portable(Struct, frozen=True):
+    """All that a session needs elsewhere."""
+
+    state: SessionState
+    unnamed: bytes | None  # body of the Parse message
+
+
+async def examine(session: "Session") -> Portable | PinReason:
+    """Ask the session's own backend. The session must be at a safe point, but need not be parked."""
+    tracker = session.tracker
+    if tracker.custom_settings.unknown:
+        return PinReason.CUSTOM_SETTINGS
+    try:
+        state = await survey(session, tracker.custom_settings.names)
+    except (StateUnreadable, ProtocolError, ConnectionError) as error:
+        log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
+        return PinReason.STATE_UNREADABLE
+    if state.pins:
+        return state.pins[0]
+    for prepared in state.prepared.values():
+        # The text of a PREPARE will be run again: only if it is one. A string of several statements is refused by the
+        # extended protocol.
+        if prepared.from_sql and _PREPARE.match(prepared.statement) is None:
+            return PinReason.PREPARED_STATEMENTS
+    if not state.has_unnamed:
+        return Portable(state, None)
+    return Portable(state, tracker.unnamed) if isinstance(tracker.unnamed, bytes) else PinReason.UNNAMED_STATEMENT
