@@ -205,6 +205,9 @@ class SwitchoverEngine(Protocol):
     async def prepare(self, pair: Pair) -> None:
         """What can be done before the pause: sequences carried once, lag brought near zero."""
 
+    async def stand_down(self, pair: Pair) -> None:
+        """The workflow ends, whichever way: let go of what ``prepare`` holds open. Does nothing if it holds nothing."""
+
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         """Source takes no new connection but the internal user's, and every other backend is gone except ``keep``
         and replication to target. Returns when that is so."""

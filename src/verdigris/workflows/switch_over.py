@@ -87,6 +87,8 @@ class SwitchOver:
                 await self._do(plan(self._facts))
         finally:
             await self._stop_renewing()
+            with contextlib.suppress(VerdigrisError):
+                await self._services.switchover.stand_down(self._pair)
 
     def _read_records(self) -> None:
         with self._services.store.transaction() as tx:

@@ -230,6 +230,9 @@ class WorldEngine:
     async def prepare(self, pair: Pair) -> None:
         (await self.world.act("prepare")).done()
 
+    async def stand_down(self, pair: Pair) -> None:
+        pass
+
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         effect = await self.world.act("fence")
         assert set(keep) == {1, 2}

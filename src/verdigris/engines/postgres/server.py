@@ -6,7 +6,7 @@ import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import psycopg
@@ -25,6 +25,9 @@ from verdigris.engines.postgres import config
 from verdigris.engines.postgres.postmaster import PORT, Postmaster, StopMode
 from verdigris.engines.process import Completed, Process, run_program
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, Supervision
+
+if TYPE_CHECKING:
+    from verdigris.engines.postgres.sessions import KeptSessions
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +78,8 @@ class PostgresServer:
             data_dir=self.data_dir, socket_dir=self.socket_dir, log_path=self.log_path, account=account
         )
         self._lock = asyncio.Lock()
+        # Sessions of ours that wait for their next use: see sessions.py.
+        self.kept: KeptSessions | None = None
         self._supervision = Supervision(
             resource_id,
             self._start_again,

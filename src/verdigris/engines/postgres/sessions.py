@@ -42,6 +42,7 @@ _SESSION_SETTINGS = {
     "jit": "off",
 }
 
+Setting = str | None  # None: as the server has it
 Query = LiteralString | sql.SQL | sql.Composed
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -92,10 +93,15 @@ class Session(psycopg.AsyncConnection[Row]):
     async def run(self, query: Query, *parameters: Any) -> None:
         await self.execute(query, parameters or None)
 
+    @property
+    def reusable(self) -> bool:
+        return not self.closed and self.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
     @classmethod
-    async def open(cls, server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: str) -> Self:
+    async def open(cls, server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: Setting) -> Self:
         """Log in as the internal superuser. Raises ``EngineError``."""
-        options = " ".join(f"-c {name}={value}" for name, value in (_SESSION_SETTINGS | settings).items())
+        given = {name: value for name, value in (_SESSION_SETTINGS | settings).items() if value is not None}
+        options = " ".join(f"-c {name}={value}" for name, value in given.items())
         conninfo = server.conninfo(dbname, application_name="verdigris", options=options)
         try:
             return await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
@@ -103,18 +109,82 @@ class Session(psycopg.AsyncConnection[Row]):
             raise EngineError(f"cannot connect to {server.resource_id}: {error}") from error
 
 
+class KeptSessions:
+    """Sessions of one server that stay open between uses, for as long as this object is the server's ``kept``.
+
+    A login costs milliseconds of SCRAM arithmetic and a new backend knows no catalogue yet: in a switchover's pause
+    everybody would wait for both. What was opened and used before it is taken up again in it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit  # ``superuser_reserved_connections`` are few
+        self._idle: dict[_Key, list[Session]] = {}
+        self._closed = False
+
+    def take(self, key: "_Key") -> Session | None:
+        while kept := self._idle.get(key):
+            connection = kept.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def give_back(self, key: "_Key", connection: Session) -> None:
+        if self._closed or not connection.reusable or sum(map(len, self._idle.values())) >= self._limit:
+            await connection.close()
+        else:
+            self._idle.setdefault(key, []).append(connection)
+
+    async def close(self) -> None:
+        self._closed = True
+        for kept in self._idle.values():
+            for connection in kept:
+                await connection.close()
+        self._idle.clear()
+
+
+_Key = tuple[str, frozenset[tuple[str, Setting]]]
+
+
+def keep_sessions(server: PostgresServer, limit: int) -> None:
+    """From now on, sessions of ``server`` are kept for the next user, up to ``limit`` of them."""
+    if server.kept is None:
+        server.kept = KeptSessions(limit)
+
+
+async def let_go_of_sessions(server: PostgresServer) -> None:
+    """Close the kept ones, and each that is in use once it is given back."""
+    kept, server.kept = server.kept, None
+    if kept is not None:
+        await kept.close()
+
+
+async def _acquire(server: PostgresServer, dbname: str, **settings: Setting) -> Session:
+    kept = server.kept.take((dbname, frozenset(settings.items()))) if server.kept is not None else None
+    return kept or await Session.open(server, dbname, **settings)
+
+
+async def _return(server: PostgresServer, connection: Session, dbname: str, **settings: Setting) -> None:
+    if server.kept is not None:
+        await server.kept.give_back((dbname, frozenset(settings.items())), connection)
+    else:
+        await connection.close()
+
+
 @contextlib.asynccontextmanager
 async def session(
-    server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: str
+    server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: Setting
 ) -> AsyncIterator[Session]:
-    """A session for the length of a block; errors of the database leave it as ``EngineError``."""
-    connection = await Session.open(server, dbname, **settings)
+    """A session for the length of a block; errors of the database leave it as ``EngineError``.
+
+    A setting that is None is left as the server has it, instead of what our sessions otherwise ask for.
+    """
+    connection = await _acquire(server, dbname, **settings)
     try:
         yield connection
     except psycopg.Error as error:
         raise EngineError(f"{server.resource_id}, database {dbname}: {describe(error)}") from error
     finally:
-        await connection.close()
+        await _return(server, connection, dbname, **settings)
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +192,8 @@ async def sessions(
     source: PostgresServer, target: PostgresServer, dbname: str
 ) -> AsyncIterator[tuple[Session, Session]]:
     """One on each side, opened at the same time: most of a login is waiting for the other's SCRAM arithmetic."""
-    opening = [asyncio.ensure_future(Session.open(server, dbname)) for server in (source, target)]
+    servers = (source, target)
+    opening = [asyncio.ensure_future(_acquire(server, dbname)) for server in servers]
     try:
         ours, theirs = await asyncio.gather(*opening)
         try:
@@ -131,15 +202,17 @@ async def sessions(
             pair = f"{source.resource_id} and {target.resource_id}"
             raise EngineError(f"{pair}, database {dbname}: {describe(error)}") from error
     finally:
-        await asyncio.shield(_close_opened(opening))
+        await asyncio.shield(_return_opened(servers, opening, dbname))
 
 
-async def _close_opened(opening: Iterable[asyncio.Future[Session]]) -> None:
+async def _return_opened(
+    servers: Iterable[PostgresServer], opening: Iterable[asyncio.Future[Session]], dbname: str
+) -> None:
     for future in opening:
         future.cancel()
-    for opened in await asyncio.gather(*opening, return_exceptions=True):
+    for server, opened in zip(servers, await asyncio.gather(*opening, return_exceptions=True), strict=True):
         if isinstance(opened, Session):
-            await opened.close()
+            await _return(server, opened, dbname)
 
 
 def describe(error: psycopg.Error) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
-import psycopg
 import structlog
 
 from verdigris.domain.errors import EngineError, StepFailed
@@ -21,6 +20,8 @@ from verdigris.engines.postgres.sessions import (
     Database,
     all_of,
     for_each,
+    keep_sessions,
+    let_go_of_sessions,
     list_databases,
     session,
     sessions,
@@ -35,6 +36,8 @@ _SHORT_WAY_S = 0.25
 # A retired source that does not answer is tried again later rather than waited for.
 _SOURCE_LIMIT_S = 30.0
 _POLL_S = 0.001
+# Of a server: in the maintenance database, as an observer of its read-only setting, and in two databases more.
+_KEPT_SESSIONS = 4
 
 
 class PostgresSwitchoverEngine:
@@ -68,13 +71,17 @@ class PostgresSwitchoverEngine:
         return dict(rows)
 
     async def prepare(self, pair: Pair) -> None:
+        """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
         source, target, names = self._pair(pair)
+        for server in (source, target):
+            keep_sessions(server, _KEPT_SESSIONS)
+        await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
             await self._carry_beforehand(source, target)
         while True:
             began_at = asyncio.get_running_loop().time()
             if pair.mode is ReplicationMode.LOGICAL:
-                await marker.prove_logical(source, target, names)
+                await self._catch_up_all(source, target, names)
             else:
                 await marker.prove_physical(source, target)
             if asyncio.get_running_loop().time() - began_at <= _SHORT_WAY_S:
@@ -108,6 +115,9 @@ class PostgresSwitchoverEngine:
         if pair.mode is ReplicationMode.PHYSICAL:
             await marker.prove_physical(source, target)
             return
+        await self._catch_up_all(source, target, names)
+
+    async def _catch_up_all(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
         await for_each(await list_databases(source), lambda database: _catch_up(source, target, names, database))
 
     # ---------------------------------------------------------------------------------- beyond the point of no return
@@ -119,6 +129,10 @@ class PostgresSwitchoverEngine:
             await standby.promote(target)
             return
         await all_of(_admit_writes(target), subscriber.disable(target, names))
+
+    async def stand_down(self, pair: Pair) -> None:
+        for resource_id in (pair.source_resource_id, pair.target_resource_id):
+            await let_go_of_sessions(self._servers.server(resource_id))
 
     async def retire_source(self, pair: Pair) -> None:
         """A source that has died keeps its slots until it runs again; that it is read-only is in its files at once."""
@@ -176,12 +190,7 @@ async def _admit_writes(target: PostgresServer) -> None:
 
 
 async def _is_read_only(server: PostgresServer) -> bool:
-    """As a new session without settings of its own finds it: it inherits what the postmaster has read."""
-    connection = await server.connect()
-    try:
-        row = await (await connection.execute("SELECT current_setting('default_transaction_read_only')")).fetchone()
-    except psycopg.Error as error:
-        raise EngineError(f"{server.resource_id}: {error}") from error
-    finally:
-        await connection.close()
-    return row == ("on",)
+    """As a new session without settings of its own finds it. An older session learns of a reload after the postmaster
+    itself has taken it in (``process_pm_reload_request``), so its word is good for all that come later."""
+    async with session(server, default_transaction_read_only=None) as connection:
+        return bool(await connection.value("SELECT current_setting('default_transaction_read_only') = 'on'"))
