@@ -20,6 +20,7 @@ from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 
 VERDIGRIS, HAPROXY, PGBOUNCER = "Verdigris", "HAProxy", "PgBouncer"
+HAPROXY_SINGLE = "HAProxy, one thread"
 DIRECT_TCP, DIRECT_UNIX = "direct, TCP", "direct, unix socket"
 
 # Everyone's: more than any run opens.
@@ -64,12 +65,11 @@ async def running_peers(home: Path, backend: Backend, ports: PortPool) -> AsyncI
             Peer(name=DIRECT_TCP, host="127.0.0.1", port=backend.port, tls_port=backend.port),
             Peer(name=DIRECT_UNIX, host=str(backend.socket_dir), port=backend.port),
         ]
-        for name, start in ((HAPROXY, _haproxy), (PGBOUNCER, _pgbouncer)):
-            program = _find(name.lower())
-            if program is None:
-                note(f"{name} is not installed (apt-get install {name.lower()}): measured without it")
-            else:
-                peers.append(await stack.enter_async_context(start(home, backend, ports, program)))
+        if haproxy := _find_or_say(HAPROXY):
+            peers.append(await stack.enter_async_context(_haproxy(home, backend, ports, haproxy)))
+            peers.append(await stack.enter_async_context(_haproxy(home, backend, ports, haproxy, single=True)))
+        if pgbouncer := _find_or_say(PGBOUNCER):
+            peers.append(await stack.enter_async_context(_pgbouncer(home, backend, ports, pgbouncer)))
         yield peers
 
 
@@ -80,6 +80,13 @@ def versions() -> dict[str, str]:
         for name in (HAPROXY, PGBOUNCER)
         for program in [_find(name.lower())]
     }
+
+
+def _find_or_say(name: str) -> str | None:
+    program = _find(name.lower())
+    if program is None:
+        note(f"{name} is not installed (apt-get install {name.lower()}): measured without it")
+    return program
 
 
 def _find(program: str) -> str | None:
@@ -101,8 +108,10 @@ async def _verdigris(home: Path, backend: Backend, ports: PortPool) -> AsyncIter
 
 
 @asynccontextmanager
-async def _haproxy(home: Path, backend: Backend, ports: PortPool, program: str) -> AsyncIterator[Peer]:
-    """With the settings of its own manual's TCP examples, nothing tuned: as many threads as there are processors.
+async def _haproxy(
+    home: Path, backend: Backend, ports: PortPool, program: str, *, single: bool = False
+) -> AsyncIterator[Peer]:
+    """Nothing tuned: as many threads as there are processors, or ``single``, as the router and PgBouncer are.
 
     It relays PostgreSQL's TLS as it is, so the server behind it must speak TLS, which PostgreSQL does on TCP only.
     """
@@ -110,6 +119,7 @@ async def _haproxy(home: Path, backend: Backend, ports: PortPool, program: str) 
     configuration = f"""
 global
     maxconn {_MAX_CONNECTIONS}
+    {"nbthread 1" if single else ""}
 defaults
     mode tcp
     timeout connect 10s
@@ -122,10 +132,11 @@ listen tls
     bind 127.0.0.1:{tls_port}
     server pg 127.0.0.1:{backend.port}
 """
-    directory = _own_directory(home, backend, "haproxy")
+    directory = _own_directory(home, backend, "haproxy1" if single else "haproxy")
     backend.account.write_file(directory / "haproxy.cfg", configuration)
     async with _process(backend, directory, [program, "-db", "-f", str(directory / "haproxy.cfg")], port) as pid:
-        yield Peer(name=HAPROXY, host="127.0.0.1", port=port, tls_port=tls_port, pid=pid)
+        name = HAPROXY_SINGLE if single else HAPROXY
+        yield Peer(name=name, host="127.0.0.1", port=port, tls_port=tls_port, pid=pid)
 
 
 @asynccontextmanager

@@ -218,7 +218,7 @@ def _heading(options: Options, backend: Backend) -> str:
     facts = machine.describe(
         server=f"PostgreSQL {backend.version} ({backend.installation.source}), pgbench and psql of the same build",
         **versions(),
-        runs=f"medians of rounds, {options.rounds} of them; pgbench for {options.seconds} s each, scale {options.scale}",
+        runs=f"medians of {options.rounds} rounds; pgbench for {options.seconds} s each, scale {options.scale}",
     )
     return f"## Relay\n\n{facts}"
 
