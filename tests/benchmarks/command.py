@@ -16,16 +16,21 @@ EXIT_INTERRUPTED = 130
 def run(benchmark: Callable[[], None]) -> int:
     """The exit code: 0 however slow it was, 130 when interrupted. An error is raised, which Python exits with 1 for.
 
-    SIGTERM does what Ctrl-C does, so that either way everything that was started is stopped.
+    SIGTERM does what Ctrl-C does, so that either way everything that was started is stopped. Both are heard even where
+    a shell that put us into the background has SIGINT ignored.
     """
-    before = signal.signal(signal.SIGTERM, _as_interrupt)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, _as_interrupt),
+    }
     try:
         benchmark()
     except KeyboardInterrupt:
         note("interrupted; everything that was started has been stopped")
         return EXIT_INTERRUPTED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
