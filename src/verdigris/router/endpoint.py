@@ -42,6 +42,7 @@ class Endpoint:
     def __init__(self, route: Route, listener: Listener, tls: ssl.SSLContext) -> None:
         self.route = route
         self.sessions: set[Session] = set()
+        self.departing: set[Session] = set()  # ended, their last words not yet with the client
         self.park: Park | None = None
         # Where and with what to dial, from the latest ``ready``.
         self.target: BackendAddress | None = None
@@ -109,6 +110,7 @@ class Endpoint:
 
     def session_closed(self, session: Session) -> None:
         self.sessions.discard(session)
+        self.departing.add(session)
         self.counters.client_bytes += session.client.bytes_total
         if session.server is not None:
             self.counters.server_bytes += session.server.bytes_total

@@ -79,7 +79,7 @@ class ServerOwner(Protocol):
 class ServerEnd(asyncio.Protocol):
     """The connection to one backend. ``owner`` is None once nobody cares for it any more."""
 
-    __slots__ = ("after", "bytes_total", "feed", "owner", "transport", "write")
+    __slots__ = ("after", "bytes_total", "ended", "feed", "owner", "transport", "write")
 
     transport: asyncio.Transport
 
@@ -89,6 +89,7 @@ class ServerEnd(asyncio.Protocol):
         self.feed: Callable[[bytes], None] = _nobody
         self.after: Callable[[], None] | None = None  # called after each chunk while the session seeks a safe point
         self.bytes_total = 0
+        self.ended = False  # the server has been told that nothing more will come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -125,6 +126,11 @@ class ServerEnd(asyncio.Protocol):
         if self.owner is not None:
             self.owner.server_congested(False)
 
+    def end_input(self) -> None:
+        if not self.ended and not self.transport.is_closing():
+            self.ended = True
+            self.transport.write_eof()
+
     def drop(self, farewell: bytes = b"") -> None:
         """Close the connection after saying ``farewell``; nothing of it is heard any more."""
         self.owner = None
@@ -132,7 +138,7 @@ class ServerEnd(asyncio.Protocol):
         self.feed = _nobody
         self.after = None
         if not self.transport.is_closing():
-            if farewell:
+            if farewell and not self.ended:
                 self.transport.write(farewell)
             self.transport.close()
 

@@ -28,7 +28,11 @@ async def hand_over(park: Park) -> HandoverReport:
 
     async def carry(session: Session) -> PinReason | None:
         async with slots:
-            reason = await _carry(session, park.endpoint)
+            try:
+                reason = await _carry(session, park.endpoint)
+            except Exception:
+                log.exception("session.not_carried", endpoint=park.endpoint.name)  # its trouble is not the others'
+                reason = PinReason.STATE_UNREADABLE
         if reason is None and session.dialled is not None:
             session.dialled.carries = True
         elif reason is not None:

@@ -1,6 +1,7 @@
 """Dialling the target for every live session before anybody is stopped, and naming those that will not come along."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from verdigris.domain.ports import ReadyReport
-from verdigris.router.dial import dial
+from verdigris.router.dial import Dialled, dial
 from verdigris.router.examine import examine
 from verdigris.router.pins import PinReason
+from verdigris.router.survey import StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
 
@@ -35,7 +37,11 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
 
     async def make_ready(session: "Session") -> PinReason | None:
         async with slots:
-            return await dial_for(session, endpoint) or await _obstacle(session)
+            try:
+                return await dial_for(session, endpoint) or await _obstacle(session)
+            except Exception:
+                log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
+                return PinReason.TARGET_REFUSED
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(make_ready(session)) for session in sessions if session.tracker.logged_in]
@@ -75,8 +81,18 @@ async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None
     except (OSError, ProtocolError) as error:
         log.info("session.pinned", endpoint=endpoint.name, reason=PinReason.TARGET_REFUSED, detail=str(error))
         return PinReason.TARGET_REFUSED
+    await _warm(dialled)
     if session.open and session.dialled is None and endpoint.target == target:
         session.dialled = dialled
     else:
         dialled.close()  # the client has left, or the plan has changed
     return None
+
+
+async def _warm(dialled: Dialled) -> None:
+    """Ask what will be asked inside the pause: half of what that takes a fresh backend is reading its catalogues.
+
+    A standby refuses it where transactions are serializable by default; the replay knows how to get round that.
+    """
+    with contextlib.suppress(StateUnreadable, ProtocolError, ConnectionError):
+        await survey(dialled, ())

@@ -110,7 +110,5 @@ async def _serve(paths: RouterPaths) -> None:
         await stop.wait()
     finally:
         await control.close()
-        service.close()
-        # A turn of the loop for what the closing sessions still have to say to their clients.
-        await asyncio.sleep(0)
+        await service.close()
         log.info("router.stopped", pid=record.pid)

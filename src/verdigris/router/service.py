@@ -30,6 +30,11 @@ from verdigris.router.session import State
 
 log = structlog.get_logger()
 
+# A port taken by somebody else when the router starts may be free in a moment.
+REBIND_S = 1.0
+# How long a router that ends waits for its last words to be read.
+FAREWELL_S = 1.0
+
 
 class RouterService:
     """Every method that changes the route table is to be run to its end; ``park``, ``ready`` and ``hand_over`` may be
@@ -40,21 +45,35 @@ class RouterService:
         self._tls = tls
         self._endpoints: dict[str, Endpoint] = {}
         self._parks: dict[int, Park] = {}
+        self._rebind: asyncio.TimerHandle | None = None
         self._began_at = asyncio.get_running_loop().time()
 
     # --------------------------------------------------------------------------------------------------------- its life
 
     def open(self) -> None:
-        """Listen on every stored route. One whose port is taken is left out, loudly: the others shall serve."""
-        for route in self._store.table.routes:
+        """Listen on every stored route, and go on trying those whose port is taken: the others shall serve."""
+        self._rebind = None
+        missing = [route for route in self._store.table.routes if route.name not in self._endpoints]
+        for route in missing:
             try:
                 self._endpoints[route.name] = Endpoint(route, Listener(route.host, route.port), self._tls)
             except PortInUse as error:
                 log.warning("endpoint.not_listening", endpoint=route.name, error=str(error))
+                self._rebind = asyncio.get_running_loop().call_later(REBIND_S, self.open)
 
-    def close(self) -> None:
-        for endpoint in self._endpoints.values():
+    async def close(self) -> None:
+        """Tell every client, and give them a moment to hear it."""
+        if self._rebind is not None:
+            self._rebind.cancel()
+        endpoints = list(self._endpoints.values())
+        for endpoint in endpoints:
             endpoint.close()
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                while any(endpoint.departing for endpoint in endpoints):  # noqa: ASYNC110  once in a process's life
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            log.info("router.left_clients_behind", sessions=sum(len(endpoint.departing) for endpoint in endpoints))
 
     @property
     def epoch(self) -> int:

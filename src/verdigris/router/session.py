@@ -32,6 +32,7 @@ _TERMINATE = ord("X")
 
 class State(Enum):
     """
+    STARTING -> CANCELLING              all that came is a CancelRequest
     STARTING -> WAITING | CONNECTING    the start-up packet is complete: is the endpoint parked?
     WAITING -> CONNECTING               released
     CONNECTING -> FLOWING | WAITING     connected | the endpoint was parked meanwhile, nothing has been sent
@@ -41,6 +42,7 @@ class State(Enum):
     """
 
     STARTING = "starting"
+    CANCELLING = "cancelling"
     WAITING = "waiting"
     CONNECTING = "connecting"
     FLOWING = "flowing"
@@ -123,6 +125,7 @@ class Session:
         if self._startup_timer is not None:
             self._startup_timer.cancel()
         if isinstance(packet, startup.CancelRequest):
+            self.state = State.CANCELLING
             self.endpoint.cancel(packet.key, self.close)
             return
         self.startup = packet
@@ -166,7 +169,10 @@ class Session:
         packet_size = startup.packet_size(bytes(self._held[:4])) or 0
         end.transport.write(bytes(self._held[:packet_size]))
         del self._held[:packet_size]
-        self._flow()
+        try:
+            self._flow()
+        except ProtocolError as error:
+            self.fail_protocol(error)
 
     # ------------------------------------------------------------------------------------------------ the client's end
 
@@ -193,6 +199,9 @@ class Session:
     def client_eof(self) -> bool:
         """The client sends no more. True keeps its connection, so that it may still read (plain TCP only)."""
         self._client_eof = True
+        if self.encrypted:
+            self.close()  # TLS transports cannot be half closed: there is nobody to answer
+            return False
         match self.state:
             case State.FLOWING:
                 self._pass_eof()
@@ -202,12 +211,13 @@ class Session:
                 pass  # it has asked something: that is answered after the release
             case _:
                 self.close()
-        return self.state is not State.CLOSED and not self.encrypted
+        return self.state is not State.CLOSED
 
     def client_lost(self, exc: Exception | None) -> None:
         if self.state is not State.CLOSED and exc is not None:
             log.info("client.lost", endpoint=self.endpoint.name, error=repr(exc))
         self.close()
+        self.endpoint.departing.discard(self)
 
     def client_congested(self, congested: bool) -> None:
         if self.server is None or self.server.transport.is_closing():
@@ -218,9 +228,8 @@ class Session:
             self.server.transport.pause_reading()
 
     def _pass_eof(self) -> None:
-        server = self.server
-        if server is not None and not server.transport.is_closing() and server.transport.can_write_eof():
-            server.transport.write_eof()
+        if self.server is not None:
+            self.server.end_input()
 
     # ------------------------------------------------------------------------------------------------- the server's end
 
@@ -334,7 +343,15 @@ class Session:
 
     @property
     def askable(self) -> bool:
-        return self.server is not None and self.open and self._exchange is None and self.tracker.safe
+        server = self.server
+        return (
+            server is not None
+            and not server.ended
+            and not server.transport.is_closing()
+            and self.open
+            and self._exchange is None
+            and self.tracker.safe
+        )
 
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
         """Put a batch that begins with a Parse to the session's own backend; the session must be at a safe point.

@@ -18,6 +18,7 @@ from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.router.client import RouterClient
+from verdigris.router.paths import RouterPaths
 from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 from verdigris.router.run import Loop
@@ -101,6 +102,8 @@ async def router_process(verdigris_home: Path) -> AsyncIterator[RouterProcess]:
         yield process
     finally:
         await process.stop()
+    log = RouterPaths(verdigris_home).log.read_text()
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture

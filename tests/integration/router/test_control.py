@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
 from tests.conftest import until
@@ -184,3 +185,34 @@ def test_ports() -> None:
         ports.allocate({port})
     with pytest.raises(PortInUse, match="not an address"):
         bind_listener("host.invalid", port)
+
+
+async def test_clients_hear_that_the_router_ends(endpoint: Endpoint, router_process: RouterProcess) -> None:
+    async with (
+        await connect(endpoint, sslmode="disable") as plain,
+        await connect(endpoint, sslmode="require") as encrypted,
+    ):
+        await router_process.stop()
+        for connection in (plain, encrypted):
+            with pytest.raises(psycopg.errors.AdminShutdown):
+                await connection.execute("SELECT 1")
+
+
+async def test_port_taken_at_the_start_is_taken_back(
+    endpoint: Endpoint, router: RouterClient, router_process: RouterProcess
+) -> None:
+    await router_process.stop()
+    with bind_listener(endpoint.route.host, endpoint.route.port):
+        await router_process.ensure_running()
+        with pytest.raises(RouteConflict):
+            await router.sessions("app")
+
+    async def serves() -> bool:
+        try:
+            return (await router.sessions("app")).sessions == 0
+        except RouteConflict:
+            return False
+
+    await until(serves)
+    async with await connect(endpoint) as connection:
+        assert await one(connection, "SELECT 1") == 1

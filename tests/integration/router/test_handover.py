@@ -275,3 +275,11 @@ async def test_read_only_role_stays_read_only(endpoint: Endpoint, switchover: Sw
                 assert await one(connection, "SHOW transaction_read_only") == "on"
         finally:
             await admin.execute("ALTER ROLE alice RESET default_transaction_read_only")
+
+
+async def test_newer_protocol_than_blue_speaks(endpoint: Endpoint, switchover: Switchover) -> None:
+    """Blue brings 3.2 down to 3.0; green, which speaks it, is dialled with what client and blue agreed on."""
+    async with await connect(endpoint, max_protocol_version="3.2") as connection:
+        assert await switchover.run() == {}
+        assert await one(connection, "SELECT label FROM which") == "green"
+        assert connection.pgconn.full_protocol_version == 30000
