@@ -2,20 +2,25 @@
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
 import psycopg
 from psycopg.conninfo import make_conninfo
+
+from tests.conftest import processes_of
 
 PASSWORD = "correct-horse-battery"
 MASTER = "master"
@@ -57,6 +62,14 @@ class Installation:
             aws_access_key_id="AKIDTEST",
             aws_secret_access_key=self.environment["VERDIGRIS_SECRET_ACCESS_KEY"],
         )
+
+    @property
+    def access_key(self) -> tuple[str, str]:
+        return self.environment["VERDIGRIS_ACCESS_KEY_ID"], self.environment["VERDIGRIS_SECRET_ACCESS_KEY"]
+
+    @property
+    def log_path(self) -> Path:
+        return self.home / "log" / "serve.log"
 
     # -- the control plane
 
@@ -113,7 +126,15 @@ class Installation:
 
     def create_instance(self, identifier: str, version: str, **members: Any) -> dict[str, Any]:
         """An available instance."""
-        self.rds.create_db_instance(
+        self.begin_instance(identifier, version, **members)
+        self.rds.get_waiter("db_instance_available").wait(
+            DBInstanceIdentifier=identifier, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+        )
+        return self.instance(identifier)
+
+    def begin_instance(self, identifier: str, version: str, **members: Any) -> dict[str, Any]:
+        """What is answered at once: the instance is being created."""
+        answer = self.rds.create_db_instance(
             **{
                 "DBInstanceIdentifier": identifier,
                 "Engine": "postgres",
@@ -126,22 +147,70 @@ class Installation:
                 **members,
             }
         )
-        self.rds.get_waiter("db_instance_available").wait(
-            DBInstanceIdentifier=identifier, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
-        )
-        return self.instance(identifier)
+        created: dict[str, Any] = answer["DBInstance"]
+        return created
 
     def instance(self, identifier: str) -> dict[str, Any]:
         instances: list[dict[str, Any]] = self.rds.describe_db_instances(DBInstanceIdentifier=identifier)["DBInstances"]
         return instances[0]
 
+    def await_instance(self, identifier: str, status: str = "available", *, limit_s: float = 60.0) -> None:
+        """Also for one that has yet to get this name."""
+
+        def has_status() -> bool:
+            try:
+                return bool(self.instance(identifier)["DBInstanceStatus"] == status)
+            except self.rds.exceptions.DBInstanceNotFoundFault:
+                return False
+
+        wait_until(has_status, f"{identifier} is {status}", limit_s=limit_s)
+
+    def await_no_instance(self, identifier: str) -> None:
+        def is_gone() -> bool:
+            try:
+                self.instance(identifier)
+            except self.rds.exceptions.DBInstanceNotFoundFault:
+                return True
+            return False
+
+        wait_until(is_gone, f"{identifier} is gone")
+
+    def delete_instance(self, identifier: str) -> None:
+        self.rds.delete_db_instance(DBInstanceIdentifier=identifier, SkipFinalSnapshot=True)
+        self.await_no_instance(identifier)
+
+    def await_connection(self, identifier: str, **parameters: Any) -> str:
+        """Until clients get in again; the server's version."""
+        version = ""
+
+        def comes_in() -> bool:
+            nonlocal version
+            try:
+                with self.connect(identifier, connect_timeout=5, **parameters) as connection:
+                    version = str(connection.execute("SHOW server_version").fetchall()[0][0]).split()[0]
+            except psycopg.OperationalError:
+                return False
+            return True
+
+        wait_until(comes_in, f"{identifier} takes connections", limit_s=30)
+        return version
+
+    def resource_id(self, identifier: str) -> str:
+        return str(self.instance(identifier)["DbiResourceId"])
+
     def dsn(self, identifier: str, **parameters: Any) -> str:
         """As the master user, with TLS, through the instance's endpoint."""
         endpoint = self.instance(identifier)["Endpoint"]
         return make_conninfo(
-            host=endpoint["Address"],
-            port=endpoint["Port"],
-            **{"user": MASTER, "password": PASSWORD, "dbname": "app", "sslmode": "require", **parameters},
+            **{
+                "host": endpoint["Address"],
+                "port": endpoint["Port"],
+                "user": MASTER,
+                "password": PASSWORD,
+                "dbname": "app",
+                "sslmode": "require",
+                **parameters,
+            }
         )
 
     def connect(self, identifier: str, **parameters: Any) -> psycopg.Connection[Any]:
@@ -170,6 +239,39 @@ class Installation:
                 raise AssertionError(f"{status} was expected: {deployment}\n{self.output()}")
             time.sleep(0.1)
 
+    def await_settled(self, identifier: str, *, limit_s: float = 180.0) -> dict[str, Any]:
+        """Until the deployment is in a status that it does not leave by itself."""
+        passing = {"PROVISIONING", "SWITCHOVER_IN_PROGRESS", "DELETING"}
+        wait_until(
+            lambda: self.deployment(identifier)["Status"] not in passing, f"{identifier} settles", limit_s=limit_s
+        )
+        return self.deployment(identifier)
+
+    def await_deployment_invalid(self, identifier: str, *, limit_s: float = 60.0) -> dict[str, Any]:
+        """One that was well before."""
+        wait_until(
+            lambda: self.deployment(identifier)["Status"] == "INVALID_CONFIGURATION",
+            f"{identifier} is seen to be broken",
+            limit_s=limit_s,
+        )
+        return self.deployment(identifier)
+
+    def delete_deployment(self, identifier: str, **members: Any) -> None:
+        """Until it is gone."""
+        self.rds.delete_blue_green_deployment(BlueGreenDeploymentIdentifier=identifier, **members)
+        self.await_no_deployment(identifier)
+
+    def await_no_deployment(self, identifier: str, *, limit_s: float = 60.0) -> None:
+        def is_gone() -> bool:
+            try:
+                deployment = self.deployment(identifier)
+            except self.rds.exceptions.BlueGreenDeploymentNotFoundFault:
+                return True
+            assert deployment["Status"] == "DELETING", deployment
+            return False
+
+        wait_until(is_gone, f"{identifier} is gone", limit_s=limit_s)
+
     def build_green(self, source: str, **members: Any) -> tuple[str, str]:
         """An AVAILABLE deployment: its identifier, and green's instance identifier."""
         identifier = self.create_deployment(source, **members)
@@ -179,3 +281,22 @@ class Installation:
     def switch_over(self, identifier: str, timeout_s: int = 60) -> dict[str, Any]:
         self.rds.switchover_blue_green_deployment(BlueGreenDeploymentIdentifier=identifier, SwitchoverTimeout=timeout_s)
         return self.await_deployment(identifier, "SWITCHOVER_COMPLETED", limit_s=timeout_s + 60.0)
+
+
+@contextmanager
+def installation(*, port_range: str, home: Path | None = None) -> Iterator[Installation]:
+    """One that a module's tests share, started; on ``home`` if given. Fails if a process outlives it."""
+    directory = home or Path(os.path.realpath(tempfile.mkdtemp(prefix="vg-")))
+    directory.chmod(0o711)
+    verdigris = Installation(directory, port_range=port_range)
+    try:
+        try:
+            verdigris.start()
+            yield verdigris
+        finally:
+            verdigris.remove()
+        left = processes_of(directory)
+        assert not left, f"processes left behind: {left}"
+    finally:
+        if home is None:
+            shutil.rmtree(directory, ignore_errors=True)
