@@ -83,7 +83,7 @@ class PostgresGreenBuilder:
         databases = len(await list_databases(source))
         target.change_settings({READ_ONLY: "on", **subscriber.settings_for(databases, target.read_settings())})
         await target.start()
-        await upgrade.finish(target)
+        await upgrade.finish(target, previous=source.version)
 
     async def join(self, pair: Pair) -> None:
         source, target, names = self._pair(pair)

@@ -14,6 +14,20 @@ AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 MASTER_GROUP = "rds_superuser"
 
+_ADMINISTRATORS = """
+    SELECT oid, rolname FROM pg_catalog.pg_roles WHERE rolcreaterole AND NOT rolsuper ORDER BY rolname <> %s, rolname
+"""
+# pg_has_role: whoever is a member of the administrator cannot have it as a member.
+_ADMINISTERED_BEFORE_16 = """
+    SELECT r.rolname, EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.roleid = r.oid AND m.member = %(oid)s)
+      FROM pg_catalog.pg_roles r
+     WHERE NOT r.rolsuper AND r.oid <> %(oid)s AND r.rolname !~ '^pg_'
+       AND NOT pg_catalog.pg_has_role(r.oid, %(oid)s::oid, 'MEMBER')
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m
+                        WHERE m.roleid = r.oid AND m.member = %(oid)s AND m.admin_option)
+     ORDER BY 1
+"""
+
 
 def _granted_to_master_group(version: PostgresVersion) -> list[str]:
     """Predefined roles that RDS's rds_superuser has and may pass on. Left out on purpose: everything that reads or
@@ -45,6 +59,25 @@ async def set_up_roles(
     await connection.execute(sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(user))
     if db_name is not None:
         await _ensure_database(connection, db_name, master)
+
+
+async def keep_administration(connection: AsyncConnection, master: str) -> None:
+    """After an upgrade from a version before 16, where CREATEROLE was enough to administer every role that is no
+    superuser: from 16 on it takes the ADMIN option too, which pg_upgrade gives to nobody, so that a master user could
+    no longer alter the roles that it made. Grants that option, and nothing that comes with being a member.
+
+    The master user comes first, because membership cannot go round in a circle: where two roles administered each
+    other, one of them still does.
+    """
+    administrators = await (await connection.execute(_ADMINISTRATORS, (master,))).fetchall()
+    for oid, administrator in administrators:
+        # One after the other: what the first is granted decides what the next can be.
+        for role, is_member in await (await connection.execute(_ADMINISTERED_BEFORE_16, {"oid": oid})).fetchall():
+            # Who is a member already goes on inheriting, or not, as before.
+            options = sql.SQL("ADMIN TRUE" if is_member else "ADMIN TRUE, INHERIT FALSE, SET FALSE")
+            await connection.execute(
+                sql.SQL("GRANT {} TO {} WITH {}").format(sql.Identifier(role), sql.Identifier(administrator), options)
+            )
 
 
 async def set_password(connection: AsyncConnection, role: str, verifier: str) -> None:

@@ -12,6 +12,7 @@ from verdigris.domain.errors import EngineError
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.installations import Installation
 from verdigris.engines.postgres import config
+from verdigris.engines.postgres.roles import keep_administration
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 from verdigris.engines.postgres.strays import end_strays
@@ -20,6 +21,8 @@ log = structlog.get_logger(__name__)
 
 _CONTROL_SEGMENT_BYTES = "Bytes per WAL segment"
 _CONTROL_CHECKSUMS = "Data page checksum version"
+# From this version on CREATEROLE alone lets nobody alter, grant or drop a role.
+_ADMIN_OPTION_SINCE = 16
 
 
 async def upgrade_in_place(target: PostgresServer, installation: Installation) -> None:
@@ -42,9 +45,13 @@ async def upgrade_in_place(target: PostgresServer, installation: Installation) -
     log.info("upgrade.done", target=target.resource_id, version=installation.version)
 
 
-async def finish(target: PostgresServer) -> None:
-    """On the running target: extensions brought to the version that its installation has, statistics complete."""
+async def finish(target: PostgresServer, *, previous: PostgresVersion) -> None:
+    """On the running target: extensions brought to the version that its installation has, statistics complete, roles
+    administered by those who did so in the ``previous`` version."""
     databases = await list_databases(target)
+    if previous.major < _ADMIN_OPTION_SINCE <= target.version.major:
+        async with session(target) as connection:
+            await keep_administration(connection, target.record.master_username)
     await for_each(databases, lambda database: _update_extensions(target, database))
     arguments = ["--all", "--analyze-only", f"--jobs={_jobs()}"]
     if target.version.major >= 18:
