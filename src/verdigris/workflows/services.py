@@ -47,21 +47,25 @@ class Services:
     policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)
 
     def pair(self, deployment: BlueGreenDeployment) -> Pair:
-        """The deployment's primary and its target. Raises ``StepFailed`` if either is gone."""
+        """The deployment's primary and its target. Raises ``StepFailed`` if there never was a target.
+
+        Either may have been deleted on its own since: taking apart what is left needs a pair as well, and whatever
+        needs both servers finds out by itself.
+        """
+        member = deployment.primary
+        if member.target_resource_id is None:
+            raise StepFailed("the deployment has no green instance")
         with self.store.transaction() as tx:
-            member = deployment.primary
-            source = require_instance(tx, member.source_resource_id)
-            if member.target_resource_id is None:
-                raise StepFailed("the deployment has no green instance")
-            return Pair(
-                deployment_id=deployment.identifier,
-                source_resource_id=source.resource_id,
-                target_resource_id=member.target_resource_id,
-                mode=deployment.mode,
-                source_version=source.engine_version,
-                target_version=deployment.target.engine_version,
-                target_instance_class=deployment.target.instance_class,
-            )
+            source = tx.instance(member.source_resource_id)
+        return Pair(
+            deployment_id=deployment.identifier,
+            source_resource_id=member.source_resource_id,
+            target_resource_id=member.target_resource_id,
+            mode=deployment.mode,
+            source_version="" if source is None else source.engine_version,
+            target_version=deployment.target.engine_version,
+            target_instance_class=deployment.target.instance_class,
+        )
 
 
 def require_instance(tx: Transaction, resource_id: str) -> DBInstance:
