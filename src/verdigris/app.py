@@ -25,8 +25,7 @@ from verdigris.config import (
     prepare_home,
 )
 from verdigris.domain.errors import VerdigrisError
-from verdigris.domain.model import DBInstance, Workflow
-from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.domain.statuses import WorkflowKind
 from verdigris.engines.account import engine_account
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.green import PostgresGreenBuilder
@@ -40,9 +39,10 @@ from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts, bind_listener
 from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
-from verdigris.workflows.instances import KINDS, InstanceWorkflow, route_of
+from verdigris.workflows.instances import KINDS, InstanceWorkflow
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.runner import Factory, WorkflowRunner
 from verdigris.workflows.services import Services
@@ -56,9 +56,6 @@ ROUTER_CHECK_S = 0.5
 # At a shutdown requests that are being answered get this long.
 GRACE_S = 5
 BACKLOG = 512
-
-# Instances in these states are brought up by their own workflow, if at all.
-_NOT_OURS_TO_START = frozenset({InstanceStatus.CREATING, InstanceStatus.DELETING, InstanceStatus.FAILED})
 
 
 class SystemClock:
@@ -96,13 +93,14 @@ class ControlPlane:
             switchover=PostgresSwitchoverEngine(self.servers, green),
             random_text=random_text,
         )
+        self.attendance = Attendance(self.services)
         self.runner = WorkflowRunner(store, self._factories())
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Attach to, or start, the router and the engines, then work until the context ends. They live on."""
         await self.router_process.ensure_running()
-        await self._start_instances()
+        await self.attendance.bring_up()
         async with _background(self._look_after_router(), self.runner.run(), DeploymentMonitor(self.services).run()):
             yield
         await self.servers.detach()
@@ -132,32 +130,6 @@ class ControlPlane:
         factories[WorkflowKind.DELETE_DEPLOYMENT] = lambda workflow: DeleteDeployment(self.services, workflow)
         return factories
 
-    async def _start_instances(self) -> None:
-        """Adopt the engines that run, start those that should, and give the router endpoints that it has lost.
-
-        Members of a deployment that is being worked on get no endpoints here: during a switchover the router's table
-        is the truth, and the workflow brings the records after it.
-        """
-        with self.store.transaction() as tx:
-            instances = tx.instances()
-            busy = {
-                subject for workflow in tx.unfinished_workflows() for subject in _subjects(tx.deployments(), workflow)
-            }
-        routed = {route.name for route in await self.router.routes()}
-        for instance in instances:
-            if instance.status in _NOT_OURS_TO_START:
-                continue
-            await self._start_instance(instance)
-            if instance.identifier not in routed and instance.resource_id not in busy:
-                await self.router.put_route(route_of(self.services, instance))
-
-    async def _start_instance(self, instance: DBInstance) -> None:
-        try:
-            await self.servers.start(instance.resource_id)
-        except VerdigrisError as error:
-            # One server that does not come up must not keep the others, or the API, from running.
-            log.warning("server.not_started", resource_id=instance.resource_id, reason=str(error))
-
     async def _look_after_router(self) -> None:
         while True:
             await asyncio.sleep(ROUTER_CHECK_S)
@@ -169,16 +141,10 @@ class ControlPlane:
                 log.warning("router.not_started", reason=str(error))
 
     def _on_server_condition(self, resource_id: str, condition: ServerCondition, detail: str) -> None:
-        log.info("server.condition", resource_id=resource_id, condition=condition, detail=detail)
-
-
-def _subjects(deployments: list[Any], workflow: Workflow) -> list[str]:
-    """The resource ids that a workflow works on."""
-    for deployment in deployments:
-        if deployment.identifier == workflow.subject:
-            member = deployment.primary
-            return [member.source_resource_id, member.target_resource_id or ""]
-    return [workflow.subject]
+        if condition is ServerCondition.RUNNING:
+            self.attendance.came_up(resource_id)
+        elif condition is ServerCondition.CRASH_LOOPING:
+            self.attendance.gave_up(resource_id, detail)
 
 
 @asynccontextmanager
