@@ -1,7 +1,9 @@
 """The router's process from the inside: one per state directory, until it is told to stop."""
 
 import asyncio
+import ctypes
 import fcntl
+import gc
 import logging
 import os
 import resource
@@ -23,6 +25,11 @@ from verdigris.router.routes import RouteStore
 from verdigris.router.service import RouterService
 
 log = structlog.get_logger()
+
+# <malloc.h> of glibc.
+_M_MMAP_THRESHOLD = -3
+# What uvloop allocates for each TLS connection to read into.
+_TLS_BUFFER_BYTES = 256 * 1024
 
 
 class ProcessRecord(Struct, frozen=True):
@@ -59,6 +66,7 @@ def run(home: Path, loop: Loop = Loop.AUTO) -> None:
             raise VerdigrisError(f"another router serves {home}") from None
         _log_to(log_file)
         _raise_descriptor_limit()
+        _return_large_buffers()
         with asyncio.Runner(loop_factory=_loop_factory() if loop is Loop.AUTO else None) as runner:
             runner.run(_serve(paths))
 
@@ -92,6 +100,20 @@ def _log_to(file: TextIO) -> None:
         logger_factory=structlog.PrintLoggerFactory(file),
     )
     logging.basicConfig(stream=file, level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    # Its warnings are one for each write to a client that has just left: thousands, and nothing to do about them.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+
+
+def _return_large_buffers() -> None:
+    """Let what a TLS session takes at once (a quarter of a megabyte) go back to the system when it ends.
+
+    glibc learns from such buffers to keep them in its heap, which then grows with every session that comes and goes:
+    seen at 170 MB after a thousand, 84 MB of it in use.
+    """
+    try:
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _TLS_BUFFER_BYTES)
+    except AttributeError:
+        return  # another C library, with habits of its own
 
 
 async def _serve(paths: RouterPaths) -> None:
@@ -105,6 +127,10 @@ async def _serve(paths: RouterPaths) -> None:
     await control.open()
     record = ProcessRecord(os.getpid(), started_ticks(os.getpid()) or 0)
     paths.record.write_bytes(msgspec.json.encode(record))
+    # What is here now stays. Out of the collector's sight it no longer counts when the collector decides whether a full
+    # run is worth it: ended sessions (cycles, and a quarter of a megabyte of TLS buffers each) are freed soon.
+    gc.collect()
+    gc.freeze()
     log.info("router.started", pid=record.pid, loop=type(loop).__module__)
     try:
         await stop.wait()
