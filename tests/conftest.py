@@ -27,6 +27,15 @@ GREEN_VERSION = "18.6"
 CreateServer = Callable[..., Awaitable[PostgresServer]]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample-schemas",
+        metavar="DIR",
+        default=os.environ.get("VERDIGRIS_SAMPLE_SCHEMAS"),
+        help="published schemas as SQL files, to be upgraded too (default: $VERDIGRIS_SAMPLE_SCHEMAS)",
+    )
+
+
 def random_resource_id() -> str:
     return new_resource_id(lambda alphabet, length: "".join(secrets.choice(alphabet) for _ in range(length)))
 

@@ -29,7 +29,7 @@ _SAME_TEXT = (
 _RELATIONS = """
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), n.nspname, c.relname
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = ANY(%s) AND c.relpersistence = 'p'
+     WHERE c.relkind = ANY(%s) AND c.relpersistence = 'p' AND c.relispopulated
        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
      ORDER BY 1
 """
@@ -121,7 +121,7 @@ class Inspector:
     # -- contents
 
     def rows(self, dbname: str, conditions: Mapping[str, str] | None = None) -> dict[str, Digest]:
-        """Of every table and materialised view; of those named in ``conditions`` the rows that fulfil theirs."""
+        """Of every table and filled materialised view; of those named in ``conditions`` the rows that fulfil theirs."""
         conditions = conditions or {}
         with self.connect(dbname) as connection:
             return {
@@ -166,6 +166,17 @@ def assert_same(before: dict[str, list[str]], after: dict[str, list[str]]) -> No
         difference = difflib.unified_diff(before[name], after[name], "before", "after", lineterm="", n=2)
         shown = "\n".join(difference)
         assert not shown, f"{name or 'roles'}:\n{shown}"
+
+
+def in_words_of(version: str, definitions: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What a server of ``version`` and a newer one write alike. Since 16 memberships say who granted them and what of
+    them is inherited (see ``Inspector.memberships``), and views name a column's table only where that is needed."""
+    if version >= "16":
+        return definitions
+    return {
+        dbname: [re.sub(r"\b[a-z_]+\.", "", line) for line in lines if dbname or not line.startswith("GRANT ")]
+        for dbname, lines in definitions.items()
+    }
 
 
 def sequences_behind(before: Mapping[str, SequencePosition], after: Mapping[str, SequencePosition]) -> list[str]:

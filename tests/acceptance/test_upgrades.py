@@ -1,13 +1,12 @@
 """Every object, grant and row of a many-sided database is there after an upgrade, whatever was written meanwhile."""
 
 import asyncio
-import re
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.acceptance.inspection import Inspector, assert_same, sequences_behind
+from tests.acceptance.inspection import Inspector, assert_same, in_words_of, sequences_behind
 from tests.acceptance.installation import Installation, wait_until
 from tests.acceptance.rich_writer import NOT_WRITTEN, RichWriter
 from verdigris.engines.catalogue import Catalogue
@@ -75,7 +74,7 @@ def test_everything_comes_over(verdigris: Installation, catalogue: Catalogue, be
 
     assert writer.versions == [before, after]
     assert_same(definitions, blue.definitions(programs))
-    assert_same(_comparable(definitions, before), _comparable(green.definitions(programs), before))
+    assert_same(in_words_of(before, definitions), in_words_of(before, green.definitions(programs)))
     assert blue.memberships() <= green.memberships()
     assert green.passwords() == blue.passwords()
     for dbname in green.databases():
@@ -111,17 +110,6 @@ def test_changes_that_logical_replication_does_not_carry_are_refused_by_name(ver
             connection.execute(undo.encode())
         verdigris.switch_over(deployment)
         assert connection.execute("SELECT count(*), current_setting('server_version') FROM t").fetchone() == (5, "18.6")
-
-
-def _comparable(definitions: dict[str, list[str]], version: str) -> dict[str, list[str]]:
-    """Since version 16 memberships say who granted them, and what of them is inherited: they are compared by
-    themselves. And views name a column's table only where that is needed."""
-    if version >= "16":
-        return definitions
-    return {
-        dbname: [re.sub(r"\b[a-z_]+\.", "", line) for line in lines if dbname or not line.startswith("GRANT ")]
-        for dbname, lines in definitions.items()
-    }
 
 
 def _load(verdigris: Installation) -> None:
