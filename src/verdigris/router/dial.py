@@ -1,6 +1,7 @@
 """A second connection for a session, to the target, logged in as the session's user without a password."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from verdigris.domain.ports import BackendAddress
 from verdigris.router.ends import ServerEnd, ServerOwner
@@ -11,6 +12,9 @@ from verdigris.wire.postgres.framing import FrameReader
 from verdigris.wire.postgres.login import ClientLogin, Credential, dial_parameters
 from verdigris.wire.postgres.messages import BackendKey
 from verdigris.wire.postgres.startup import PROTOCOL_3_0, StartupMessage, startup_message
+
+if TYPE_CHECKING:
+    from verdigris.router.examine import Portable
 
 _PARAMETER_STATUS = ord("S")
 # What a server says by itself to a connection that does nothing.
@@ -25,13 +29,15 @@ class Dialled:
         "_logged_in",
         "_login",
         "_reader",
+        "as_of",
         "backend",
         "carries",
         "end",
+        "given",
         "key",
         "lost",
         "parameters",
-        "replayed",
+        "replays",
     )
 
     def __init__(self, backend: BackendAddress, login: ClientLogin) -> None:
@@ -39,13 +45,25 @@ class Dialled:
         self.end = ServerEnd(self)
         self.key: BackendKey | None = None
         self.parameters = login.parameters
-        self.replayed = False  # it has been given a session's state, or a part of it
-        self.carries = False  # it has all of it
+        self.replays = 0  # how often it has been given a session's state, or a part of it
+        self.given: Portable | None = None  # the state that it has, if it is known
+        self.as_of: int | None = None  # how much the client had said when its session had that state
+        self.carries = False  # that is the session's state now
         self.lost = False
         self._login: ClientLogin | None = login
         self._logged_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reader = FrameReader(_MAX_UNASKED_BYTES)
         self._exchange: Exchange | None = None
+
+    @property
+    def had_another(self) -> bool:
+        """It has been given a state before the one that it was given last."""
+        return self.replays > 1
+
+    @property
+    def of_unknown_state(self) -> bool:
+        """A replay was begun and not finished."""
+        return self.replays > 0 and self.given is None
 
     async def log_in(self, packet: bytes) -> None:
         """Raises ``CannotLogIn``, ``LoginRefused``, ``RemoteProtocolError`` or ``ConnectionError``."""

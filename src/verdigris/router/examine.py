@@ -7,7 +7,7 @@ import structlog
 from msgspec import Struct
 
 from verdigris.router.pins import PinReason
-from verdigris.router.survey import SessionState, StateUnreadable, survey
+from verdigris.router.survey import Asker, SessionState, StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -25,13 +25,18 @@ class Portable(Struct, frozen=True):
     unnamed: bytes | None  # body of the Parse message
 
 
-async def examine(session: "Session") -> Portable | PinReason:
-    """Ask the session's own backend. The session must be at a safe point, but need not be parked."""
+class NotAsked(Exception):
+    """The session did not come to a safe point in time."""
+
+
+async def examine(session: "Session", asker: Asker | None = None) -> Portable | PinReason:
+    """Ask the session's own backend. The session must be at a safe point, but need not be parked; or ``asker`` finds
+    the moment for it and raises ``NotAsked`` if there is none."""
     tracker = session.tracker
     if tracker.custom_settings.unknown:
         return PinReason.CUSTOM_SETTINGS
     try:
-        state = await survey(session, tracker.custom_settings.names)
+        state = await survey(asker or session, tracker.custom_settings.names)
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE

@@ -6,8 +6,9 @@ from collections import Counter
 import structlog
 
 from verdigris.domain.ports import HandoverReport
+from verdigris.router.dial import Dialled
 from verdigris.router.endpoint import Endpoint
-from verdigris.router.examine import examine
+from verdigris.router.examine import Portable, examine
 from verdigris.router.park import Park
 from verdigris.router.pins import PinReason
 from verdigris.router.ready import dial_for
@@ -57,14 +58,26 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
         return reason
     if dialled is None:
         return PinReason.TARGET_REFUSED  # another target was named meanwhile
+    if dialled.given is not None and dialled.as_of == session.passed_on:
+        return None  # its client has said nothing since it was made ready
     found = await examine(session)
     if isinstance(found, PinReason):
         return found
     try:
-        return await replay(dialled, found.state, found.unnamed)
+        return await _give(session, endpoint, dialled, found)
     except StateUnreadable as error:
         log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE
     except (ProtocolError, ConnectionError) as error:
         log.warning("target.lost", endpoint=endpoint.name, error=str(error))
         return PinReason.TARGET_REFUSED
+
+
+async def _give(session: Session, endpoint: Endpoint, dialled: Dialled, found: Portable) -> PinReason | None:
+    reason = await replay(dialled, found)
+    if reason is None or not dialled.had_another:
+        return reason
+    # It may be that other state that is in the way. One login more is a small price for a session.
+    session.close_dialled()
+    reason = await dial_for(session, endpoint)
+    return await replay(session.dialled, found) if reason is None and session.dialled is not None else reason

@@ -10,8 +10,10 @@ import structlog
 
 from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import Dialled, dial
-from verdigris.router.examine import examine
+from verdigris.router.examine import NotAsked, examine
+from verdigris.router.exchange import Frame
 from verdigris.router.pins import PinReason
+from verdigris.router.replay import replay
 from verdigris.router.survey import StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
@@ -25,6 +27,9 @@ log = structlog.get_logger()
 # Each is a new process on the target, and SCRAM takes the server's processor.
 AT_ONCE = 16
 DIAL_TIMEOUT_S = 10.0
+# A client that works hard is between two requests every few milliseconds; one that is not within this time is in a long
+# transaction, and its state will be carried in the pause.
+PATIENCE_S = 0.25
 
 
 async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyReport:
@@ -38,7 +43,7 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     async def make_ready(session: "Session") -> PinReason | None:
         async with slots:
             try:
-                return await dial_for(session, endpoint) or await _obstacle(session)
+                return await dial_for(session, endpoint) or await _carry_beforehand(session)
             except Exception:
                 log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
                 return PinReason.TARGET_REFUSED
@@ -51,18 +56,48 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     return ReadyReport(sessions=len(tasks), dialled=dialled, pinned=dict(pinned))
 
 
-async def _obstacle(session: "Session") -> PinReason | None:
-    if not session.askable:
+class _Patient:
+    """Asks a session that is not stopped, between two of its client's requests."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+        self.asked_at: int | None = None
+
+    async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
+        try:
+            exchange, self.asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=PATIENCE_S)
+        except TimeoutError:
+            raise NotAsked from None
+        return await exchange.answers()
+
+
+async def _carry_beforehand(session: "Session") -> PinReason | None:
+    """Give the dialled connection the session's state as it is now. In the pause only what has changed since is done
+    again, and nothing for a client that has said nothing."""
+    asker = _Patient(session)
+    try:
+        found = await examine(session, asker)
+    except NotAsked:
         return None
-    found = await examine(session)
-    return found if isinstance(found, PinReason) and found is not PinReason.STATE_UNREADABLE else None
+    if isinstance(found, PinReason):
+        return found if found is not PinReason.STATE_UNREADABLE else None
+    dialled = session.dialled
+    if dialled is None:
+        return None
+    try:
+        reason = await replay(dialled, found)
+    except (StateUnreadable, ProtocolError, ConnectionError) as error:
+        log.info("session.not_carried_beforehand", endpoint=session.endpoint.name, error=str(error))
+        return None  # tried again in the pause
+    dialled.as_of = asker.asked_at if reason is None else None
+    return reason
 
 
 async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None:
-    """Give ``session`` a fresh connection to the target unless it has one; the reason if it cannot have one."""
+    """Give ``session`` a connection to the target unless it has one; the reason if it cannot have one."""
     target = endpoint.target
     if session.dialled is not None and (
-        session.dialled.lost or session.dialled.replayed or session.dialled.backend != target
+        session.dialled.lost or session.dialled.of_unknown_state or session.dialled.backend != target
     ):
         session.close_dialled()
     if session.dialled is not None or not session.open:

@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from verdigris.router.dial import Dialled
+from verdigris.router.examine import Portable
 from verdigris.router.exchange import first_error
 from verdigris.router.pins import PinReason
 from verdigris.router.probe import PRIVATE_PREFIX
@@ -89,12 +90,52 @@ def pieces_after(state: SessionState, unnamed: bytes | None) -> list[Piece]:
     return pieces
 
 
-async def replay(dialled: Dialled, state: SessionState, unnamed: bytes | None) -> PinReason | None:
-    """None: the dialled connection now has the state, as it says itself.
+async def replay(dialled: Dialled, wanted: Portable) -> PinReason | None:
+    """None: the dialled connection now has the state, as it says itself. What it has been given before counts.
 
     Raises ``ProtocolError`` or ``ConnectionError`` when the target stops answering.
     """
-    before, after = pieces_before(state), pieces_after(state, unnamed)
+    given, dialled.given = dialled.given, None
+    if given is None or not _alike(given.state, wanted.state) or not await _bring_unnamed(dialled, given, wanted):
+        reason = await _replay_all(dialled, wanted.state, wanted.unnamed)
+        if reason is not None:
+            return reason
+    dialled.given = wanted
+    return None
+
+
+def _alike(one: SessionState, other: SessionState) -> bool:
+    """But for the unnamed statement, which has its own way."""
+    return (one.settings, one.custom, one.role, one.prepared) == (
+        other.settings,
+        other.custom,
+        other.role,
+        other.prepared,
+    )
+
+
+async def _bring_unnamed(dialled: Dialled, given: Portable, wanted: Portable) -> bool:
+    """The unnamed statement changes with nearly every request of some drivers; all else stays."""
+    if given.unnamed == wanted.unnamed:
+        return True
+    if wanted.unnamed is not None:
+        batch = messages.message(b"P", wanted.unnamed) + messages.SYNC
+    else:
+        no_statement = messages.parse(_RUN_NAME, b"") + messages.close_statement(_RUN_NAME)
+        batch = no_statement + messages.close_statement(b"") + messages.SYNC
+    [answer] = await dialled.ask(batch, 1)
+    return first_error(answer) is None
+
+
+def _clearing(dialled: Dialled) -> list[Piece]:
+    """As after the login again; the timeout first, which may be a millisecond."""
+    if dialled.replays == 0:
+        return []
+    return [_run(PinReason.SETTINGS, b"SET statement_timeout TO '0'"), _run(PinReason.SETTINGS, b"DISCARD ALL")]
+
+
+async def _replay_all(dialled: Dialled, state: SessionState, unnamed: bytes | None) -> PinReason | None:
+    before, after = _clearing(dialled) + pieces_before(state), pieces_after(state, unnamed)
     batch = b"".join(
         (
             *(piece.messages for piece in before),
@@ -102,7 +143,7 @@ async def replay(dialled: Dialled, state: SessionState, unnamed: bytes | None) -
             *(piece.messages for piece in after),
         )
     )
-    dialled.replayed = True
+    dialled.replays += 1
     segments = await dialled.ask(batch, len(before) + SURVEY_SYNCS + len(after))
     answers = segments[: len(before)] + segments[len(before) + SURVEY_SYNCS :]
     for piece, answer in zip([*before, *after], answers, strict=True):

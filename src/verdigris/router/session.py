@@ -105,6 +105,11 @@ class Session:
         return self.server_key or self.tracker.key
 
     @property
+    def passed_on(self) -> int:
+        """Bytes of the client's that the server has been given: while they are the same, so is the session's state."""
+        return self.client.bytes_total - len(self._held)
+
+    @property
     def open(self) -> bool:
         return self.state is not State.CLOSED
 
@@ -360,6 +365,32 @@ class Session:
         What is not an answer to the batch goes on to the client. Raises ``ConnectionError`` if the session is busy, or
         ends meanwhile.
         """
+        return await self._begin_exchange(batch, syncs).answers()
+
+    async def begin_when_safe(self, batch: bytes, syncs: int, *, timeout_s: float) -> tuple[Exchange, int]:
+        """As ``ask`` at the next safe point, which may last for microseconds: the batch leaves in the very moment the
+        server's last answer has come. Returns what was begun, and ``passed_on`` as it was then.
+
+        Raises ``TimeoutError`` if there is no such point, or if a park comes first.
+        """
+        begun: asyncio.Future[tuple[Exchange, int]] = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            if not begun.done() and self.askable:
+                begun.set_result((self._begin_exchange(batch, syncs), self.passed_on))
+
+        begin()
+        server = self.server
+        if not begun.done() and server is not None and self.state is State.FLOWING and server.after is None:
+            server.after = begin
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await begun
+        finally:
+            if server is not None and server.after is begin:
+                server.after = None
+
+    def _begin_exchange(self, batch: bytes, syncs: int) -> Exchange:
         server = self.server
         if server is None or not self.askable:
             raise ConnectionError("the session is not at a safe point")
@@ -367,7 +398,7 @@ class Session:
         server.write = None
         server.transport.resume_reading()  # even if the client is slow: this is for us
         server.transport.write(batch)
-        return await exchange.answers()
+        return exchange
 
     def _hear_again(self, server: ServerEnd, rest: bytes) -> None:
         """What the server sends is the client's again, from the bytes on that have been read already."""
@@ -405,9 +436,11 @@ class Session:
             self.server = None
 
     def forget_replay(self) -> None:
-        """The session goes on where it was: a connection that was given its state is of no more use."""
-        if self.dialled is not None and self.dialled.replayed:
-            self.close_dialled()
+        """The session goes on where it was: what its dialled connection was given may soon be out of date."""
+        if self.dialled is not None:
+            self.dialled.carries = False
+            if self.dialled.of_unknown_state:
+                self.close_dialled()
 
     def close_dialled(self) -> None:
         if self.dialled is not None:

@@ -62,15 +62,26 @@ class Switchover:
     def __init__(self, router: RouterClient, pair: Pair, switched: Route) -> None:
         self.router, self.pair, self.switched = router, pair, switched
 
-    async def ready_and_hand_over(self) -> tuple[Parked, Mapping[str, int]]:
+    async def ready(self) -> None:
         await self.router.ready("app", self.pair.green, self.pair.verifiers)
+
+    async def ready_and_hand_over(self) -> tuple[Parked, Mapping[str, int]]:
+        await self.ready()
+        return await self.hand_over()
+
+    async def hand_over(self) -> tuple[Parked, Mapping[str, int]]:
         parked = await park(self.router)
         report = await self.router.hand_over(parked.generation)
         assert report.carried + sum(report.pinned.values()) == parked.sessions
         return parked, report.pinned
 
     async def run(self) -> Mapping[str, int]:
-        parked, pinned = await self.ready_and_hand_over()
+        await self.ready()
+        return await self.finish()
+
+    async def finish(self) -> Mapping[str, int]:
+        """All that follows ``ready``."""
+        parked, pinned = await self.hand_over()
         await self.router.commit(parked.generation, [self.switched], hold=False)
         await self.router.release(parked.generation)
         return pinned

@@ -1,0 +1,123 @@
+"""What is carried before the pause counts in it only as far as it is still true."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one
+from verdigris.router.client import RouterClient
+
+
+async def last_query_at(pair: Pair, pid: object) -> object:
+    """When one backend was last asked something."""
+    async with await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True) as admin:
+        cursor = await admin.execute("SELECT query_start FROM pg_stat_activity WHERE pid = %s", [pid])
+        row = await cursor.fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def test_a_silent_client_is_not_asked_again(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    async with await connect(endpoint) as connection:
+        await connection.execute("SET work_mem = '7MB'")
+        pid = await one(connection, "SELECT pg_backend_pid()")
+        await switchover.ready()
+        asked = await last_query_at(pair, pid)
+        parked, pinned = await switchover.hand_over()
+        assert pinned == {}
+        assert await last_query_at(pair, pid) == asked
+        await router.commit(parked.generation, [switchover.switched], hold=False)
+        await router.release(parked.generation)
+        assert await one(connection, "SHOW work_mem") == "7MB"
+        assert await one(connection, "SELECT label FROM which") == "green"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "question", "answer"),
+    [
+        ("SET work_mem = '7MB'", "SET work_mem = '9MB'", "SHOW work_mem", "9MB"),
+        ("SET work_mem = '7MB'", "RESET work_mem", "SHOW work_mem", "4MB"),
+        ("SELECT 1", "SET app.tenant = 'late'", "SHOW app.tenant", "late"),
+        ("SET ROLE reporting", "RESET ROLE", "SELECT current_user::text", "alice"),
+        ("SELECT 1", "SET ROLE reporting", "SELECT current_user::text", "reporting"),
+        ("PREPARE q AS SELECT 'old'", "DEALLOCATE q", "SELECT count(*)::text FROM pg_prepared_statements", "0"),
+        ("SELECT 1", "PREPARE q AS SELECT 'new'", "EXECUTE q", "new"),
+        ("SET statement_timeout = '1ms'", "SET statement_timeout = '60s'", "SHOW statement_timeout", "1min"),
+    ],
+)
+async def test_what_changes_after_the_session_was_made_ready_is_what_counts(
+    endpoint: Endpoint, switchover: Switchover, before: str, after: str, question: str, answer: str
+) -> None:
+    async with await connect(endpoint) as connection:
+        await connection.execute(before)
+        await switchover.ready()
+        await connection.execute(after)
+        assert await switchover.finish() == {}
+        assert await one(connection, question) == answer
+
+
+async def test_the_unnamed_statement_may_change_alone(endpoint: Endpoint, switchover: Switchover) -> None:
+    async with await connect(endpoint) as connection:
+        connection.pgconn.prepare(b"", b"SELECT 'first'")
+        await switchover.ready()
+        connection.pgconn.prepare(b"", b"SELECT 'second'")
+        assert await switchover.finish() == {}
+        assert connection.pgconn.exec_prepared(b"", []).get_value(0, 0) == b"second"
+
+
+async def test_the_unnamed_statement_may_vanish(endpoint: Endpoint, switchover: Switchover) -> None:
+    async with await connect(endpoint) as connection:
+        connection.pgconn.prepare(b"", b"SELECT 'first'")
+        await switchover.ready()
+        connection.pgconn.exec_(b"SELECT 1")  # a simple Query destroys it
+        assert await switchover.finish() == {}
+        assert connection.pgconn.exec_prepared(b"", []).error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"26000"
+
+
+async def test_a_pin_that_came_after_the_session_was_made_ready(endpoint: Endpoint, switchover: Switchover) -> None:
+    async with await connect(endpoint) as connection:
+        await switchover.ready()
+        await connection.execute("LISTEN news")
+        assert await switchover.finish() == {"listen": 1}
+
+
+async def test_a_second_attempt_carries_what_is_true_then(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    async with await connect(endpoint) as connection:
+        await connection.execute("SET work_mem = '7MB'")
+        await switchover.ready()
+        parked, _ = await switchover.hand_over()
+        await router.abort(parked.generation)
+        await connection.execute("SET work_mem = '8MB'")
+        await switchover.ready()
+        await connection.execute("SET lock_timeout = '3s'")
+        assert await switchover.finish() == {}
+        assert (await one(connection, "SHOW work_mem"), await one(connection, "SHOW lock_timeout")) == ("8MB", "3s")
+
+
+async def test_busy_clients_are_asked_between_two_requests(endpoint: Endpoint, switchover: Switchover) -> None:
+    """None of them waits for us to come to a stop, and none sees an answer that is not its own."""
+    stop = asyncio.Event()
+
+    async def work(number: int) -> int:
+        done = 0
+        async with await connect(endpoint) as connection:
+            await connection.execute(f"SET app.number = '{number}'")
+            while not stop.is_set():
+                answer = await (await connection.execute("SELECT %s::int + 1", [done])).fetchone()
+                assert answer == (done + 1,)
+                done += 1
+            assert await one(connection, "SHOW app.number") == str(number)
+            assert await one(connection, "SELECT label FROM which") == "green"
+        return done
+
+    workers = [asyncio.create_task(work(number)) for number in range(8)]
+    for _ in range(5):
+        await switchover.ready()
+    assert await switchover.finish() == {}
+    stop.set()
+    assert all(done > 10 for done in await asyncio.gather(*workers))
