@@ -1,6 +1,7 @@
 """The database side of a switchover: the ``SwitchoverEngine`` of the domain."""
 
 import asyncio
+import math
 from collections.abc import Collection, Mapping
 
 import structlog
@@ -31,8 +32,12 @@ from verdigris.engines.postgres.source_checks import prepared_transactions
 
 log = structlog.get_logger(__name__)
 
-# A pause is worth beginning when the marker's way takes no longer than this.
+# A pause is worth beginning when catching up takes no longer than this ...
 _SHORT_WAY_S = 0.25
+# ... or when it no longer gets shorter, because that is what so many databases take on this machine, and clients can
+# bear it; the pause itself is given up after some seconds more.
+_BEARABLE_WAY_S = 2.0
+_SHORTER = 0.8
 # A retired source that does not answer is tried again later rather than waited for.
 _SOURCE_LIMIT_S = 30.0
 _POLL_S = 0.001
@@ -78,14 +83,18 @@ class PostgresSwitchoverEngine:
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
             await self._carry_beforehand(source, target)
+        last_s = math.inf
         while True:
             began_at = asyncio.get_running_loop().time()
             if pair.mode is ReplicationMode.LOGICAL:
                 await self._catch_up_all(source, target, names)
             else:
                 await marker.prove_physical(source, target)
-            if asyncio.get_running_loop().time() - began_at <= _SHORT_WAY_S:
+            took_s = asyncio.get_running_loop().time() - began_at
+            if took_s <= _SHORT_WAY_S or last_s * _SHORTER <= took_s <= _BEARABLE_WAY_S:
                 return
+            log.info("target.behind", target=target.resource_id, catch_up_s=round(took_s, 3))
+            last_s = took_s
 
     async def _carry_beforehand(self, source: PostgresServer, target: PostgresServer) -> None:
         async def one(database: Database) -> int:
