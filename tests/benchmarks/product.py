@@ -1,9 +1,8 @@
 """A whole Verdigris to be measured, and the parts of its life cycle that no figure is about."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -40,7 +39,7 @@ def delete_instance(verdigris: Installation, identifier: str) -> None:
     directory = verdigris.home / "instances" / verdigris.instance(identifier)["DbiResourceId"]
     verdigris.rds.delete_db_instance(DBInstanceIdentifier=identifier, SkipFinalSnapshot=True)
     wait_until(lambda: not _instance_exists(verdigris, identifier), f"{identifier} is deleted", limit_s=_LIMIT_S)
-    wait_until(lambda: not Path(directory).exists(), f"{directory} is removed", limit_s=_LIMIT_S)
+    wait_until(lambda: not directory.exists(), f"{directory} is removed", limit_s=_LIMIT_S)
 
 
 def timed_build(verdigris: Installation, source: str, **members: Any) -> tuple[str, float]:
@@ -59,7 +58,8 @@ def _instance_exists(verdigris: Installation, identifier: str) -> bool:
     return not _fault(lambda: verdigris.instance(identifier), "DBInstanceNotFound")
 
 
-def _fault(ask: Any, code: str) -> bool:
+def _fault(ask: Callable[[], object], code: str) -> bool:
+    """Whether the answer is that error; any other one is raised."""
     try:
         ask()
     except ClientError as error:
