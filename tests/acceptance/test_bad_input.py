@@ -351,19 +351,39 @@ def test_no_disk_space_for_green(tmp_home: Path) -> None:
                 _fill(ballast, leave_bytes=30 << 20)
                 fails_by_name(verdigris, "Storage", "MiB", TargetEngineVersion="18.6")
                 ballast.unlink()
-                log = ServeLog(verdigris.log_path)
-                deployment = verdigris.create_deployment("app", TargetEngineVersion="18.6")
-                log.wait_for("workflow.step_started", step="copy")
-                _fill(ballast, leave_bytes=30 << 20)
-                _is_invalid(verdigris, deployment, "No space left on device")
-                assert verdigris.await_connection("app") == "17.10"
-                verdigris.delete_deployment(deployment)
+                # Enough for the check, and then not enough for the copy.
+                _fill(ballast, leave_bytes=int(_size_bytes(verdigris) * 1.1) + (12 << 20))
+                _run_out_of_space(verdigris, tmp_home / "more")
                 ballast.unlink()
-            deployment, _ = verdigris.build_green("app", TargetEngineVersion="18.6")
+            verdigris.build_green("app", TargetEngineVersion="18.6")
     finally:
         subprocess.run([_UMOUNT, str(tmp_home)], check=True)
 
 
+def _size_bytes(verdigris: Installation) -> int:
+    data = verdigris.home / "instances" / verdigris.resource_id("app") / "data"
+    return sum(path.lstat().st_blocks * 512 for path in data.rglob("*"))
+
+
+def _run_out_of_space(verdigris: Installation, ballast: Path) -> None:
+    """The ballast stays: green has to go by itself, and its going is what gives blue room again."""
+    blue = verdigris.home / "instances" / verdigris.resource_id("app") / "data" / "postmaster.pid"
+    started = blue.read_text().splitlines()[:3]
+    log = ServeLog(verdigris.log_path)
+    deployment = verdigris.create_deployment("app", TargetEngineVersion="18.6")
+    log.wait_for("workflow.step_started", step="copy")
+    _fill(ballast, leave_bytes=30 << 20)
+    _is_invalid(verdigris, deployment, "No space left on device")
+    assert verdigris.await_connection("app") == "17.10"
+    assert blue.read_text().splitlines()[:3] == started, "blue has been started again"
+    verdigris.delete_deployment(deployment)
+    ballast.unlink()
+
+
 def _fill(ballast: Path, *, leave_bytes: int) -> None:
+    """In small pieces, because others are writing at the same time."""
+    piece_bytes = 4 << 20
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(ballast.parent).free - leave_bytes)
+        while shutil.disk_usage(ballast.parent).free >= leave_bytes + piece_bytes:
+            os.posix_fallocate(file.fileno(), file.tell(), piece_bytes)
+            file.seek(piece_bytes, os.SEEK_CUR)

@@ -49,6 +49,7 @@ class CreateDeployment:
             undo=undo,
             begun=lambda tx: self._show_task(tx, planned),
             restart_from=planned.restart_from,
+            bulky=planned.step is BuildStep.COPY,
         )
 
     # -- steps
@@ -125,9 +126,10 @@ class CreateDeployment:
         await self.services.green.copy(self._pair())
 
     async def _dismantle(self) -> None:
+        """Green's files first: they may be what fills blue's disk, and then blue does not even let us in."""
         pair = self._pair()
-        await self.services.green.dismantle(pair)
         await self.services.servers.remove(pair.target_resource_id)
+        await self.services.green.dismantle(pair)
 
     async def _open_endpoint(self) -> None:
         await open_endpoint(self.services, self._target().resource_id, port_is_ours=True)

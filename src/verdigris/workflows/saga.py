@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct, structs
 
-from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.errors import ControllerSuperseded, VerdigrisError
 from verdigris.domain.model import JournalEntry, Workflow
 from verdigris.domain.ports import Clock, Store, Transaction
 from verdigris.domain.statuses import WorkflowStatus
@@ -37,6 +37,7 @@ class Step(Struct, frozen=True, kw_only=True):
     begun: Callable[[Transaction], None] = _nothing
     done: Callable[[Transaction], None] = _nothing
     restart_from: str | None = None
+    bulky: bool = False  # makes files that may fill the disk; its ``undo`` may be called before that is recorded
 
 
 class Outcome(Protocol):
@@ -66,7 +67,7 @@ class Saga:
             try:
                 await self._forward()
             except Exception as error:
-                self._give_up(error)
+                await self._decide_to_undo(error)
             else:
                 return
         await self._undo()
@@ -95,6 +96,31 @@ class Saga:
                 return names.index(step.restart_from)
             return position
         return len(self._steps)
+
+    async def _decide_to_undo(self, error: Exception) -> None:
+        """The decision is recorded before anything is undone, so that a crash does not lead forward over ruins.
+
+        Unless it cannot be recorded because the store's disk is full: what fills it may be what we made, and only its
+        going makes room for the record.
+        """
+        try:
+            self._give_up(error)
+        except ControllerSuperseded:
+            raise
+        except Exception as unrecorded:
+            log.warning("workflow.making_room", workflow_id=self._workflow.workflow_id, reason=str(unrecorded))
+            await self._make_room()
+            self._give_up(error)
+
+    async def _make_room(self) -> None:
+        """Undo the bulky steps, whatever becomes of it: it is done again, properly, once the decision is recorded."""
+        states = self._states()
+        for step in reversed(self._steps):
+            if step.bulky and step.undo is not None and states.get(step.name) in ("started", "done"):
+                try:
+                    await step.undo()
+                except Exception as error:
+                    log.warning("workflow.no_room_made", **self._context(step), reason=str(error))
 
     def _give_up(self, error: Exception) -> None:
         expected = isinstance(error, VerdigrisError)

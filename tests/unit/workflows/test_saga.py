@@ -1,0 +1,109 @@
+"""A disk that is full of what the saga made: that goes first, because the decision to undo cannot be written down."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from verdigris.domain.errors import ControllerSuperseded, StepFailed
+from verdigris.domain.model import Workflow
+from verdigris.domain.ports import Transaction
+from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
+from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.testing.fakes import FakeClock
+from verdigris.workflows.saga import Saga, Step
+
+
+class CrampedStore:
+    """A real store, on a disk that is full for as long as ``copied`` is true."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+        self.copied = False
+        self.error: Exception = OSError("database or disk is full")
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with self._store.transaction() as tx:
+            before = tx.unfinished_workflows()
+            yield tx
+            if self.copied and tx.unfinished_workflows() != before:
+                raise self.error
+
+    def raise_epoch(self) -> int:
+        return self._store.raise_epoch()
+
+    def epoch(self) -> int:
+        return self._store.epoch()
+
+
+class Silent:
+    def failing(self, tx: Transaction, reason: str) -> None: ...
+
+    def failed(self, tx: Transaction, reason: str) -> None: ...
+
+    def completed(self, tx: Transaction) -> None: ...
+
+
+class Green:
+    """``name`` is undone, too, but it takes no room."""
+
+    def __init__(self, store: CrampedStore) -> None:
+        self.store = store
+        self.calls: list[str] = []
+
+    async def name(self) -> None:
+        self.calls.append("name")
+
+    async def unname(self) -> None:
+        self.calls.append("unname")
+
+    async def copy(self) -> None:
+        self.calls.append("copy")
+        self.store.copied = True
+        raise StepFailed("No space left on device")
+
+    async def remove(self) -> None:
+        self.calls.append("remove")
+        self.store.copied = False
+
+    def steps(self) -> list[Step]:
+        return [
+            Step(name="name", do=self.name, undo=self.unname),
+            Step(name="copy", do=self.copy, undo=self.remove, bulky=True),
+        ]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[CrampedStore]:
+    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    yield CrampedStore(store)
+    store.close()
+
+
+def _workflow(store: CrampedStore) -> Workflow:
+    workflow = Workflow(
+        workflow_id="wf-1", kind=WorkflowKind.CREATE_DEPLOYMENT, subject="bgd-1", started_at=FakeClock().now()
+    )
+    with store.transaction() as tx:
+        tx.put_workflow(workflow)
+    return workflow
+
+
+async def test_what_fills_the_disk_goes_before_the_decision_is_recorded(store: CrampedStore) -> None:
+    workflow, green = _workflow(store), Green(store)
+    await Saga(store, FakeClock(), workflow, green.steps(), Silent()).run()
+    assert green.calls == ["name", "copy", "remove", "remove", "unname"]
+    with store.transaction() as tx:
+        ended = tx.workflow("wf-1")
+    assert ended is not None
+    assert (ended.status, ended.error) == (WorkflowStatus.FAILED, "No space left on device")
+
+
+async def test_a_superseded_control_plane_removes_nothing(store: CrampedStore) -> None:
+    store.error = ControllerSuperseded("epoch 1 is over")
+    workflow, green = _workflow(store), Green(store)
+    with pytest.raises(ControllerSuperseded):
+        await Saga(store, FakeClock(), workflow, green.steps(), Silent()).run()
+    assert green.calls == ["name", "copy"]
