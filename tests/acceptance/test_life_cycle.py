@@ -96,6 +96,7 @@ def test_two_upgrades_under_load(verdigris: Installation, load: Workload) -> Non
     assert traces == {"app": [], "app-old1": [], "app-old2": []}
 
 
+@pytest.mark.long
 def test_the_number_of_an_old_production_is_the_first_free_one(verdigris: Installation) -> None:
     verdigris.create_instance("app", "18.6", BackupRetentionPeriod=0)
     verdigris.create_instance("app-old1", "18.6")
