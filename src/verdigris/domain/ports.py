@@ -303,7 +303,8 @@ class Router(Protocol):
 
     async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
         """Stop every session at its next safe point; new connections wait. Holds for ``lease_s`` unless renewed; a
-        lease that runs out releases everyone on the old backend and ends the generation."""
+        lease that runs out releases everyone on the old backend and ends the generation. New clients then still wait,
+        because the backend may be fenced, until ``abort`` or ``unready`` says that it is not, or for a minute."""
 
     async def renew(self, generation: int, *, lease_s: float) -> None: ...
 

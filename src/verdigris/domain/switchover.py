@@ -120,7 +120,8 @@ def _way_back(facts: Facts) -> Step:
     # Unfence before the park ends: a session released into a fenced source could not open its next connection.
     if facts.fenced:
         return Step.UNFENCE_SOURCE
-    if facts.park is Park.HELD:
+    if facts.park is not Park.NONE:
+        # Also of a park that has broken: clients that came since are kept waiting until source is known to be whole.
         return Step.ABORT_PARK
     if facts.failure is None:
         return Step.WAIT  # what was dialled stays: the next attempt needs it

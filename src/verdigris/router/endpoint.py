@@ -25,6 +25,10 @@ log = structlog.get_logger()
 INTERNAL_USER = b"rdsadmin"
 
 
+# How long newcomers wait for a control plane to come back after its lease has run out.
+DOUBT_S = 60.0
+
+
 class Counters:
     """Since the router's process began."""
 
@@ -51,6 +55,7 @@ class Endpoint:
         self._listener = listener
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
+        self._doubt: asyncio.TimerHandle | None = None
         listener.open(self, tls)
 
     @property
@@ -58,8 +63,26 @@ class Endpoint:
         return self.route.name
 
     @property
-    def parked(self) -> bool:
-        return self.park is not None
+    def admits(self) -> bool:
+        """Whether clients that come now are let through to the backend; else they wait."""
+        return self.park is None and self._doubt is None
+
+    def doubt(self) -> None:
+        """The control plane was lost in the middle of a switchover, and may have left the backend fenced: it would
+        refuse newcomers. They wait until the control plane is back and has seen to it, or gives no sign for long."""
+        self.trust()
+        self._doubt = asyncio.get_running_loop().call_later(DOUBT_S, self.trust)
+
+    def trust(self) -> None:
+        """The backend takes newcomers, as far as can be known."""
+        if self._doubt is None:
+            return
+        self._doubt.cancel()
+        self._doubt = None
+        if self.park is None:
+            for session in list(self.sessions):
+                if session.state is State.WAITING:
+                    session.resume()
 
     def live(self) -> list[Session]:
         """Sessions that have a backend, or are getting one."""
@@ -79,6 +102,7 @@ class Endpoint:
         listener.open(self, self._tls)
 
     def close(self) -> None:
+        self.trust()
         self._listener.close()
         self.disconnect()
 

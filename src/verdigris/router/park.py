@@ -130,6 +130,7 @@ class Park:
         self._lease = None
         if self.state is ParkState.HELD:
             log.warning("park.lease_expired", endpoint=self.endpoint.name, generation=self.generation)
+            self.endpoint.doubt()
             self.end()
         elif self.state is ParkState.COMMITTED and not self.hold:
             log.warning("park.released_itself", endpoint=self.endpoint.name, generation=self.generation)
@@ -182,8 +183,10 @@ class Park:
         counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
         self.endpoint.park = None
         if committed:
+            self.endpoint.trust()
             self.endpoint.forget_target()
         for session in list(self.endpoint.sessions):
             if not committed:
                 session.forget_replay()
-            session.resume()
+            if session.state is not State.WAITING or self.endpoint.admits:
+                session.resume()

@@ -309,12 +309,14 @@ class RouterService:
             park = self._parks.get(generation)
             if park is not None:
                 self._end(park)
+                park.endpoint.trust()
                 park.endpoint.forget_target()
                 log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
 
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
+            endpoint.trust()
             endpoint.forget_target()
 
 

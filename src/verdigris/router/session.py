@@ -137,10 +137,10 @@ class Session:
         refusal = self.endpoint.refusal(packet, encrypted=self.encrypted)
         if refusal is not None:
             self.close(refusal)
-        elif self.endpoint.parked:
-            self.state = State.WAITING
-        else:
+        elif self.endpoint.admits:
             self.connect()
+        else:
+            self.state = State.WAITING
 
     def connect(self) -> None:
         """STARTING, WAITING -> CONNECTING."""

@@ -96,6 +96,32 @@ async def test_lease_runs_out(endpoint: Endpoint, router: RouterClient, switched
         assert (await router.routes())[0].backend == endpoint.route.backend
 
 
+async def test_newcomers_wait_after_a_lost_lease_until_the_control_plane_is_back(
+    endpoint: Endpoint, router: RouterClient
+) -> None:
+    """A control plane that died may have left blue fenced: who comes now would be refused there."""
+    async with await connect(endpoint) as connection:
+        await park(router, lease_s=0.1)
+        assert await one(connection, "SELECT 1") == 1  # the lease has run out: who was here goes on
+        coming = asyncio.create_task(connect(endpoint))
+        await asyncio.wait({coming}, timeout=0.5)
+        assert not coming.done()
+        await router.unready("app")  # what a control plane says that has come back and lifted the fence
+        async with await coming as newcomer:
+            assert await one(newcomer, "SELECT label FROM which") == "blue"
+        async with await connect(endpoint) as later:
+            assert await one(later, "SELECT 1") == 1
+
+
+async def test_aborting_a_park_that_has_ended_admits_newcomers(endpoint: Endpoint, router: RouterClient) -> None:
+    async with await connect(endpoint) as connection:
+        parked = await park(router, lease_s=0.1)
+        assert await one(connection, "SELECT 1") == 1
+        await router.abort(parked.generation)
+        async with await connect(endpoint) as newcomer:
+            assert await one(newcomer, "SELECT 1") == 1
+
+
 async def test_cancelled_park_lets_go(endpoint: Endpoint, router: RouterClient) -> None:
     async with await connect(endpoint) as straggler, await connect(endpoint) as other:
         await straggler.set_autocommit(False)

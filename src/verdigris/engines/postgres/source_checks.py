@@ -200,7 +200,7 @@ async def _database_findings(connection: Session, database: Database, mode: Repl
     add(
         await _names(connection, TABLES_WITHOUT_KEY),
         "tables without a primary key or other replica identity",
-        "Add a primary key, or set REPLICA IDENTITY FULL.",
+        "Add a primary key, with REPLICA IDENTITY DEFAULT where that was taken away, or set REPLICA IDENTITY FULL.",
     )
     add(
         await _names(connection, _INCOMPARABLE_IDENTITY),
