@@ -255,11 +255,14 @@ class Session:
                 self._advance()  # it was let go and stopped again meanwhile
 
     def server_lost(self, exc: Exception | None) -> None:
-        if self.state is not State.CLOSED:
-            log.info(
-                "backend.closed", endpoint=self.endpoint.name, pid=self.server_pid, error=repr(exc) if exc else None
-            )
-        self.close()
+        if self.open:
+            log.info("backend.closed", endpoint=self.endpoint.name, pid=self.server_pid, error=repr(exc or ""))
+        if exc is not None:
+            # The server went away as a request was written to it. If it said why, that is lost with its socket: the
+            # client shall at least hear that it was the server.
+            self.fail("08006", "the connection to the database server was lost")
+        else:
+            self.close()
 
     def server_congested(self, congested: bool) -> None:
         if self.client.transport.is_closing():

@@ -213,7 +213,8 @@ async def test_killed_backend_ends_its_client(endpoint: Endpoint, pair: Pair) ->
     async with await connect(endpoint) as victim, await connect(endpoint) as other:
         async with await psycopg.AsyncConnection.connect(pair.blue_admin) as admin:
             await admin.execute("SELECT pg_terminate_backend(%s)", [victim.pgconn.backend_pid])
-        with pytest.raises(psycopg.errors.AdminShutdown):
+        # The second if the request met a socket that the server had closed already: its own words are lost with it.
+        with pytest.raises((psycopg.errors.AdminShutdown, psycopg.errors.ConnectionFailure)):
             await victim.execute("SELECT 1")
         assert await one(other, "SELECT 1") == 1
 
