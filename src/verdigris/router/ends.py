@@ -131,12 +131,16 @@ class ServerEnd(asyncio.Protocol):
             self.ended = True
             self.transport.write_eof()
 
-    def drop(self, farewell: bytes = b"") -> None:
-        """Close the connection after saying ``farewell``; nothing of it is heard any more."""
+    def mute(self) -> None:
+        """Nothing of it is heard any more, whatever the server still says."""
         self.owner = None
         self.write = _nobody
         self.feed = _nobody
         self.after = None
+
+    def drop(self, farewell: bytes = b"") -> None:
+        """Close the connection after saying ``farewell``."""
+        self.mute()
         if not self.transport.is_closing():
             if farewell and not self.ended:
                 self.transport.write(farewell)

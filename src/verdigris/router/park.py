@@ -21,6 +21,10 @@ log = structlog.get_logger()
 LOGIN_GRACE_S = 1.0
 
 
+# After a release: how long until the connections to the old backend are closed. Clients go first.
+LEAVING_S = 0.25
+
+
 class ParkState(Enum):
     """
     GATHERING -> HELD        every session is at a safe point
@@ -190,3 +194,6 @@ class Park:
                 session.forget_replay()
             if session.state is not State.WAITING or self.endpoint.admits:
                 session.resume()
+        if committed:
+            for session in self.endpoint.sessions:
+                self._loop.call_later(LEAVING_S, session.leave_former)

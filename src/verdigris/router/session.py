@@ -56,6 +56,7 @@ class Session:
         "_client_eof",
         "_connecting",
         "_exchange",
+        "_former",
         "_held",
         "_startup_timer",
         "backend",
@@ -87,6 +88,7 @@ class Session:
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
         self._exchange: Exchange | None = None
+        self._former: ServerEnd | None = None  # to the backend that the session has left, not closed yet
         self._startup_timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -418,9 +420,12 @@ class Session:
         self.client.transport.write(data)
 
     def adopt(self, dialled: "Dialled") -> None:
-        """PARKED: from now on the session runs on the dialled connection; the old one is closed."""
+        """PARKED: from now on the session runs on the dialled connection. The old one is closed by ``leave_former``:
+        the ends of as many server processes would take their time from those who wait for the release."""
         assert self.server is not None  # noqa: S101  parked sessions have one
-        self.server.drop(messages.TERMINATE)
+        self.leave_former()
+        self._former = self.server
+        self._former.mute()
         self.dialled = None
         self.backend = dialled.backend
         self.server, self.server_key, rest = dialled.give_away(self)
@@ -431,6 +436,11 @@ class Session:
                 self.tracker.parameters[name] = value
                 self.client.transport.write(messages.parameter_status(name, value))
         self._hear_again(self.server, rest)
+
+    def leave_former(self) -> None:
+        former, self._former = self._former, None
+        if former is not None:
+            former.drop(messages.TERMINATE)
 
     def leave_server(self) -> None:
         """PARKED, and nowhere to go on: the old connection is closed, the client hears of it when it is released."""
@@ -474,6 +484,7 @@ class Session:
         if self._exchange is not None:
             self._exchange.fail(ConnectionError("the session has ended"))
         self.close_dialled()
+        self.leave_former()
         if self.server is not None:
             self.server.drop(messages.TERMINATE if self.tracker.quiet else b"")
         # In the middle of a row the client would take it for a part of that row.

@@ -35,6 +35,7 @@ _TIMEOUT = b"SELECT 'setting', 'statement_timeout', pg_catalog.current_setting('
 _NO_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', '0', true)"
 
 # Four columns of text: what it is, then what that kind needs. Settings of a transaction are not the session's.
+# CASE, and not AND, keeps the scans from running in the many sessions that have no temporary schema.
 # default_transaction_read_only may come from the role or the database; a dialled connection overrides those.
 _SURVEY = b"""
 SELECT 'setting', s.name, s.setting, NULL
@@ -69,13 +70,13 @@ SELECT 'pin', '%(locks)s', NULL, NULL
                   AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())
 UNION ALL
 SELECT 'pin', '%(temporary)s', NULL, NULL
- WHERE pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) '0'::pg_catalog.oid
-   AND (EXISTS (SELECT FROM pg_catalog.pg_class c
-                 WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc f
-                    WHERE f.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
-        OR EXISTS (SELECT FROM pg_catalog.pg_type t
-                    WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()))
+ WHERE CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) '0'::pg_catalog.oid THEN false
+       ELSE EXISTS (SELECT FROM pg_catalog.pg_class c
+                     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+            OR EXISTS (SELECT FROM pg_catalog.pg_proc f
+                        WHERE f.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
+            OR EXISTS (SELECT FROM pg_catalog.pg_type t
+                        WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END
 UNION ALL
 SELECT 'pin', '%(cursors)s', NULL, NULL
  WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors k WHERE k.is_holdable)

@@ -1,6 +1,7 @@
 """Crashes and cancellations: what they leave behind can be taken away and built over, and nothing applied is lost."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Coroutine
@@ -115,7 +116,8 @@ async def test_a_frozen_green_does_not_keep_blue_from_being_cleaned(
         assert await traces(source, pair) == []
     finally:
         for pid in frozen:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
     await green.dismantle(pair)
     assert await traces(target, pair) == []
 
@@ -126,7 +128,8 @@ def _freeze(server: PostgresServer) -> list[int]:
     children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
     pids = [postmaster, *(int(pid) for pid in children.split())]
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):  # it ended after it was listed
+            os.kill(pid, signal.SIGSTOP)
     return pids
 
 

@@ -5,6 +5,7 @@ import asyncio
 import psycopg
 import pytest
 
+from tests.conftest import until
 from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one
 from verdigris.router.client import RouterClient
 
@@ -102,22 +103,24 @@ async def test_a_second_attempt_carries_what_is_true_then(
 async def test_busy_clients_are_asked_between_two_requests(endpoint: Endpoint, switchover: Switchover) -> None:
     """None of them waits for us to come to a stop, and none sees an answer that is not its own."""
     stop = asyncio.Event()
+    done = [0] * 8
 
-    async def work(number: int) -> int:
-        done = 0
+    async def work(number: int) -> None:
         async with await connect(endpoint) as connection:
             await connection.execute(f"SET app.number = '{number}'")
             while not stop.is_set():
-                answer = await (await connection.execute("SELECT %s::int + 1", [done])).fetchone()
-                assert answer == (done + 1,)
-                done += 1
+                answer = await (await connection.execute("SELECT %s::int + 1", [done[number]])).fetchone()
+                done[number] += 1
+                assert answer == (done[number],)
             assert await one(connection, "SHOW app.number") == str(number)
             assert await one(connection, "SELECT label FROM which") == "green"
-        return done
 
-    workers = [asyncio.create_task(work(number)) for number in range(8)]
-    for _ in range(5):
+    workers = [asyncio.create_task(work(number)) for number in range(len(done))]
+    for round_number in range(1, 6):
+        await until(lambda: min(done) >= 10 * round_number)  # noqa: B023  asked within the round
         await switchover.ready()
     assert await switchover.finish() == {}
+    moved = list(done)
+    await until(lambda: all(now > then for now, then in zip(done, moved, strict=True)))
     stop.set()
-    assert all(done > 10 for done in await asyncio.gather(*workers))
+    await asyncio.gather(*workers)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from typing import Any, LiteralString, Self, TypeVar
@@ -19,6 +20,8 @@ MAINTENANCE_DATABASE = "postgres"
 
 # How long the server is given to answer our cancel request before its socket is shut. A frozen server never does.
 _CANCEL_GRACE_S = 0.5
+# Reads of what a server says unasked (a setting reloaded, that it ends) before its session is given up.
+_UNASKED_MAX = 4
 # Sessions that one operation opens at a time; ``superuser_reserved_connections`` keeps ten for us.
 _DATABASES_AT_ONCE = 6
 
@@ -95,7 +98,19 @@ class Session(psycopg.AsyncConnection[Row]):
 
     @property
     def reusable(self) -> bool:
-        return not self.closed and self.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        """Idle, and the server has not hung up meanwhile. What it has said unasked is read without waiting."""
+        if self.closed or self.pgconn.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            return False
+        poll = select.poll()
+        poll.register(self.pgconn.socket, select.POLLIN)
+        try:
+            for _ in range(_UNASKED_MAX):
+                if not poll.poll(0):
+                    return True
+                self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            pass
+        return False
 
     @classmethod
     async def open(cls, server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: Setting) -> Self:
@@ -121,11 +136,12 @@ class KeptSessions:
         self._idle: dict[_Key, list[Session]] = {}
         self._closed = False
 
-    def take(self, key: "_Key") -> Session | None:
+    async def take(self, key: "_Key") -> Session | None:
         while kept := self._idle.get(key):
             connection = kept.pop()
             if connection.reusable:
                 return connection
+            await connection.close()
         return None
 
     async def give_back(self, key: "_Key", connection: Session) -> None:
@@ -159,7 +175,7 @@ async def let_go_of_sessions(server: PostgresServer) -> None:
 
 
 async def _acquire(server: PostgresServer, dbname: str, **settings: Setting) -> Session:
-    kept = server.kept.take((dbname, frozenset(settings.items()))) if server.kept is not None else None
+    kept = await server.kept.take((dbname, frozenset(settings.items()))) if server.kept is not None else None
     return kept or await Session.open(server, dbname, **settings)
 
 
