@@ -15,6 +15,8 @@ from tests.integration.replication.conftest import (
     traces,
     writing,
 )
+from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres import standby
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
@@ -86,3 +88,21 @@ async def test_releasing_a_standby_makes_it_a_server_of_its_own(
         await connection.execute("CREATE TABLE mine (id int)")
     assert await traces(source, pair) == []
     assert await traces(target, pair) == []
+
+
+async def test_a_recovery_that_stands_still_is_given_up(
+    servers: PostgresServers,
+    green: PostgresGreenBuilder,
+    create_server: CreateServer,
+    make_pair: MakePair,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(standby, "STALLED_S", 0.5)
+    source = await create_server(version=GREEN_VERSION)
+    pair = make_pair(source, GREEN_VERSION)
+    await build(green, pair)
+    target = servers.server(pair.target_resource_id)
+    await target.stop()
+    with pytest.raises(EngineError, match="no progress"):
+        await standby.recover_to_end(target)  # nobody ends its recovery, and the source is idle
+    await green.dismantle(pair)

@@ -17,6 +17,8 @@ from verdigris.engines.postgres.sessions import session, until
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.01
+# A copy whose recovery stands still this long is given up: a full disk stops it without an error that we would see.
+STALLED_S = 120.0
 
 # A hot standby refuses to start with less of these than its primary has (manual, 26.4.4 "Hot standby administrator's
 # overview").
@@ -104,8 +106,21 @@ def stop_following(target: PostgresServer) -> None:
 async def recover_to_end(target: PostgresServer) -> None:
     """Start a target that follows ``until_lsn`` and return when it has become a server of its own."""
     await target.start(supervise=False)
+    loop = asyncio.get_running_loop()
+    reached, moved_at = None, loop.time()
     async with session(target) as connection:
-        await until(lambda: connection.value("SELECT NOT pg_is_in_recovery()"), every_s=POLL_S)
+        while True:
+            [(done, lsn)] = await connection.rows("SELECT NOT pg_is_in_recovery(), pg_last_wal_replay_lsn()::text")
+            if done:
+                return
+            if lsn != reached:
+                reached, moved_at = lsn, loop.time()
+            elif loop.time() - moved_at > STALLED_S:
+                raise EngineError(
+                    f"the recovery of {target.resource_id} has made no progress for {STALLED_S:g} s, it stands at"
+                    f" {lsn}: is the disk full?"
+                )
+            await asyncio.sleep(POLL_S)
 
 
 async def wait_for_replay(target: PostgresServer, lsn: str) -> None:
