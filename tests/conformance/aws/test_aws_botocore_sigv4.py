@@ -158,18 +158,16 @@ def test_one_change_is_refused(name: str) -> None:
     assert caught.value.status in (400, 403)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"region": "us-east-1"},
-        {"service": "iam"},
-        {"now": datetime.now(UTC) + timedelta(minutes=6)},
-        {"now": datetime.now(UTC) - timedelta(minutes=6)},
-    ],
-)
-def test_request_for_another_place_or_time_is_refused(changed: dict[str, Any]) -> None:
+@pytest.mark.parametrize("changed", [{"region": "us-east-1"}, {"service": "iam"}])
+def test_request_for_another_place_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(Fault, match="SignatureDoesNotMatch"):
         check(sign(), **changed)
+
+
+@pytest.mark.parametrize("minutes", [6, -6])
+def test_request_for_another_time_is_refused(minutes: int) -> None:
+    with pytest.raises(Fault, match="SignatureDoesNotMatch"):
+        check(sign(), now=datetime.now(UTC) + timedelta(minutes=minutes))
 
 
 @settings(max_examples=150, deadline=None)
