@@ -9,10 +9,6 @@ class StepFailed(VerdigrisError):
     """A step of a workflow cannot succeed; what was done before it is undone. The text becomes ``StatusDetails``."""
 
 
-class DeadlineExceeded(StepFailed):
-    """The workflow's deadline passed before its point of no return."""
-
-
 class ControllerSuperseded(VerdigrisError):
     """Another control plane has taken over: this one's epoch is stale and nothing it says counts any more."""
 
