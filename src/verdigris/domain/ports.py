@@ -253,6 +253,7 @@ class Parked(Struct, frozen=True, kw_only=True):
     sessions: int
     server_pids: tuple[int, ...]  # backend processes of the parked sessions on the old backend
     waiting_clients: int
+    stragglers: int = 0  # sessions that have not reached a safe point, and were left out
 
 
 class ParkRefused(Struct, frozen=True, kw_only=True):
@@ -301,20 +302,27 @@ class Router(Protocol):
         """Dial target for every live session of the endpoint and log in as its user, so that no connection is opened
         inside the pause. May be called again: only what is missing is dialled."""
 
-    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
+    async def park(
+        self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
+    ) -> Parked | ParkRefused:
         """Stop every session at its next safe point; new connections wait. Holds for ``lease_s`` unless renewed; a
         lease that runs out releases everyone on the old backend and ends the generation. New clients then still wait,
-        because the backend may be fenced, until ``abort`` or ``unready`` says that it is not, or for a minute."""
+        because the backend may be fenced, until ``abort`` or ``unready`` says that it is not, or for a minute.
+
+        Sessions that do not reach a safe point within ``budget_s`` are the reason for a ``ParkRefused``, or with
+        ``leave_stragglers`` stay out of the park: they are still the backend's, and the fence ends them."""
 
     async def renew(self, generation: int, *, lease_s: float) -> None: ...
 
     async def hand_over(self, generation: int) -> HandoverReport:
         """Read each parked session's state from the old backend and replay it on its dialled connection."""
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
         """The point of no return: if the generation still holds, ``routes`` replaces those of the same names (others
         are added) durably, and the parked sessions belong to the new backend. They stay parked until ``release``;
-        if ``hold`` is false they are released by themselves when the lease runs out."""
+        if ``hold`` is false they are released by themselves when the lease runs out.
+
+        Sessions that nothing carries are closed by it; with ``leave_nobody`` it is ``ParkBroken`` instead."""
 
     async def release(self, generation: int) -> None:
         """Let the parked sessions run: on the new backend after ``commit``, else on the old one."""

@@ -74,8 +74,10 @@ class RouterClient:
     async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
         return await self._ask(messages.Ready(name, target, dict(verifiers)), ReadyReport, timeout_s=None)
 
-    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
-        command = messages.Park(name, budget_s, lease_s)
+    async def park(
+        self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
+    ) -> Parked | ParkRefused:
+        command = messages.Park(name, budget_s, lease_s, leave_stragglers)
         outcome = await self._ask(command, messages.ParkOutcome, timeout_s=budget_s + ANSWER_TIMEOUT_S)
         result = outcome.parked or outcome.refused
         if result is None:
@@ -88,11 +90,11 @@ class RouterClient:
     async def hand_over(self, generation: int) -> HandoverReport:
         return await self._ask(messages.HandOver(generation), HandoverReport, timeout_s=None)
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
         """If the connection is lost before the answer, the route table says what happened; when it cannot be asked,
         ``RouterUnavailable`` means: not known."""
         try:
-            await self._ask(messages.Commit(generation, tuple(routes), hold), NoneType)
+            await self._ask(messages.Commit(generation, tuple(routes), hold, leave_nobody), NoneType)
         except RouterUnavailable:
             if not await self._was_committed(routes):
                 raise ParkBroken(f"generation {generation} was not committed: the router did not survive it") from None

@@ -100,15 +100,15 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             return await service.sessions(name)
         case messages.Ready(name, target, verifiers):
             return await service.ready(name, target, verifiers)
-        case messages.Park(name, budget_s, lease_s):
-            outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s)
+        case messages.Park(name, budget_s, lease_s, leave_stragglers):
+            outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s, leave_stragglers=leave_stragglers)
             return messages.ParkOutcome.of(outcome)
         case messages.Renew(generation, lease_s):
             await service.renew(generation, lease_s=lease_s)
         case messages.HandOver(generation):
             return await service.hand_over(generation)
-        case messages.Commit(generation, routes, hold):
-            await service.commit(generation, routes, hold=hold)
+        case messages.Commit(generation, routes, hold, leave_nobody):
+            await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody)
         case messages.Release(generation):
             await service.release(generation)
         case messages.Abort(generation):

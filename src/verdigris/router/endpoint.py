@@ -129,8 +129,11 @@ class Endpoint:
     def session_parked(self, session: Session) -> None:
         if self.park is not None:
             self.park.reached(session)
-        else:
-            session.resume()
+            return
+        if session.backend != self.route.backend:
+            # A straggler that a switchover has left behind: its backend is production no more.
+            session.pinned = "the session came to a safe point after the switchover"
+        session.resume()
 
     def session_closed(self, session: Session) -> None:
         self.sessions.discard(session)

@@ -57,6 +57,7 @@ class Park(Struct, frozen=True, tag=True):
     name: str
     budget_s: float
     lease_s: float
+    leave_stragglers: bool = False
 
 
 class Renew(Struct, frozen=True, tag=True):
@@ -72,6 +73,7 @@ class Commit(Struct, frozen=True, tag=True):
     generation: int
     routes: tuple[Route, ...]
     hold: bool
+    leave_nobody: bool = False
 
 
 class Release(Struct, frozen=True, tag=True):

@@ -51,6 +51,7 @@ class Park:
         self.state = ParkState.GATHERING
         self.pins: dict[Session, PinReason] = {}  # found by the handover
         self.hold = False  # after the commit: released by ``release`` alone
+        self.stragglers: frozenset[Session] = frozenset()  # left out of the park when it was granted
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._moved = asyncio.Event()  # a session has reached its safe point, or has gone
@@ -67,8 +68,11 @@ class Park:
 
     # ------------------------------------------------------------------------------------------------------- gathering
 
-    async def gather(self, budget_s: float) -> int:
-        """Stop every session; how many had not reached a safe point when the budget was spent (0: the park holds)."""
+    async def gather(self, budget_s: float, *, leave_stragglers: bool = False) -> int:
+        """Stop every session; how many had not reached a safe point when the budget was spent (0: the park holds).
+
+        With ``leave_stragglers`` the park may be granted all the same: whoever fences the backend ends them there.
+        """
         self.endpoint.park = self
         for session in list(self.endpoint.sessions):
             if session.state is State.CONNECTING:
@@ -77,7 +81,7 @@ class Park:
                 session.stop()
         deadline = self._began + budget_s
         await self._until(lambda: not self._stragglers(), deadline)
-        if not self._stragglers():
+        if leave_stragglers or not self._stragglers():
             await self._until(lambda: not self._logins(), min(deadline, self._loop.time() + LOGIN_GRACE_S))
             for session in self._logins():
                 session.fail("57P03", "the database system is not accepting connections for a moment")
@@ -114,16 +118,23 @@ class Park:
         self.state = ParkState.HELD
         self.renew(lease_s)
         sessions = self.sessions()
+        self.stragglers = frozenset(self._stragglers())
         return Parked(
             generation=self.generation,
             sessions=len(sessions),
             server_pids=tuple(session.server_pid for session in sessions if session.server_pid is not None),
             waiting_clients=sum(session.state is State.WAITING for session in self.endpoint.sessions),
+            stragglers=len(self.stragglers),
         )
 
     def sessions(self) -> list[Session]:
         """Those that are parked."""
         return [session for session in self.endpoint.sessions if session.state is State.PARKED]
+
+    def left_behind(self) -> list[Session]:
+        """Those parked in time that a commit would close, because nothing carries them."""
+        candidates = (session for session in self.sessions() if session not in self.stragglers)
+        return [session for session in candidates if session.dialled is None or not session.dialled.carries]
 
     def renew(self, lease_s: float) -> None:
         if self._lease is not None:
@@ -141,6 +152,10 @@ class Park:
             self.end()
 
     # -------------------------------------------------------------------------------------------------------- the end
+
+    def _is_behind(self, session: Session) -> bool:
+        """A straggler, still on the backend that everyone else has left."""
+        return session.server is not None and session.backend != self.endpoint.route.backend
 
     def begin_commit(self) -> None:
         self.state = ParkState.COMMITTING
@@ -192,6 +207,10 @@ class Park:
         for session in list(self.endpoint.sessions):
             if not committed:
                 session.forget_replay()
+            if committed and self._is_behind(session):
+                if session.state is State.STOPPING:
+                    continue  # its backend has been ended behind the fence, and says so itself in its last words
+                session.pinned = "the session did not come to a safe point in time for the switchover"
             if session.state is not State.WAITING or self.endpoint.admits:
                 session.resume()
         if committed:

@@ -204,7 +204,9 @@ class RouterService:
         log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
         return report
 
-    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
+    async def park(
+        self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
+    ) -> Parked | ParkRefused:
         endpoint = self._endpoint(name)
         if endpoint.park is not None:
             # Left by a controller that is gone, or this one asks twice: the new generation counts.
@@ -215,19 +217,26 @@ class RouterService:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            stragglers = await park.gather(budget_s)
+            stragglers = await park.gather(budget_s, leave_stragglers=leave_stragglers)
         except BaseException:
             self._end(park)
             raise
         waited_s = loop.time() - began
         if not park.live:
             raise ParkBroken(f"park {park.generation} of {name} ended while it gathered")
-        if stragglers:
+        if stragglers and not leave_stragglers:
             self._end(park)
             log.info("park.refused", endpoint=name, stragglers=stragglers, waited_s=round(waited_s, 4))
             return ParkRefused(stragglers=stragglers, waited_s=waited_s)
         parked = park.grant(lease_s)
-        log.info("park.granted", endpoint=name, generation=park.generation, sessions=parked.sessions, waited_s=waited_s)
+        log.info(
+            "park.granted",
+            endpoint=name,
+            generation=park.generation,
+            sessions=parked.sessions,
+            stragglers=parked.stragglers,
+            waited_s=waited_s,
+        )
         return parked
 
     async def _next_generation(self) -> int:
@@ -261,13 +270,15 @@ class RouterService:
         self._holding(generation)
         return report
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
         async with self._store.lock:
             table = self._store.table
             if generation == table.committed_generation:
                 return  # done before
             park = self._holding(generation)
             _check_commit(park, routes)
+            if leave_nobody and (left := len(park.left_behind())):
+                raise ParkBroken(f"the commit would leave {left} of the sessions of {park.endpoint.name} behind")
             new_table = msgspec.structs.replace(table.with_routes(*routes), committed_generation=generation)
             listeners = self._bind(new_table, routes)
             park.begin_commit()

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import until
 from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one, park
 from verdigris.domain.errors import ParkBroken
-from verdigris.domain.ports import ParkRefused, Route
+from verdigris.domain.ports import Parked, ParkRefused, Route
 from verdigris.router.client import RouterClient
 from verdigris.router.errors import NotAbortable
 from verdigris.router.ports import HostPorts
@@ -58,6 +58,57 @@ async def test_straggler_breaks_the_attempt_and_nothing_else(endpoint: Endpoint,
         assert await one(other, "SELECT 1") == 1
         await straggler.commit()
         assert (await park(router)).sessions == 2
+
+
+async def test_stragglers_may_be_left_out_of_a_park_for_the_fence_to_end(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    """What they hear is the server's own word, so that a commit on its way is acknowledged or has not happened."""
+    await reset_work(pair)
+    async with await connect(endpoint) as straggler, await connect(endpoint) as other:
+        await straggler.set_autocommit(False)
+        await straggler.execute("UPDATE work SET n = 1 WHERE id = 1")
+        await switchover.ready()
+        parked = await router.park("app", budget_s=0.2, lease_s=10, leave_stragglers=True)
+        assert isinstance(parked, Parked)
+        assert (parked.sessions, parked.stragglers) == (1, 1)
+        assert parked.server_pids == (other.pgconn.backend_pid,)
+        assert (await router.hand_over(parked.generation)).carried == 1
+        async with await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True) as admin:
+            await admin.execute("SELECT pg_terminate_backend(%s, 5000)", [straggler.pgconn.backend_pid])
+        await router.commit(parked.generation, [switchover.switched], hold=False, leave_nobody=True)
+        await router.release(parked.generation)
+        assert await one(other, "SELECT label FROM which") == "green"
+        with pytest.raises(psycopg.errors.AdminShutdown, match="terminating connection"):
+            await straggler.execute("COMMIT")
+    assert await work_done(pair) == 0
+
+
+async def test_a_straggler_that_nobody_ended_runs_nothing_on_the_backend_that_was_left(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    async with await connect(endpoint) as connection:
+        await connection.execute("BEGIN")
+        await switchover.ready()
+        parked = await router.park("app", budget_s=0.1, lease_s=10, leave_stragglers=True)
+        assert isinstance(parked, Parked)
+        await router.commit(parked.generation, [switchover.switched], hold=False)
+        await router.release(parked.generation)
+        await connection.execute("ROLLBACK")
+        with pytest.raises(psycopg.errors.AdminShutdown, match="after the switchover"):
+            await connection.execute("SELECT label FROM which")
+
+
+async def test_a_commit_that_is_to_leave_nobody_behind_is_refused(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    async with await connect(endpoint) as connection:
+        await switchover.ready()
+        parked = await park(router)
+        with pytest.raises(ParkBroken, match="leave 1 of the sessions of app behind"):
+            await router.commit(parked.generation, [switchover.switched], hold=False, leave_nobody=True)
+        await router.abort(parked.generation)
+        assert await one(connection, "SELECT label FROM which") == "blue"
 
 
 async def test_transaction_is_let_end(endpoint: Endpoint, router: RouterClient) -> None:

@@ -162,7 +162,9 @@ class WorldRouter:
         effect.done()
         return ReadyReport(sessions=2, dialled=2)
 
-    async def park(self, name: str, *, budget_s: float, lease_s: float) -> Parked | ParkRefused:
+    async def park(
+        self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
+    ) -> Parked | ParkRefused:
         effect = await self.world.act("park")
         if self.world.stragglers > 0:
             self.world.stragglers -= 1
@@ -187,7 +189,7 @@ class WorldRouter:
         effect.done()
         return HandoverReport(carried=2)
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool) -> None:
+    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
         effect = await self.world.act("commit")
         self._held(generation)
         self.world.route_table.update({route.name: route for route in routes})
