@@ -14,7 +14,8 @@ from verdigris.wire.postgres.messages import BackendKey
 from verdigris.wire.postgres.startup import PROTOCOL_3_0, StartupMessage, startup_message
 
 if TYPE_CHECKING:
-    from verdigris.router.examine import Portable
+    from verdigris.router.state.examine import Portable
+    from verdigris.router.state.replay import Batch
 
 _PARAMETER_STATUS = ord("S")
 # What a server says by itself to a connection that does nothing.
@@ -35,7 +36,9 @@ class Dialled:
         "end",
         "given",
         "key",
+        "locks",
         "lost",
+        "owed",
         "parameters",
         "replays",
     )
@@ -48,6 +51,8 @@ class Dialled:
         self.replays = 0  # how often it has been given a session's state, or a part of it
         self.given: Portable | None = None  # the state that it has, if it is known
         self.as_of: int | None = None  # how much the client had said when its session had that state
+        self.owed: Batch | None = None  # what of it a standby does not take
+        self.locks = False  # it may hold advisory locks
         self.carries = False  # that is the session's state now
         self.lost = False
         self._login: ClientLogin | None = login
@@ -64,6 +69,11 @@ class Dialled:
     def of_unknown_state(self) -> bool:
         """A replay was begun and not finished."""
         return self.replays > 0 and self.given is None
+
+    @property
+    def in_recovery(self) -> bool:
+        """The target is a standby still (``in_hot_standby`` is reported from PostgreSQL 14 on)."""
+        return self.parameters.get(b"in_hot_standby") == b"on"
 
     async def log_in(self, packet: bytes) -> None:
         """Raises ``CannotLogIn``, ``LoginRefused``, ``RemoteProtocolError`` or ``ConnectionError``."""

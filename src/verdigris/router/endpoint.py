@@ -162,8 +162,9 @@ class Endpoint:
             if issued is None or issued.pid != key.pid or not hmac.compare_digest(issued.secret, key.secret):
                 continue
             current = session.current_key
-            # A parked session runs nothing; what its client asks for next shall not be hit by this.
-            if current is not None and session.state in (State.FLOWING, State.STOPPING):
+            # A parked session runs nothing, and one that we ask something nothing of its client's; what the client asks
+            # for next shall not be hit by this.
+            if current is not None and session.state in (State.FLOWING, State.STOPPING) and not session.asked:
                 self._run(self._cancel(session.backend, current, answered))
                 return
             break

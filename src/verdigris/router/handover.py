@@ -8,13 +8,14 @@ import structlog
 from verdigris.domain.ports import HandoverReport
 from verdigris.router.dial import Dialled
 from verdigris.router.endpoint import Endpoint
-from verdigris.router.examine import Portable, examine
 from verdigris.router.park import Park
 from verdigris.router.pins import PinReason
 from verdigris.router.ready import dial_for
-from verdigris.router.replay import replay
 from verdigris.router.session import Session
-from verdigris.router.survey import StateUnreadable
+from verdigris.router.state.examine import Portable, examine
+from verdigris.router.state.locks import carry_locks
+from verdigris.router.state.replay import replay
+from verdigris.router.state.survey import StateUnreadable
 from verdigris.wire.postgres.errors import ProtocolError
 
 log = structlog.get_logger()
@@ -58,19 +59,29 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
         return reason
     if dialled is None:
         return PinReason.TARGET_REFUSED  # another target was named meanwhile
-    if dialled.given is not None and dialled.as_of == session.passed_on:
-        return None  # its client has said nothing since it was made ready
-    found = await examine(session)
-    if isinstance(found, PinReason):
-        return found
     try:
-        return await _give(session, endpoint, dialled, found)
+        if dialled.given is None or dialled.as_of != session.passed_on:
+            # Its client has said something since it was made ready.
+            found = await examine(session)
+            if isinstance(found, PinReason):
+                return found
+            reason = await _give(session, endpoint, dialled, found)
+        return reason or await _lock(session)
     except StateUnreadable as error:
         log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE
     except (ProtocolError, ConnectionError) as error:
         log.warning("target.lost", endpoint=endpoint.name, error=str(error))
         return PinReason.TARGET_REFUSED
+
+
+async def _lock(session: Session) -> PinReason | None:
+    """Only in the pause: until then its locks on the target could be in the way of another session's."""
+    dialled = session.dialled
+    if dialled is None or dialled.given is None or not dialled.given.state.locks:
+        return None
+    dialled.locks = True
+    return await carry_locks(session, dialled, dialled.given.state.locks)
 
 
 async def _give(session: Session, endpoint: Endpoint, dialled: Dialled, found: Portable) -> PinReason | None:

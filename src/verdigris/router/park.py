@@ -10,6 +10,9 @@ import structlog
 from verdigris.domain.ports import Parked
 from verdigris.router.pins import PinReason
 from verdigris.router.session import Session, State
+from verdigris.router.state.replay import apply
+from verdigris.router.state.survey import StateUnreadable
+from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
     from verdigris.router.endpoint import Endpoint
@@ -20,7 +23,8 @@ log = structlog.get_logger()
 # a password prompt must not be able to prevent a switchover.
 LOGIN_GRACE_S = 1.0
 
-
+# How long a new backend may take for what it is owed by a session.
+OWED_TIMEOUT_S = 10.0
 # After a release: how long until the connections to the old backend are closed. Clients go first.
 LEAVING_S = 0.25
 
@@ -56,6 +60,7 @@ class Park:
         self._began = self._loop.time()
         self._moved = asyncio.Event()  # a session has reached its safe point, or has gone
         self._lease: asyncio.TimerHandle | None = None
+        self._releasing: asyncio.Task[None] | None = None
 
     @property
     def live(self) -> bool:
@@ -149,7 +154,7 @@ class Park:
             self.end()
         elif self.state is ParkState.COMMITTED and not self.hold:
             log.warning("park.released_itself", endpoint=self.endpoint.name, generation=self.generation)
-            self.end()
+            self._begin_release()
 
     # -------------------------------------------------------------------------------------------------------- the end
 
@@ -187,8 +192,39 @@ class Park:
             self.endpoint.counters.handed_over += 1
         else:
             reason = self.pins.get(session, PinReason.TARGET_REFUSED)
-            session.pinned = f"the session could not be carried over the switchover: {reason}"
+            session.pinned = _pinned(reason)
             session.leave_server()
+
+    async def release(self) -> None:
+        """Give the new backend what it is owed, then let everyone go. No session runs before all are complete: it could
+        notify one that does not listen yet."""
+        await asyncio.shield(self._begin_release())
+
+    def _begin_release(self) -> "asyncio.Task[None]":
+        if self._releasing is None:
+            self._releasing = self._loop.create_task(self._release())
+        return self._releasing
+
+    async def _release(self) -> None:
+        if self.state is ParkState.COMMITTED:
+            owing = [session for session in self.sessions() if session.owed is not None]
+            if owing:
+                await asyncio.gather(*(self._complete(session) for session in owing))
+        self.end()
+
+    async def _complete(self, session: Session) -> None:
+        batch, session.owed = session.owed, None
+        if batch is None:
+            return
+        try:
+            async with asyncio.timeout(OWED_TIMEOUT_S):
+                reason = await apply(session, batch)
+        except (StateUnreadable, ProtocolError, ConnectionError, TimeoutError) as error:
+            log.warning("session.not_completed", endpoint=self.endpoint.name, error=repr(error))
+            reason = PinReason.STATE_UNREADABLE
+        if reason is not None:
+            self.pins[session] = reason
+            session.pinned = _pinned(reason)
 
     def end(self) -> None:
         """Let everyone go: on the new backend if committed, else on the old one."""
@@ -216,3 +252,7 @@ class Park:
         if committed:
             for session in self.endpoint.sessions:
                 self._loop.call_later(LEAVING_S, session.leave_former)
+
+
+def _pinned(reason: PinReason) -> str:
+    return f"the session could not be carried over the switchover: {reason}"

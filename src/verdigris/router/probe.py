@@ -1,15 +1,14 @@
 """Removing a doubt about what a server still owes: whatever it owed comes before the answer to a new question."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from verdigris.router.state.private import PRIVATE_PREFIX
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
     from verdigris.router.session import Session
 
-# Statements of the router's own; names of clients' statements that begin so are left alone.
-PRIVATE_PREFIX: Final = b"_verdigris_"
 _NAME = PRIVATE_PREFIX + b"probe"
 _PROBE = messages.parse(_NAME, b"") + messages.close_statement(_NAME) + messages.SYNC
 

@@ -10,11 +10,11 @@ import structlog
 
 from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import Dialled, dial
-from verdigris.router.examine import NotAsked, examine
 from verdigris.router.exchange import Frame
 from verdigris.router.pins import PinReason
-from verdigris.router.replay import replay
-from verdigris.router.survey import StateUnreadable, survey
+from verdigris.router.state.examine import NotAsked, examine
+from verdigris.router.state.replay import replay
+from verdigris.router.state.survey import StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
 

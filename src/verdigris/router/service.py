@@ -27,6 +27,7 @@ from verdigris.router.park import Park, ParkState
 from verdigris.router.ready import ready
 from verdigris.router.routes import RouteStore, Table
 from verdigris.router.session import State
+from verdigris.router.state.channels import deliver_pending
 
 log = structlog.get_logger()
 
@@ -280,6 +281,8 @@ class RouterService:
             if leave_nobody and (left := len(park.left_behind())):
                 raise ParkBroken(f"the commit would leave {left} of the sessions of {park.endpoint.name} behind")
             new_table = msgspec.structs.replace(table.with_routes(*routes), committed_generation=generation)
+            await deliver_pending(park.sessions())
+            self._holding(generation)
             listeners = self._bind(new_table, routes)
             park.begin_commit()
             try:
@@ -309,8 +312,8 @@ class RouterService:
             return
         if park.state is ParkState.COMMITTING:
             raise ParkBroken(f"generation {generation} is being committed")
-        park.end()
-        del self._parks[generation]
+        await park.release()
+        self._parks.pop(generation, None)
         log.info("park.released", endpoint=park.endpoint.name, generation=generation)
 
     async def abort(self, generation: int) -> None:

@@ -16,6 +16,7 @@ from verdigris.wire.postgres.session import SessionTracker
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled
     from verdigris.router.endpoint import Endpoint
+    from verdigris.router.state.replay import Batch
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Session:
         "dialled",
         "encrypted",
         "endpoint",
+        "owed",
         "pinned",
         "server",
         "server_key",
@@ -84,6 +86,7 @@ class Session:
         self.startup: startup.StartupMessage | None = None
         self.dialled: Dialled | None = None  # a connection to the target, ready to take over
         self.pinned: str | None = None  # why the session cannot be carried; it ends when it is released
+        self.owed: Batch | None = None  # state that the new backend gets once it can be written to
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
@@ -363,6 +366,11 @@ class Session:
             and self.tracker.safe
         )
 
+    @property
+    def asked(self) -> bool:
+        """An exchange of ours is under way: what the backend runs is not the client's."""
+        return self._exchange is not None
+
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
         """Put a batch that begins with a Parse to the session's own backend; the session must be at a safe point.
 
@@ -427,6 +435,7 @@ class Session:
         self._former = self.server
         self._former.mute()
         self.dialled = None
+        self.owed = dialled.owed
         self.backend = dialled.backend
         self.server, self.server_key, rest = dialled.give_away(self)
         self.server.feed = self.tracker.server_data
@@ -452,7 +461,7 @@ class Session:
         """The session goes on where it was: what its dialled connection was given may soon be out of date."""
         if self.dialled is not None:
             self.dialled.carries = False
-            if self.dialled.of_unknown_state:
+            if self.dialled.of_unknown_state or self.dialled.locks:
                 self.close_dialled()
 
     def close_dialled(self) -> None:

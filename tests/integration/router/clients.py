@@ -82,6 +82,9 @@ class Switchover:
     async def finish(self) -> Mapping[str, int]:
         """All that follows ``ready``."""
         parked, pinned = await self.hand_over()
+        await self.commit(parked)
+        return pinned
+
+    async def commit(self, parked: Parked) -> None:
         await self.router.commit(parked.generation, [self.switched], hold=False)
         await self.router.release(parked.generation)
-        return pinned

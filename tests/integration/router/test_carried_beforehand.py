@@ -81,8 +81,8 @@ async def test_the_unnamed_statement_may_vanish(endpoint: Endpoint, switchover: 
 async def test_a_pin_that_came_after_the_session_was_made_ready(endpoint: Endpoint, switchover: Switchover) -> None:
     async with await connect(endpoint) as connection:
         await switchover.ready()
-        await connection.execute("LISTEN news")
-        assert await switchover.finish() == {"listen": 1}
+        await connection.execute("SELECT set_config('app.' || 'computed', 'x', false)")
+        assert await switchover.finish() == {"custom-settings": 1}
 
 
 async def test_a_second_attempt_carries_what_is_true_then(

@@ -3,8 +3,10 @@
 import asyncio
 
 import asyncpg
+import msgspec
 import psycopg
 import pytest
+from psycopg import sql
 
 from tests.conftest import MASTER, until
 from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover, connect, one, park
@@ -48,6 +50,34 @@ async def test_settings_move(endpoint: Endpoint, switchover: Switchover) -> None
         await connection.execute("RESET ROLE")
         await connection.execute("SET standard_conforming_strings = on")
         assert await one(connection, "SELECT label FROM public.which") == "green"
+
+
+async def test_session_authorization_moves(
+    endpoint: Endpoint, router: RouterClient, pair: Pair, switched: Route
+) -> None:
+    """A login that may, with a role on top of the one it acts as."""
+    verifiers: dict[str, str] = {}
+    for conninfo in (pair.blue_admin, pair.green_admin):
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
+            stored = verifiers.get("chief", "chief's own")
+            await admin.execute(sql.SQL("CREATE ROLE chief SUPERUSER LOGIN PASSWORD {}").format(stored))
+            cursor = await admin.execute("SELECT rolname, rolpassword FROM pg_authid WHERE rolname = 'chief'")
+            verifiers = dict(await cursor.fetchall())
+    switchover = Switchover(router, msgspec.structs.replace(pair, verifiers=verifiers), switched)
+    try:
+        conninfo = endpoint.conninfo("chief", "chief's own")
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as connection:
+            await connection.execute(f"SET SESSION AUTHORIZATION {ALICE}")
+            await connection.execute("SET ROLE reporting")
+            assert await switchover.run() == {}
+            assert await one(connection, "SELECT label FROM which") == "green"
+            assert await one(connection, "SELECT current_user || ' ' || session_user") == "reporting alice"
+            await connection.execute("RESET SESSION AUTHORIZATION")
+            assert await one(connection, "SELECT current_user || ' ' || session_user") == "chief chief"
+    finally:
+        for conninfo in (pair.blue_admin, pair.green_admin):
+            async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
+                await admin.execute("DROP ROLE chief")
 
 
 async def test_prepared_statements_move(endpoint: Endpoint, switchover: Switchover) -> None:
@@ -95,8 +125,6 @@ async def test_abort_leaves_the_session_as_it_was(
 @pytest.mark.parametrize(
     ("reason", "statements"),
     [
-        ("listen", ["LISTEN news"]),
-        ("advisory-locks", ["SELECT pg_advisory_lock(7)"]),
         ("temporary-objects", ["CREATE TEMP TABLE scratch (x int)"]),
         ("held-cursors", ["DECLARE c CURSOR WITH HOLD FOR SELECT 1"]),
         ("custom-settings", ["SELECT set_config('app.' || 'computed', 'x', false)"]),
@@ -172,16 +200,16 @@ async def test_statements_that_cannot_be_made_again(endpoint: Endpoint, switchov
 async def test_what_cannot_move_is_named_beforehand(
     endpoint: Endpoint, router: RouterClient, switchover: Switchover
 ) -> None:
-    async with await connect(endpoint) as listener, await connect(endpoint) as other, await connect(endpoint) as busy:
-        await listener.execute("LISTEN news")
+    async with await connect(endpoint) as pinned, await connect(endpoint) as other, await connect(endpoint) as busy:
+        await pinned.execute("SELECT set_config('app.' || 'computed', 'x', false)")
         await busy.set_autocommit(False)
         await busy.execute("CREATE TEMP TABLE scratch (x int)")
         report = await router.ready("app", switchover.pair.green, switchover.pair.verifiers)
-        assert (report.sessions, report.dialled, report.pinned) == (3, 3, {"listen": 1})
+        assert (report.sessions, report.dialled, report.pinned) == (3, 3, {"custom-settings": 1})
         assert await one(other, "SELECT label FROM which") == "blue"
-        assert await one(listener, "SELECT label FROM which") == "blue"
+        assert await one(pinned, "SELECT label FROM which") == "blue"
         await busy.rollback()
-        assert await switchover.run() == {"listen": 1}
+        assert await switchover.run() == {"custom-settings": 1}
 
 
 async def test_only_who_has_logged_in_can_be_dialled(

@@ -51,6 +51,9 @@ async def test_sessions_wait_for_the_promotion(
         if not by_option:
             await connection.execute("SET default_transaction_isolation = serializable")
         await connection.execute("INSERT INTO written VALUES (%s)", [1], prepare=True)
+        # A standby takes locks, but no LISTEN: that waits for the promotion.
+        await connection.execute("SELECT pg_advisory_lock(7)")
+        await connection.execute("LISTEN written")
         async with await blue.connect() as admin:
             row = await (
                 await admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [MASTER])
@@ -68,6 +71,10 @@ async def test_sessions_wait_for_the_promotion(
             await admin.execute("SELECT pg_promote()")
         await router.release(parked.generation)
         await asked
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as other:
+            assert await one(other, "SELECT pg_try_advisory_lock(7)") is False
+            await other.execute("NOTIFY written, 'heard'")
+        assert [note.payload async for note in connection.notifies(timeout=5, stop_after=1)] == ["heard"]
         assert await one(connection, "SHOW transaction_isolation") == "serializable"
         assert await one(connection, "SELECT inet_server_port() IS NULL AND count(*) = 2 FROM written")
         assert connection.pgconn.parameter_status(b"in_hot_standby") == b"off"

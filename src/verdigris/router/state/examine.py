@@ -1,21 +1,18 @@
 """What would have to be carried of a session, or why it cannot be, whatever the target says."""
 
-import re
 from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
 
 from verdigris.router.pins import PinReason
-from verdigris.router.survey import Asker, SessionState, StateUnreadable, survey
+from verdigris.router.state.survey import Asker, SessionState, StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
     from verdigris.router.session import Session
 
 log = structlog.get_logger()
-
-_PREPARE = re.compile(rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*prepare\s", re.IGNORECASE | re.DOTALL)
 
 
 class Portable(Struct, frozen=True):
@@ -42,11 +39,8 @@ async def examine(session: "Session", asker: Asker | None = None) -> Portable | 
         return PinReason.STATE_UNREADABLE
     if state.pins:
         return state.pins[0]
-    for prepared in state.prepared.values():
-        # The text of a PREPARE will be run again: only if it is one. A string of several statements is refused by the
-        # extended protocol.
-        if prepared.from_sql and _PREPARE.match(prepared.statement) is None:
-            return PinReason.PREPARED_STATEMENTS
+    if not all(prepared.portable for prepared in state.prepared.values()):
+        return PinReason.PREPARED_STATEMENTS
     if not state.has_unnamed:
         return Portable(state, None)
     return Portable(state, tracker.unnamed) if isinstance(tracker.unnamed, bytes) else PinReason.UNNAMED_STATEMENT

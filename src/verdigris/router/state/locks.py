@@ -1,0 +1,144 @@
+"""Advisory locks of the session: held on the target before any session runs there.
+
+How often a lock is held is in no catalogue. It is counted by giving it back until there is nothing left to give back,
+and taking it as often again; meanwhile the transaction that does so holds the same lock itself, so that nobody else can
+get in between. Counted only while the session is parked: nobody can cancel that transaction half way then.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from verdigris.router.exchange import first_error, rows
+from verdigris.router.pins import PinReason
+from verdigris.router.state.pieces import Rows
+from verdigris.router.state.private import PRIVATE_PREFIX
+from verdigris.wire.postgres import messages
+
+if TYPE_CHECKING:
+    from verdigris.router.dial import Dialled
+    from verdigris.router.session import Session
+
+_NAME = PRIVATE_PREFIX + b"lock"
+_QUIET_NAME = PRIVATE_PREFIX + b"quiet"
+# Somebody who holds a lock more often than this is carried by nobody.
+_MAX_HOLDS = 10_000
+_ATTEMPTS = 3
+_QUERY_CANCELED = "57014"
+_ONE_KEY = 1  # objsubid of a lock with one key of 64 bits; 2: two keys of 32
+
+QUESTION: Final = b"""
+SELECT 'lock', l.mode,
+       l.classid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) l.objid::pg_catalog.text
+         OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) l.objsubid::pg_catalog.text, NULL
+  FROM pg_catalog.pg_locks l
+ WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
+   AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+"""
+
+# For the length of the transaction: no timeout may strike between giving back and taking again, and the warning that
+# ends the count is not for the client.
+_QUIET = b"""
+SELECT pg_catalog.set_config(s.name, s.quiet, true)
+  FROM (VALUES ('statement_timeout', '0'), ('transaction_timeout', '0'), ('client_min_messages', 'error'))
+       s (name, quiet)
+ WHERE pg_catalog.current_setting(s.name, true) IS NOT NULL
+"""
+
+_COUNT = b"""
+WITH RECURSIVE given_back (n, more) AS (
+    SELECT 0, true
+    UNION ALL
+    SELECT g.n OPERATOR(pg_catalog.+) 1, pg_catalog.pg_advisory_unlock%(kind)s(%(key)s)
+      FROM given_back g WHERE g.more AND g.n OPERATOR(pg_catalog.<) %(max)d
+), counted AS MATERIALIZED (
+    SELECT pg_catalog.count(*) FILTER (WHERE g.more) OPERATOR(pg_catalog.-) 1 AS n FROM given_back g
+)
+SELECT c.n, (SELECT pg_catalog.count(pg_catalog.pg_advisory_lock%(kind)s(%(key)s))
+               FROM pg_catalog.generate_series(1::pg_catalog.int8, c.n))
+  FROM counted c
+"""
+
+
+class AdvisoryLock(Struct, frozen=True, order=True):
+    key: tuple[int, ...]  # as pg_advisory_lock() takes them
+    shared: bool
+
+    @property
+    def _names(self) -> dict[bytes, bytes]:
+        # Bare numbers: a negative one in parentheses, or the cast would come before the sign.
+        cast = b"::pg_catalog.int8" if len(self.key) == 1 else b"::pg_catalog.int4"
+        key = b", ".join(b"(%d)%b" % (part, cast) for part in self.key)
+        return {b"key": key, b"kind": b"_shared" if self.shared else b""}
+
+    @property
+    def guard(self) -> bytes:
+        return b"SELECT pg_catalog.pg_advisory_xact_lock%(kind)s(%(key)s)" % self._names
+
+    @property
+    def count(self) -> bytes:
+        return _COUNT % {**self._names, b"max": _MAX_HOLDS}
+
+    def take(self, times: int) -> bytes:
+        return (
+            b"SELECT pg_catalog.count(*) FROM pg_catalog.generate_series(1, %(times)d)"
+            b" WHERE pg_catalog.pg_try_advisory_lock%(kind)s(%(key)s)" % {**self._names, b"times": times}
+        )
+
+
+def read(found: Rows) -> frozenset[AdvisoryLock]:
+    return frozenset(_lock(mode, key or b"") for mode, key, _ in found.get(b"lock", []))
+
+
+def _lock(mode: bytes, fields: bytes) -> AdvisoryLock:
+    """``fields`` is like ``0 7 1``: classid, objid, objsubid, as unsigned numbers of 32 bits."""
+    high, low, kind = (int(field) for field in fields.split())
+    key = (_signed(high << 32 | low, 64),) if kind == _ONE_KEY else (_signed(high, 32), _signed(low, 32))
+    return AdvisoryLock(key, shared=mode == b"ShareLock")
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+async def carry_locks(session: "Session", dialled: "Dialled", locks: frozenset[AdvisoryLock]) -> PinReason | None:
+    """Take on the target every lock that the session, which is parked, holds, as often as it holds it.
+
+    Raises ``ProtocolError`` or ``ConnectionError``.
+    """
+    if not locks:
+        return None
+    ordered = sorted(locks)
+    held = await _counts(session, ordered)
+    if held is None:
+        return PinReason.ADVISORY_LOCKS
+    batch = b"".join(_statement(_NAME, lock.take(times)) for lock, times in zip(ordered, held, strict=True))
+    [answer] = await dialled.ask(batch + messages.SYNC, 1)
+    if first_error(answer) is not None or [int(row[0] or 0) for row in rows(answer)] != held:
+        return PinReason.ADVISORY_LOCKS
+    return None
+
+
+async def _counts(session: "Session", locks: list[AdvisoryLock]) -> list[int] | None:
+    """One transaction: first every lock is held by it, then each is counted."""
+    statements = [_statement(_QUIET_NAME, _QUIET)]
+    statements += [_statement(_NAME, lock.guard) for lock in locks]
+    statements += [_statement(_NAME, lock.count) for lock in locks]
+    batch = b"".join(statements) + messages.SYNC
+    for _ in range(_ATTEMPTS):
+        [answer] = await session.ask(batch, 1)
+        refusal = first_error(answer)
+        # A timeout of a few milliseconds may strike before it is taken away: nothing has been given back by then.
+        if refusal is None or refusal.sqlstate != _QUERY_CANCELED:
+            break
+    if refusal is not None:
+        return None
+    counted = [(int(row[0] or 0), int(row[1] or 0)) for row in rows(answer) if len(row) == 2]
+    held = [given_back for given_back, taken in counted if given_back == taken and 0 < given_back < _MAX_HOLDS]
+    return held if len(held) == len(locks) else None
+
+
+def _statement(name: bytes, statement: bytes) -> bytes:
+    return b"".join(
+        (messages.parse(name, statement), messages.bind(name), messages.EXECUTE, messages.close_statement(name))
+    )
