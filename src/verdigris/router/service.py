@@ -278,11 +278,11 @@ class RouterService:
                 return  # done before
             park = self._holding(generation)
             _check_commit(park, routes)
+            await deliver_pending(park.sessions())
+            self._holding(generation)
             if leave_nobody and (left := len(park.left_behind())):
                 raise ParkBroken(f"the commit would leave {left} of the sessions of {park.endpoint.name} behind")
             new_table = msgspec.structs.replace(table.with_routes(*routes), committed_generation=generation)
-            await deliver_pending(park.sessions())
-            self._holding(generation)
             listeners = self._bind(new_table, routes)
             park.begin_commit()
             try:
