@@ -19,6 +19,25 @@ _FIND = re.compile(
 )
 
 
+_TOKEN = re.compile(rb"""'(?:[^']|'')*'|"[^"]*"|[(),]""")
+_TRUE = re.compile(rb"\s*(?:true|'t(?:rue)?')\s*(?:::\s*bool(?:ean)?\s*)?", re.IGNORECASE)
+
+
+def _is_local(text: bytes, opening: int) -> bool:
+    """Whether the call whose parenthesis opens there has a literal true for its third argument."""
+    depth, commas = 0, []
+    for token in _TOKEN.finditer(text, opening):
+        if token[0] == b"(":
+            depth += 1
+        elif token[0] == b")":
+            depth -= 1
+            if depth == 0:
+                return len(commas) == 2 and _TRUE.fullmatch(text, commas[1], token.start()) is not None
+        elif token[0] == b"," and depth == 1:
+            commas.append(token.end())
+    return False
+
+
 class CustomSettings:
     """The names seen in one session's statements."""
 
@@ -36,7 +55,9 @@ class CustomSettings:
         for match in _FIND.finditer(text):
             name = match[1] or match[2]
             if name is None:
-                self.unknown = True
+                # What is set for the length of a transaction is nobody's at a safe point.
+                if not _is_local(text, text.index(b"(", match.start())):
+                    self.unknown = True
             elif b"." in name:
                 self._add(name.replace(b'"', b"").lower())
 
