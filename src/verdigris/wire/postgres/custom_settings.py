@@ -25,7 +25,8 @@ _TRUE = re.compile(rb"\s*(?:true|'t(?:rue)?')\s*(?:::\s*bool(?:ean)?\s*)?", re.I
 
 def _is_local(text: bytes, opening: int) -> bool:
     """Whether the call whose parenthesis opens there has a literal true for its third argument."""
-    depth, commas = 0, []
+    depth = 0
+    commas: list[int] = []
     for token in _TOKEN.finditer(text, opening):
         if token[0] == b"(":
             depth += 1
