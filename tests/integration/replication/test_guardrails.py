@@ -61,6 +61,9 @@ async def test_changes_of_definitions(
     )
     assert "table public.staging (created)" in _text(await switchover.guardrails(pair))
     await run_sql(source, "DROP TABLE public.staging")
+    # Privileges given and taken back are spelt out afterwards, and the same as before.
+    for what in ("TABLE shop.log", "FUNCTION shop.touch()", "SCHEMA shop", "TYPE shop.mood", "LANGUAGE plpgsql"):
+        await run_sql(source, f"GRANT ALL ON {what} TO pg_monitor", f"REVOKE ALL ON {what} FROM pg_monitor")
     assert await switchover.guardrails(pair) == []
 
     await run_sql(

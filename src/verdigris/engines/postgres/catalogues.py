@@ -11,13 +11,17 @@ from msgspec import Struct
 
 class Catalogue(Struct, frozen=True):
     """``key``, ``label`` and ``where`` are SQL over a row ``x``. ``noise`` names columns that change without any
-    change of definition: by VACUUM, ANALYZE, TRUNCATE, a rewrite, or lazily."""
+    change of definition: by VACUUM, ANALYZE, TRUNCATE, a rewrite, or lazily.
+
+    ``acl`` is the column of privileges, and what it stands for while it is NULL, as SQL: after a GRANT and its REVOKE
+    it is spelt out, and nothing has changed."""
 
     name: LiteralString
     key: LiteralString = "x.oid::text"
     label: LiteralString = "pg_describe_object(x.tableoid, x.oid, 0)"
     where: LiteralString = "x.oid >= 16384"  # FirstNormalObjectId: made by users
     noise: frozenset[str] = frozenset()
+    acl: tuple[str, LiteralString] | None = None
 
 
 def _of_relation(
@@ -39,14 +43,20 @@ def _on_relation(name: LiteralString, column: LiteralString, *, noise: tuple[str
     return Catalogue(name, where=where, noise=frozenset(noise))
 
 
-def _in_namespace(name: LiteralString, column: LiteralString) -> Catalogue:
+def _in_namespace(
+    name: LiteralString, column: LiteralString, *, acl: tuple[str, LiteralString] | None = None
+) -> Catalogue:
     """An object of its own in a schema."""
     where: LiteralString = f"x.{column} NOT IN (SELECT oid FROM foreign_namespaces)"  # noqa: S608 - likewise
-    return Catalogue(name, where="x.oid >= 16384 AND " + where)
+    return Catalogue(name, where="x.oid >= 16384 AND " + where, acl=acl)
 
 
 DATABASE_CATALOGUES = (
-    Catalogue("pg_namespace", where="x.oid NOT IN (SELECT oid FROM foreign_namespaces)"),
+    Catalogue(
+        "pg_namespace",
+        where="x.oid NOT IN (SELECT oid FROM foreign_namespaces)",
+        acl=("nspacl", "acldefault('n', x.nspowner)"),
+    ),
     Catalogue(
         "pg_class",
         where="x.oid IN (SELECT oid FROM relations)",
@@ -57,6 +67,7 @@ DATABASE_CATALOGUES = (
                 "relispopulated",
             }
         ),
+        acl=("relacl", "acldefault(CASE x.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", x.relowner)"),
     ),
     Catalogue(
         "pg_attribute",
@@ -79,7 +90,7 @@ DATABASE_CATALOGUES = (
         "pg_constraint",
         where="x.oid >= 16384 AND x.connamespace NOT IN (SELECT oid FROM foreign_namespaces)",
     ),
-    _in_namespace("pg_type", "typnamespace"),
+    _in_namespace("pg_type", "typnamespace", acl=("typacl", "acldefault('T', x.typowner)")),
     Catalogue("pg_enum", label="pg_describe_object('pg_type'::regclass, x.enumtypid, 0)"),
     Catalogue(
         "pg_range",
@@ -87,7 +98,7 @@ DATABASE_CATALOGUES = (
         label="pg_describe_object('pg_type'::regclass, x.rngtypid, 0)",
         where="x.rngtypid >= 16384",
     ),
-    _in_namespace("pg_proc", "pronamespace"),
+    _in_namespace("pg_proc", "pronamespace", acl=("proacl", "acldefault('f', x.proowner)")),
     Catalogue(
         "pg_aggregate",
         key="x.aggfnoid::oid::text",
@@ -112,12 +123,12 @@ DATABASE_CATALOGUES = (
         label="pg_describe_object('pg_ts_config'::regclass, x.mapcfg, 0)",
         where="x.mapcfg >= 16384",
     ),
-    Catalogue("pg_language", where="true"),
+    Catalogue("pg_language", where="true", acl=("lanacl", "acldefault('l', x.lanowner)")),
     Catalogue("pg_transform"),
     Catalogue("pg_extension", where="true"),
     Catalogue("pg_event_trigger"),
-    Catalogue("pg_foreign_data_wrapper"),
-    Catalogue("pg_foreign_server"),
+    Catalogue("pg_foreign_data_wrapper", acl=("fdwacl", "acldefault('F', x.fdwowner)")),
+    Catalogue("pg_foreign_server", acl=("srvacl", "acldefault('S', x.srvowner)")),
     Catalogue("pg_user_mapping"),
     Catalogue("pg_default_acl", where="true"),
     Catalogue(
@@ -126,7 +137,12 @@ DATABASE_CATALOGUES = (
         label="'comment on ' || pg_describe_object(x.classoid, x.objoid, x.objsubid)",
         where="x.objoid >= 16384",
     ),
-    Catalogue("pg_largeobject_metadata", label="'large object ' || x.oid", where="true"),
+    Catalogue(
+        "pg_largeobject_metadata",
+        label="'large object ' || x.oid",
+        where="true",
+        acl=("lomacl", "acldefault('L', x.lomowner)"),
+    ),
     # The contents too: nothing replicates them.
     Catalogue(
         "pg_largeobject",
@@ -151,6 +167,7 @@ SHARED_CATALOGUES = (
         label="'database ' || x.datname",
         where="true",
         noise=frozenset({"datfrozenxid", "datminmxid", "dathasloginevt"}),
+        acl=("datacl", "acldefault('d', x.datdba)"),
     ),
     Catalogue(
         "pg_db_role_setting",

@@ -137,7 +137,7 @@ async def _digests(
 
 
 def _select(catalogue: Catalogue, columns: list[str], *, labelled: bool) -> sql.Composed:
-    fields = sql.SQL(", ").join(sql.Identifier("x", column) for column in columns)
+    fields = sql.SQL(", ").join(_field(catalogue, column) for column in columns)
     parts = [
         sql.SQL("{} AS catalogue").format(sql.Literal(catalogue.name)),
         sql.SQL("{} AS key").format(sql.SQL(catalogue.key)),
@@ -148,3 +148,9 @@ def _select(catalogue: Catalogue, columns: list[str], *, labelled: bool) -> sql.
     return sql.SQL("SELECT {} FROM pg_catalog.{} x WHERE {}").format(
         sql.SQL(", ").join(parts), sql.Identifier(catalogue.name), sql.SQL(catalogue.where)
     )
+
+
+def _field(catalogue: Catalogue, column: str) -> sql.Composable:
+    if catalogue.acl is None or catalogue.acl[0] != column:
+        return sql.Identifier("x", column)
+    return sql.SQL("coalesce({}, {})").format(sql.Identifier("x", column), sql.SQL(catalogue.acl[1]))
