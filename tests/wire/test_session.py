@@ -27,15 +27,15 @@ ROW = m.message(b"D", b"\0\1\0\0\0\6Z\0\0\0\5I")
 
 
 @pytest.fixture
-def tracker() -> SessionTracker:
-    found = SessionTracker()
+def tracker(tracker_class: type[SessionTracker]) -> SessionTracker:
+    found = tracker_class()
     found.server_data(m.message(b"R", bytes(4)) + m.message(b"K", b"\0\0\0\7abcd") + ready())
     assert found.safe
     return found
 
 
-def test_login_is_not_safe() -> None:
-    tracker = SessionTracker()
+def test_login_is_not_safe(tracker_class: type[SessionTracker]) -> None:
+    tracker = tracker_class()
     assert not tracker.safe
     assert tracker.needs_client
     tracker.server_data(m.message(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0\0"))
@@ -273,6 +273,10 @@ def test_long_unnamed_statement_is_known_but_not_kept(tracker: SessionTracker) -
         (b"select set_config($1, $2, 't'", set(), True),
         (b"SET search_path = app, public", set(), False),
         (b"UPDATE t SET a = b.c", set(), False),
+        (b'set\t\n local  "My App".x\vto 1', {b"my app.x"}, False),
+        (b"set session.x = 1", {b"session.x"}, False),
+        (b"offset a.b = 1", set(), False),
+        (b"select pg_catalog.\"set_config\" ('a.b', '', false)", {b"a.b"}, False),
         (b"select 1", set(), False),
     ],
 )

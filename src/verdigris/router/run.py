@@ -23,6 +23,7 @@ from verdigris.router.control import ControlServer
 from verdigris.router.paths import RouterPaths
 from verdigris.router.routes import RouteStore
 from verdigris.router.service import RouterService
+from verdigris.wire.postgres.tracker import COMPILED
 
 log = structlog.get_logger()
 
@@ -131,7 +132,7 @@ async def _serve(paths: RouterPaths) -> None:
     # run is worth it: ended sessions (cycles, and a quarter of a megabyte of TLS buffers each) are freed soon.
     gc.collect()
     gc.freeze()
-    log.info("router.started", pid=record.pid, loop=type(loop).__module__)
+    log.info("router.started", pid=record.pid, loop=type(loop).__module__, compiled=COMPILED)
     try:
         await stop.wait()
     finally:

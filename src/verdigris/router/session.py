@@ -11,7 +11,7 @@ from verdigris.router.exchange import Exchange, Frame, frame
 from verdigris.wire.postgres import messages, startup
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.messages import BackendKey
-from verdigris.wire.postgres.session import SessionTracker
+from verdigris.wire.postgres.tracker import SessionTracker
 
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled

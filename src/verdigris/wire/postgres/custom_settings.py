@@ -5,6 +5,10 @@ session moves. So a false find costs nothing, and a name in a comment or a strin
 """
 
 import re
+from typing import Final
+
+# Whatever else may set one but SET itself; see ``session.NEEDLES``.
+NEEDLES: Final = (b"set_config",)
 
 # What is remembered of one session; a client that makes up names without end is told apart as "unknown".
 MAX_NAMES = 64

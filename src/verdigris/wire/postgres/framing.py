@@ -69,7 +69,7 @@ class Skimmer:
         while end - pos >= HEADER_BYTES:
             code, length = unpack(data, pos)
             if not 4 <= length <= MAX_MESSAGE_BYTES:
-                raise _impossible(code, length)
+                raise impossible(code, length)
             after: int = pos + 1 + length
             action = table[code]
             if after > end:
@@ -112,7 +112,7 @@ class Skimmer:
                 return len(data), False
             code, length = _HEADER.unpack(header)
             if not 4 <= length <= MAX_MESSAGE_BYTES:
-                raise _impossible(code, length)
+                raise impossible(code, length)
             self._header = b""
             self._begin(self._actions[code], length - 4)
         pos = self._take(data, pos)
@@ -153,7 +153,7 @@ class FrameReader:
             while len(buffer) - pos >= HEADER_BYTES:
                 code, length = _HEADER.unpack_from(buffer, pos)
                 if not 4 <= length <= self._max_bytes:
-                    raise _impossible(code, length)
+                    raise impossible(code, length)
                 after = pos + 1 + length
                 if after > len(buffer):
                     break
@@ -164,5 +164,6 @@ class FrameReader:
             del buffer[:pos]
 
 
-def _impossible(code: int, length: int) -> RemoteProtocolError:
+def impossible(code: int, length: int) -> RemoteProtocolError:
+    """The error for a length that no message can have."""
     return RemoteProtocolError(f"message of type 0x{code:02x} with impossible length {length}")

@@ -12,13 +12,15 @@ harder than counting:
 * Extended-protocol messages without a Sync leave a batch open although the server may be silent.
 * The unnamed statement outlives the round trip in which it was parsed. It is confirmed by ``ParseComplete`` and
   destroyed by the next Query.
+
+This is the reference; ``_tracker.pyx`` is the same, compiled, and ``tracker`` is where to get whichever is used.
 """
 
 from collections import deque
 from enum import Enum
 from typing import Final
 
-from verdigris.wire.postgres import messages
+from verdigris.wire.postgres import custom_settings, messages
 from verdigris.wire.postgres.custom_settings import CustomSettings
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import MAX_MESSAGE_BYTES, Skimmer, actions
@@ -29,9 +31,13 @@ _STATUSES: Final = frozenset(b"ITE")
 
 # Longer statements are not kept, and only this much of them is searched for custom settings.
 MAX_STATEMENT_BYTES: Final = 256 * 1024
-_MAX_PARAMETER_BYTES: Final = 64 * 1024
+MAX_PARAMETER_BYTES: Final = 64 * 1024
 # A session's settings that are reported: about fifteen today. More would be memory that a server makes us spend.
-_MAX_PARAMETERS: Final = 256
+MAX_PARAMETERS: Final = 256
+
+# The compiled tracker shows a statement to its scanners only if it sets what may be a custom setting, or holds one of
+# these, in whatever case: lower case here, a space stands for any white space. What a scanner looks for is named here.
+NEEDLES: Final = custom_settings.NEEDLES
 
 
 class Expected(Enum):
@@ -63,6 +69,7 @@ class SessionTracker:
         "_copy_in",
         "_copy_sync_due",
         "_expected",
+        "_scans",
         "_server",
         "_syncs_dropped",
         "custom_settings",
@@ -81,6 +88,7 @@ class SessionTracker:
         self.parameters: dict[bytes, bytes] = {}  # ParameterStatus, as the client was last told
         self.login = LoginWatch()
         self.custom_settings = CustomSettings()
+        self._scans = (self.custom_settings.scan,)
         self.unnamed: bytes | Unnamed | None = None  # body of the confirmed unnamed Parse
         self.terminated = False  # the client has said goodbye
         self.in_doubt = False
@@ -115,7 +123,7 @@ class SessionTracker:
                     b"1": (self._parse_complete, 0),
                     b"G": (self._copy_in_response, 0),
                     b"E": (self._error, 0),
-                    b"S": (self._parameter_status, _MAX_PARAMETER_BYTES),
+                    b"S": (self._parameter_status, MAX_PARAMETER_BYTES),
                     b"K": (self._backend_key_data, 260),
                     b"R": (self.login.server_message, 16 * 1024),
                     b"v": (self.login.negotiated, 1024),
@@ -174,14 +182,18 @@ class SessionTracker:
 
     # ------------------------------------------------------------------------------------------------ client's messages
 
+    def _look_into(self, statement: bytes) -> None:
+        for scan in self._scans:
+            scan(statement)
+
     def _query(self, body: bytes, _size: int) -> bool:
-        self.custom_settings.scan(body)
+        self._look_into(body)
         self._expected.append(Expected.QUERY)
         return True
 
     def _parse(self, body: bytes, size: int) -> bool:
         self._batch_open = True
-        self.custom_settings.scan(body)
+        self._look_into(body)
         if body[:1] != b"\0":
             self._expected.append(Expected.NAMED_PARSE)
         elif size > MAX_STATEMENT_BYTES:
@@ -278,7 +290,7 @@ class SessionTracker:
 
     def _parameter_status(self, body: bytes, _size: int) -> bool:
         name, value = messages.read_parameter_status(body)
-        if len(self.parameters) < _MAX_PARAMETERS or name in self.parameters:
+        if len(self.parameters) < MAX_PARAMETERS or name in self.parameters:
             self.parameters[name] = value
         return False
 
