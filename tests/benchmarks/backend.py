@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Backend(Struct, frozen=True, kw_only=True):
 
     version: str
     port: int
+    pid: int
     socket_dir: Path
     password: str
     installation: Installation
@@ -44,8 +45,10 @@ class Backend(Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def running_backend(home: Path, version: str, port: int) -> AsyncIterator[Backend]:
-    """A new server with a database for ``USER``; nothing of it is left afterwards."""
+async def running_backend(
+    home: Path, version: str, port: int, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[Backend]:
+    """A new server with a database for ``USER``; nothing of it is left afterwards. ``settings`` beat its class's."""
     account = engine_account()
     servers = PostgresServers(home, Catalogue(account), account)
     password = secrets.token_hex(12)
@@ -60,10 +63,11 @@ async def running_backend(home: Path, version: str, port: int) -> AsyncIterator[
     try:
         await servers.create(spec)
         server = servers.server(spec.resource_id)
-        await _listen_on_tcp(server, port)
+        await _listen_on_tcp(server, port, settings or {})
         yield Backend(
             version=version,
             port=port,
+            pid=server.pid() or 0,
             socket_dir=server.socket_dir,
             password=password,
             installation=server.installation,
@@ -74,7 +78,7 @@ async def running_backend(home: Path, version: str, port: int) -> AsyncIterator[
             await asyncio.shield(servers.remove(spec.resource_id))
 
 
-async def _listen_on_tcp(server: PostgresServer, port: int) -> None:
+async def _listen_on_tcp(server: PostgresServer, port: int, more_settings: Mapping[str, str]) -> None:
     """Start again, reachable from this machine by whoever has a password, with a certificate like the router's."""
     certificates = server.directory / "tls"
     tls.server_context(certificates)
@@ -91,6 +95,7 @@ async def _listen_on_tcp(server: PostgresServer, port: int) -> None:
         "ssl": "on",
         "ssl_cert_file": str(certificates / "server.crt"),
         "ssl_key_file": str(certificates / "server.key"),
+        **more_settings,
     }
     await server.stop()
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]

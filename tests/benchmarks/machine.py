@@ -39,10 +39,44 @@ def load() -> str:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time that a process has used, all its threads together, in steps of a clock tick (10 ms)."""
+    """Processor time that a process and its children have used, all threads together, in clock ticks (10 ms)."""
+    return sum(_ticks_of(one) for one in family(pid)) / _TICKS_PER_S
+
+
+def _ticks_of(pid: int) -> int:
     stat = Path(f"/proc/{pid}/stat").read_text()
     fields = stat[stat.rindex(")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S  # utime, stime: proc(5)
+    return int(fields[11]) + int(fields[12])  # utime, stime: proc(5)
+
+
+def family(pid: int) -> list[int]:
+    """The process and everything that it has started and that still runs."""
+    try:
+        texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []  # it has just ended
+    return [pid, *(one for text in texts for child in text.split() for one in family(int(child)))]
+
+
+def resident_bytes(pid: int) -> tuple[int, int]:
+    """Rss and Pss of a process and its children, each summed up: proc(5), smaps_rollup. Kernel memory (sockets) is in
+    neither."""
+    rss = pss = 0
+    for one in family(pid):
+        with suppress(OSError):
+            text = Path(f"/proc/{one}/smaps_rollup").read_text()
+            rss += _kilobytes(text, "Rss") * 1024
+            pss += _kilobytes(text, "Pss") * 1024
+    return rss, pss
+
+
+def available_bytes() -> int:
+    """What the system could still give to processes, without swapping."""
+    return _kilobytes(Path("/proc/meminfo").read_text(), "MemAvailable") * 1024
+
+
+def _kilobytes(text: str, name: str) -> int:
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
 
 
 def program_version(*command: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 from msgspec import Struct
 
+from tests.benchmarks import pgbouncer
 from tests.benchmarks.backend import DATABASE, USER, Backend
 from tests.benchmarks.command import note, undisturbed
 from tests.benchmarks.machine import program_version
@@ -23,8 +24,6 @@ VERDIGRIS, HAPROXY, PGBOUNCER = "Verdigris", "HAProxy", "PgBouncer"
 HAPROXY_SINGLE = "HAProxy, one thread"
 DIRECT_TCP, DIRECT_UNIX = "direct, TCP", "direct, unix socket"
 
-# Everyone's: more than any run opens.
-_MAX_CONNECTIONS = 1000
 _START_LIMIT_S = 20.0
 
 
@@ -57,19 +56,25 @@ class PortPool:
 
 
 @asynccontextmanager
-async def running_peers(home: Path, backend: Backend, ports: PortPool) -> AsyncIterator[list[Peer]]:
-    """Verdigris first, then every peer that this machine has; what is missing is said."""
+async def running_peers(
+    home: Path, backend: Backend, ports: PortPool, *, more: bool = False, server_idle_s: int = 600
+) -> AsyncIterator[list[Peer]]:
+    """Verdigris first, then every peer that this machine has; what is missing is said. ``more`` adds those that are
+    there to explain the others' figures: the unix socket without anybody between, and HAProxy held to one thread.
+    ``server_idle_s``: how long PgBouncer keeps a server connection whose client has left (its default: ten minutes)."""
     async with AsyncExitStack() as stack:
         peers = [
             await stack.enter_async_context(_verdigris(home, backend, ports)),
             Peer(name=DIRECT_TCP, host="127.0.0.1", port=backend.port, tls_port=backend.port),
-            Peer(name=DIRECT_UNIX, host=str(backend.socket_dir), port=backend.port),
         ]
-        if haproxy := _find_or_say(HAPROXY):
+        if more:
+            peers.append(Peer(name=DIRECT_UNIX, host=str(backend.socket_dir), port=backend.port))
+        if haproxy := find_or_say(HAPROXY):
             peers.append(await stack.enter_async_context(_haproxy(home, backend, ports, haproxy)))
-            peers.append(await stack.enter_async_context(_haproxy(home, backend, ports, haproxy, single=True)))
-        if pgbouncer := _find_or_say(PGBOUNCER):
-            peers.append(await stack.enter_async_context(_pgbouncer(home, backend, ports, pgbouncer)))
+            if more:
+                peers.append(await stack.enter_async_context(_haproxy(home, backend, ports, haproxy, single=True)))
+        if program := find_or_say(PGBOUNCER):
+            peers.append(await stack.enter_async_context(_pgbouncer(home, backend, ports, program, server_idle_s)))
         yield peers
 
 
@@ -82,7 +87,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _find_or_say(name: str) -> str | None:
+def find_or_say(name: str) -> str | None:
     program = _find(name.lower())
     if program is None:
         note(f"{name} is not installed (apt-get install {name.lower()}): measured without it")
@@ -118,7 +123,7 @@ async def _haproxy(
     port, tls_port = ports.take(), ports.take()
     configuration = f"""
 global
-    maxconn {_MAX_CONNECTIONS}
+    maxconn {pgbouncer.MAX_CLIENTS}
     {"nbthread 1" if single else ""}
 defaults
     mode tcp
@@ -140,7 +145,9 @@ listen tls
 
 
 @asynccontextmanager
-async def _pgbouncer(home: Path, backend: Backend, ports: PortPool, program: str) -> AsyncIterator[Peer]:
+async def _pgbouncer(
+    home: Path, backend: Backend, ports: PortPool, program: str, server_idle_s: int
+) -> AsyncIterator[Peer]:
     """Session pooling: a client has a server connection for as long as it stays. The pool is larger than any run."""
     port = ports.take()
     directory = _own_directory(home, backend, "pgbouncer")
@@ -148,25 +155,15 @@ async def _pgbouncer(home: Path, backend: Backend, ports: PortPool, program: str
     for name in ("server.crt", "server.key"):
         backend.account.write_file(directory / name, (certificates / name).read_bytes())
     backend.account.write_file(directory / "users.txt", f'"{USER}" "{backend.password}"\n')
-    configuration = f"""
-[databases]
-{DATABASE} = host={backend.socket_dir} port={backend.port}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {directory / "users.txt"}
-pool_mode = session
-max_client_conn = {_MAX_CONNECTIONS}
-default_pool_size = 200
-ignore_startup_parameters = extra_float_digits
-client_tls_sslmode = allow
-client_tls_cert_file = {directory / "server.crt"}
-client_tls_key_file = {directory / "server.key"}
-log_connections = 0
-log_disconnections = 0
-"""
+    configuration = pgbouncer.configuration(
+        directory,
+        database=DATABASE,
+        server=f"host={backend.socket_dir} port={backend.port}",
+        port=port,
+        pool_mode="session",
+        pool_size=pgbouncer.MAX_CLIENTS,
+        server_idle_s=server_idle_s,
+    )
     backend.account.write_file(directory / "pgbouncer.ini", configuration)
     async with _process(backend, directory, [program, str(directory / "pgbouncer.ini")], port) as pid:
         yield Peer(name=PGBOUNCER, host="127.0.0.1", port=port, tls_port=port, pid=pid)

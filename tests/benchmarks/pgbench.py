@@ -55,10 +55,10 @@ class Programs:
         self._backend = backend
         self.directory = home / "client"
         backend.account.make_directory(self.directory)
-        passfile = self.directory / "passfile"
-        backend.account.write_file(passfile, f"*:*:*:{USER}:{backend.password}\n")
+        self.passfile = self.directory / "passfile"
+        backend.account.write_file(self.passfile, f"*:*:*:{USER}:{backend.password}\n")
         self._environment = backend.account.environment(
-            {"PGPASSFILE": str(passfile), **backend.installation.environment()}
+            {"PGPASSFILE": str(self.passfile), **backend.installation.environment()}
         )
 
     async def _run(self, program: str, *arguments: str) -> str:
@@ -76,22 +76,32 @@ class Programs:
         await self._run("pgbench", "-i", "-I", "dtGvp", "-q", "-s", str(scale), address)
 
     async def pgbench(
-        self, conninfo: str, *, clients: int, seconds: int, protocol: str = "simple", reconnect: bool = False
+        self,
+        conninfo: str,
+        *,
+        clients: int,
+        seconds: int,
+        protocol: str = "simple",
+        reconnect: bool = False,
+        sample: float = _SAMPLE,
+        script: Path | None = None,
     ) -> Throughput:
-        """``pgbench -S``; two threads at most, as it shares the machine with what it measures."""
+        """``pgbench -S``, or ``script``; two threads at most, as it shares the machine with what it measures."""
         for old in self.directory.glob("sample.*"):
             old.unlink()
-        arguments = ["-S", "-n", "-M", protocol, "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds)]
+        arguments = ["-f", str(script)] if script else ["-S"]
+        arguments += ["-n", "-M", protocol, "-c", str(clients), "-j", str(min(clients, 2)), "-T", str(seconds)]
         arguments += ["-C"] if reconnect else []
-        arguments += ["-l", "--log-prefix", "sample", "--sampling-rate", "1" if reconnect else str(_SAMPLE)]
+        rate = 1 if reconnect or script else sample
+        arguments += ["-l", "--log-prefix", "sample", "--sampling-rate", str(rate)]
         transactions, tps, average_ms = parse_report(await self._run("pgbench", *arguments, conninfo))
-        sample = [ms for log in self.directory.glob("sample.*") for ms in parse_log(log.read_text())]
+        latencies_ms = [ms for log in self.directory.glob("sample.*") for ms in parse_log(log.read_text())]
         return Throughput(
             transactions=transactions,
             tps=tps,
             average_ms=average_ms,
-            median_ms=median(sample) if sample else average_ms,
-            p99_ms=percentile(sample, 99) if sample else average_ms,
+            median_ms=median(latencies_ms) if latencies_ms else average_ms,
+            p99_ms=percentile(latencies_ms, 99) if latencies_ms else average_ms,
         )
 
     async def copy(self, conninfo: str, statement: str) -> float:

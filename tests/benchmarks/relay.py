@@ -1,217 +1,90 @@
 """The router's relay against a direct connection, HAProxy and PgBouncer: ``uv run python -m tests.benchmarks.relay``
 
 One server stands behind all of them. Within a round every peer has its turn, and rounds are repeated, so that what the
-machine does to one it does to all; tables show medians of the rounds, ratios are formed within a round. Three parts:
-``pgbench -S`` in the three protocols, COPY in both directions, and connections a second with SCRAM.
+machine does to one it does to all; tables show medians of the rounds, ratios are formed within a round. Five parts:
+``pgbench -S``, the latency of one client, COPY and large results, new connections, and memory of idle sessions. At the
+end stand the figures that were to be reached.
 """
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
-from typing import TypeVar
 
 from msgspec import Struct
 
-from tests.benchmarks import machine
+from tests.benchmarks import machine, memory, speed
 from tests.benchmarks.backend import Backend, running_backend
 from tests.benchmarks.command import note, run, state_directory
-from tests.benchmarks.figures import paired_ratio, table
-from tests.benchmarks.peers import DIRECT_TCP, HAPROXY, Peer, PortPool, quiet, running_peers, versions
-from tests.benchmarks.pgbench import Programs, Throughput
+from tests.benchmarks.peers import PortPool, quiet, running_peers, versions
+from tests.benchmarks.pgbench import Programs
+from tests.benchmarks.turns import Aim, aims_table
 
-T = TypeVar("T")
-
-PROTOCOLS = ("simple", "extended", "prepared")
-PARTS = ("pgbench", "copy", "connect")
-# Nothing is stored, so that what is measured is the way there and not the disk.
-COPY_SINK = "CREATE UNLOGGED TABLE sink (line text)"
+SPEED_PARTS = {
+    "pgbench": speed.measure_pgbench,
+    "latency": speed.measure_latency,
+    "copy": speed.measure_copy,
+    "connect": speed.measure_connections,
+}
+MEMORY = "memory"
+PARTS = (*SPEED_PARTS, MEMORY)
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """``seconds`` of each pgbench run, ``rounds`` of everything; ``row_bytes`` are the lengths of COPY's rows."""
+    """``more_peers``: also those that explain the others' figures. ``scale`` is pgbench's."""
 
     parts: tuple[str, ...] = PARTS
     version: str = "17.10"  # a build that can speak TLS, which the embedded 18.6 cannot
-    rounds: int = 5
-    seconds: int = 3
-    clients: tuple[int, ...] = (1, 16, 64)
-    protocols: tuple[str, ...] = PROTOCOLS
+    rounds: int = 3
+    seconds: int = 2
+    clients: tuple[int, ...] = (1, 16, 64, 256)
+    protocols: tuple[str, ...] = speed.PROTOCOLS
     scale: int = 10
-    copy_mb: int = 1000
+    copy_mb: int = 500
     row_bytes: tuple[int, ...] = (100, 1000)
     connect_clients: int = 8
+    sessions: int = 5000
+    tls_sessions: int = 1000
+    more_peers: bool = False
 
 
-QUICK = Options(rounds=1, seconds=1, clients=(2,), protocols=("prepared",), scale=1, copy_mb=2, connect_clients=2)
-
-
-Turns = dict[str, list[tuple[T, float | None]]]
-
-
-async def take_turns(peers: Sequence[Peer], rounds: int, turn: Callable[[Peer], Awaitable[T]]) -> Turns[T]:
-    """Each round every peer once, each round beginning with another one: results and processor seconds, by name."""
-    turns: Turns[T] = {peer.name: [] for peer in peers}
-    for n in range(rounds):
-        for peer in [*peers[n % len(peers) :], *peers[: n % len(peers)]]:
-            before_s = machine.cpu_s(peer.pid) if peer.pid else None
-            result = await turn(peer)
-            cpu_s = machine.cpu_s(peer.pid) - before_s if peer.pid and before_s is not None else None
-            turns[peer.name].append((result, cpu_s))
-    return turns
-
-
-def yardstick(peers: Sequence[Peer]) -> str:
-    """Whom ratios are against: HAProxy, which does as much as the relay does, or a direct connection without it."""
-    names = [peer.name for peer in peers]
-    return HAPROXY if HAPROXY in names else DIRECT_TCP
-
-
-# ------------------------------------------------------------------------------------------------------------- pgbench
-
-
-async def measure_pgbench(options: Options, programs: Programs, peers: Sequence[Peer]) -> None:
-    base = yardstick(peers)
-    for protocol in options.protocols:
-        for clients in options.clients:
-            note(f"pgbench -S, {protocol} protocol, {clients} clients")
-
-            async def turn(peer: Peer, protocol: str = protocol, clients: int = clients) -> Throughput:
-                return await programs.pgbench(
-                    peer.conninfo(), clients=clients, seconds=options.seconds, protocol=protocol
-                )
-
-            turns = await take_turns(peers, options.rounds, turn)
-            print(f"\n### pgbench -S, {protocol} protocol, {clients} {'client' if clients == 1 else 'clients'}\n")
-            print(throughput_table(turns, base))
-
-
-def throughput_table(turns: Turns[Throughput], base: str) -> str:
-    header = ("", "transactions/s", "lowest", "highest", f"ratio to {base}", "average ms", "median ms", "p99 ms",
-              "its CPU µs/transaction")  # fmt: skip
-    return table(header, [_throughput_row(name, turns, base) for name in turns])
-
-
-def _throughput_row(name: str, turns: Turns[Throughput], base: str) -> list[str | float]:
-    results = [result for result, _ in turns[name]]
-    rates = [result.tps for result in results]
-    cpu_us = [1e6 * cpu_s / result.transactions for result, cpu_s in turns[name] if cpu_s is not None]
-    return [
-        name,
-        median(rates),
-        min(rates),
-        max(rates),
-        paired_ratio(rates, [result.tps for result, _ in turns[base]]),
-        median(result.average_ms for result in results),
-        median(result.median_ms for result in results),
-        median(result.p99_ms for result in results),
-        median(cpu_us) if cpu_us else float("nan"),
-    ]
-
-
-# ---------------------------------------------------------------------------------------------------------------- COPY
-
-
-async def measure_copy(options: Options, programs: Programs, peers: Sequence[Peer]) -> None:
-    base = yardstick(peers)
-    await programs.copy(peers[0].conninfo(), COPY_SINK)
-    for row_bytes in options.row_bytes:
-        rows = options.copy_mb * 1_000_000 // row_bytes
-        # Not in FROM: there a function's rows would be stored first, on disk.
-        query = f"SELECT repeat('x', {row_bytes - 1}) FROM (SELECT generate_series(1, {rows}) OFFSET 0) AS row"
-        await _copy_case(
-            f"out, rows of {row_bytes} bytes", f"\\copy ({query}) TO '/dev/null'", options, programs, peers
-        )
-    source = programs.directory / "rows"
-    try:
-        _write_rows(source, options.copy_mb, options.row_bytes[0])
-        statement = f"\\copy sink FROM '{source}' WHERE false"
-        await _copy_case(f"in, rows of {options.row_bytes[0]} bytes", statement, options, programs, peers)
-    finally:
-        source.unlink(missing_ok=True)
-    print(f"\nRatios are of MB/s to {base}'s. What comes in is read and parsed by the server and then dropped.")
-
-
-async def _copy_case(what: str, statement: str, options: Options, programs: Programs, peers: Sequence[Peer]) -> None:
-    note(f"COPY {what}")
-    turns = await take_turns(peers, options.rounds, lambda peer: programs.copy(peer.conninfo(), statement))
-    base = yardstick(peers)
-    rates = {name: [options.copy_mb / elapsed_s for elapsed_s, _ in turns[name]] for name in turns}
-    rows: list[list[str | float]] = []
-    for name, results in turns.items():
-        cpu_s = [used_s for _, used_s in results if used_s is not None]
-        elapsed_s = median(elapsed_s for elapsed_s, _ in results)
-        used_s = median(cpu_s) if cpu_s else float("nan")
-        rows.append([name, elapsed_s, median(rates[name]), paired_ratio(rates[name], rates[base]), used_s])
-    print(f"\n### COPY {what}, {options.copy_mb} MB\n")
-    print(table(("", "seconds", "MB/s", f"ratio to {base}", "its CPU seconds"), rows))
-
-
-def _write_rows(path: Path, megabytes: int, row_bytes: int) -> None:
-    block = (b"x" * (row_bytes - 1) + b"\n") * (1_000_000 // row_bytes)
-    with path.open("wb") as file:
-        for _ in range(megabytes):
-            file.write(block)
-    path.chmod(0o644)
-
-
-# --------------------------------------------------------------------------------------------------------- connections
-
-
-async def measure_connections(options: Options, programs: Programs, peers: Sequence[Peer]) -> None:
-    for tls in (False, True):
-        able = [peer for peer in peers if not tls or peer.tls_port is not None]
-        base = yardstick(able)
-        what = f"a connection for each transaction, SCRAM, {'with' if tls else 'without'} TLS"
-        note(what)
-
-        async def turn(peer: Peer, tls: bool = tls) -> Throughput:
-            return await programs.pgbench(
-                peer.conninfo(tls=tls), clients=options.connect_clients, seconds=options.seconds, reconnect=True
-            )
-
-        turns = await take_turns(able, options.rounds, turn)
-        print(f"\n### {what}, {options.connect_clients} clients\n")
-        print(connection_table(turns, base))
-    print(f"\n{HAPROXY} passes TLS through to the server; the others end it themselves. PgBouncer keeps its server")
-    print("connections when a client leaves, so that it starts no server process for each of them.")
-
-
-def connection_table(turns: Turns[Throughput], base: str) -> str:
-    rows: list[list[str | float]] = []
-    for name, results in turns.items():
-        rates = [result.tps for result, _ in results]
-        cpu_ms = [1e3 * cpu_s / result.transactions for result, cpu_s in results if cpu_s is not None]
-        rows.append(
-            [
-                name,
-                median(rates),
-                paired_ratio(rates, [result.tps for result, _ in turns[base]]),
-                median(result.average_ms for result, _ in results),
-                median(cpu_ms) if cpu_ms else float("nan"),
-            ]
-        )
-    header = ("", "connections/s", f"ratio to {base}", "average ms", "its CPU ms/connection")
-    return table(header, rows)
-
-
-# -------------------------------------------------------------------------------------------------------------- command
+QUICK = Options(rounds=1, seconds=1, clients=(2,), protocols=("prepared",), scale=1, copy_mb=2, connect_clients=2,
+                sessions=20, tls_sessions=10)  # fmt: skip
 
 
 async def benchmark(options: Options, home: Path) -> None:
+    began_s = time.monotonic()
     ports = PortPool()
-    async with running_backend(home, options.version, ports.take()) as backend:
-        programs = Programs(backend, home)
-        note(f"filling pgbench's tables, scale {options.scale}")
-        await programs.initialise(options.scale)
-        async with running_peers(home, backend, ports) as peers:
-            print(_heading(options, backend))
-            parts = {"pgbench": measure_pgbench, "copy": measure_copy, "connect": measure_connections}
-            for part in options.parts:
-                await parts[part](options, programs, peers)
-        print(f"\n- load after: {machine.load()}")
+    aims: list[Aim] = []
+    parts = [part for part in SPEED_PARTS if part in options.parts]
+    async with running_backend(home, options.version, ports.take(), _room_for(options)) as backend:
+        print(_heading(options, backend))
+        if parts:
+            aims += await _measure_speed(options, parts, home, backend, ports)
+    if MEMORY in options.parts:
+        plan = memory.Plan(sessions=options.sessions, tls_sessions=options.tls_sessions)
+        aims += await memory.measure_memory(plan, home / MEMORY, options.version, ports)
+    print(f"\n### What was to be reached\n\n{aims_table(aims)}")
+    print(f"\n- load after: {machine.load()}")
+    print(f"- it took {(time.monotonic() - began_s) / 60:.1f} minutes")
+
+
+async def _measure_speed(
+    options: Options, parts: Sequence[str], home: Path, backend: Backend, ports: PortPool
+) -> list[Aim]:
+    plan = speed.Plan(**{name: getattr(options, name) for name in speed.Plan.__struct_fields__})
+    programs = Programs(backend, home)
+    note(f"filling pgbench's tables, scale {options.scale}")
+    await programs.initialise(options.scale)
+    async with running_peers(home, backend, ports, more=options.more_peers) as peers:
+        return [aim for part in parts for aim in await SPEED_PARTS[part](plan, programs, peers)]
+
+
+def _room_for(options: Options) -> dict[str, str]:
+    """PgBouncer keeps its server connections when it is another's turn."""
+    return {"max_connections": str(2 * max(*options.clients, options.connect_clients) + 50)}
 
 
 def _heading(options: Options, backend: Backend) -> str:
@@ -230,9 +103,13 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=int, help="of each pgbench run")
     parser.add_argument("--clients", type=int, nargs="+")
-    parser.add_argument("--protocols", choices=PROTOCOLS, nargs="+")
+    parser.add_argument("--protocols", choices=speed.PROTOCOLS, nargs="+")
     parser.add_argument("--copy-mb", type=int, help="size of each COPY in MB")
     parser.add_argument("--row-bytes", type=int, nargs="+", help="lengths of COPY's rows")
+    parser.add_argument("--sessions", type=int, help="idle ones, for their memory")
+    parser.add_argument("--tls-sessions", type=int, help="idle ones with TLS, for their memory")
+    parser.add_argument("--more-peers", action="store_true", default=None,
+                        help="also the unix socket, and HAProxy with one thread")  # fmt: skip
     parser.add_argument("--version", help="PostgreSQL's (default 17.10); its build must speak TLS")
     given = vars(parser.parse_args(arguments))
     defaults = QUICK if given.pop("quick") else Options()

@@ -1,22 +1,40 @@
 """The pause of a switchover as clients see it: ``uv run python -m tests.benchmarks.switchover``
 
 Each switchover is a new one from nothing: an instance, its green of the next major version, clients that write and read
-through the endpoint, the switchover, a check of every commit that clients were told of, and everything deleted.
+through the endpoint, idle sessions if so wanted, the switchover, a check of every commit that clients were told of and
+of every idle session, and everything deleted. Beside it stands the same change by hand with PgBouncer, under the same
+load, on a pair of servers that Verdigris made (see ``recipe.py``).
 """
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
-from statistics import median
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 
+import psycopg
 from msgspec import Struct
 
 from tests.acceptance.installation import Installation, wait_until
 from tests.benchmarks import machine
+from tests.benchmarks.bare import source_server
 from tests.benchmarks.command import note, run
 from tests.benchmarks.event_log import Span, read_events, switchover_phases
-from tests.benchmarks.figures import number, percentile, table
+from tests.benchmarks.idle import IdleSessions
+from tests.benchmarks.pause import (
+    BEGUN,
+    CALM,
+    COMPLETED,
+    Observed,
+    aims,
+    counts_table,
+    observe,
+    parked_ms,
+    pause_table,
+    phase_table,
+)
+from tests.benchmarks.peers import PGBOUNCER, PortPool, find_or_say, quiet, versions
 from tests.benchmarks.product import (
     BLUE_VERSION,
     GREEN_VERSION,
@@ -25,71 +43,89 @@ from tests.benchmarks.product import (
     delete_instance,
     running_verdigris,
 )
-from verdigris.demo.figures import NS_PER_MS
-from verdigris.demo.ledger import Outcome
+from tests.benchmarks.recipe import Recipe, ServerPair, running_pair, running_pgbouncer
+from tests.benchmarks.turns import Aim, aims_table
 from verdigris.demo.result import WorkloadResult
 from verdigris.demo.schema import install_schema
 from verdigris.demo.verify import verify_clients, verify_ledger
 from verdigris.demo.workload import Workload
-from verdigris.domain.switchover import Step
 
-# The first phase in which clients wait, and the last.
-PAUSE_BEGINS, PAUSE_ENDS = Step.PARK.value, Step.RELEASE.value
-_BEFORE, _BEYOND = "before", "after"
+# Beside those of clients and idle sessions.
+_OTHER_CONNECTIONS = 60
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """Rates are of all clients together; 0: as many as are answered. ``calm_s`` of work before, and after."""
+    """``switchovers`` and ``recipes`` for each number of ``idle`` sessions. Rates are of all clients together; 0: as
+    many as are answered. ``calm_s`` of work before, and after."""
 
-    switchovers: int = 10
+    switchovers: int = 20
+    recipes: int = 10
     clients: int = 64
+    idle: tuple[int, ...] = (0, 1000)
     commits_per_s: float = 300
     reads_per_s: float = 300
-    calm_s: float = 3
+    calm_s: float = 2
 
 
-QUICK = Options(switchovers=1, clients=4, calm_s=0.5)
+QUICK = Options(switchovers=1, recipes=1, clients=4, idle=(4,), calm_s=0.5)
 
 
-class Observed(Struct, frozen=True, kw_only=True):
-    """One switchover. Waits last from when a client wanted an answer until it had it, whatever went wrong between."""
-
-    longest_ms: float  # of any client's waits that touch the switchover
-    each_client_ms: list[float]  # the longest of each
-    silence_ms: float  # no commit of any client was acknowledged
-    parked_ms: float  # from the park's begin to the release, by the control plane's log
-    calm_ms: float  # the longest wait of any client before the switchover
-    requests_per_s: float  # before the switchover
-    phases: list[Span]
-    setbacks: int
-    errors: int
-    dropped: int
-    acknowledged: int
-    broken: list[str]  # promises to the clients
+# -- one switchover, one recipe
 
 
-# ----------------------------------------------------------------------------------------------------------- measuring
-
-
-def measure(verdigris: Installation, options: Options, number_: int) -> Observed:
-    """One switchover from nothing to nothing."""
-    name = f"bench{number_}"
+def switch_over(verdigris: Installation, options: Options, idle: int, n: int) -> Observed:
+    """From nothing to nothing."""
+    name = f"bench-{idle}-{n}"
     verdigris.create_instance(name, BLUE_VERSION, DBInstanceClass=INSTANCE_CLASS)
+    if idle:
+        _make_room(verdigris, name, options.clients + idle + _OTHER_CONNECTIONS)
     dsn = verdigris.dsn(name)
     install_schema(dsn)
     deployment, _ = verdigris.build_green(name, TargetEngineVersion=GREEN_VERSION)
-    result = _under_load(verdigris, options, dsn, deployment)
-    verdict = verify_ledger(dsn, result)
+    with IdleSessions(dsn, idle, state=True) as sleepers:
+        directory = verdigris.home / "ledgers" / deployment
+        result = _under_load(dsn, options, directory, lambda: verdigris.switch_over(deployment), session_state=True)
+        found = sleepers.check()
+    broken = _broken(dsn, result)
     events = read_events(verdigris.home, deployment)
-    broken = [f"{breach.promise}: {breach.examples[0]}" for breach in (*verdict.breaches, *verify_clients(result))]
     old = verdigris.deployment(deployment)["Source"].rpartition(":")[2]
     delete_deployment(verdigris, deployment)
     delete_instance(verdigris, old)
     delete_instance(verdigris, name)
-    return observe(result, switchover_phases(events), setbacks=_count(events, "switchover.set_back"), broken=broken)
+    phases = switchover_phases(events)
+    setbacks = sum(event["event"] == "switchover.set_back" for event in events)
+    return observe(result, phases, parked_ms(phases), setbacks=setbacks, idle=found, broken=broken)
 
 
-def _under_load(verdigris: Installation, options: Options, dsn: str, deployment: str) -> WorkloadResult:
+def _make_room(verdigris: Installation, name: str, connections: int) -> None:
+    """The instance's class would not allow that many. Green is made after it and gets the same."""
+    server = source_server(verdigris.home, verdigris.resource_id(name))
+    with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET max_connections = {connections:d}")
+    verdigris.rds.reboot_db_instance(DBInstanceIdentifier=name)
+    verdigris.await_instance(name)
+    verdigris.await_connection(name)
+
+
+def follow_recipe(pair: ServerPair, program: str, options: Options, idle: int, n: int) -> Observed:
+    """One change by hand, on the pair as it was saved. PgBouncer has a server connection for every active client."""
+    phases: list[Span] = []
+    with pair.running(), running_pgbouncer(program, pair, PortPool(), options.clients) as bouncer, ExitStack() as stack:
+        recipe = Recipe(pair, bouncer, stack)
+        with IdleSessions(bouncer.dsn, idle) as sleepers:
+            directory = pair.home / f"ledgers-{idle}-{n}"
+            result = _under_load(
+                bouncer.dsn, options, directory, lambda: phases.extend(recipe.follow()), session_state=False
+            )
+            found = sleepers.check()
+        broken = _broken(bouncer.dsn, result)
+    held_ms = (phases[-1].ended_at - phases[0].began_at).total_seconds() * 1000
+    return observe(result, phases, held_ms, idle=found, broken=broken)
+
+
+def _under_load(
+    dsn: str, options: Options, directory: Path, change: Callable[[], object], *, session_state: bool
+) -> WorkloadResult:
     writers = max(1, options.clients // 2)
     workload = Workload(
         dsn,
@@ -97,16 +133,17 @@ def _under_load(verdigris: Installation, options: Options, dsn: str, deployment:
         readers=options.clients - writers,
         commits_per_s=options.commits_per_s or None,
         reads_per_s=options.reads_per_s or None,
-        directory=verdigris.home / "ledgers" / deployment,
+        session_state=session_state,
+        directory=directory,
     )
     with workload:
         workload.start(timeout_s=60)
         _let_run(workload, options.calm_s / 2)  # the first statements of a session are slow ones
-        workload.mark("calm")
+        workload.mark(CALM)
         _let_run(workload, options.calm_s)
-        workload.mark("switchover")
-        verdigris.switch_over(deployment)
-        workload.mark("completed")
+        workload.mark(BEGUN)
+        change()
+        workload.mark(COMPLETED)
         _let_run(workload, options.calm_s)
         return workload.stop()
 
@@ -121,150 +158,120 @@ def _let_run(workload: Workload, seconds: float) -> None:
     )
 
 
-def _count(events: list[dict[str, object]], name: str) -> int:
-    return sum(event["event"] == name for event in events)
+def _broken(dsn: str, result: WorkloadResult) -> list[str]:
+    breaches = (*verify_ledger(dsn, result).breaches, *verify_clients(result))
+    return [f"{breach.promise}: {breach.examples[0]}" for breach in breaches]
 
 
-def observe(result: WorkloadResult, phases: list[Span], *, setbacks: int, broken: list[str]) -> Observed:
-    calm_ns, began_ns, ended_ns = (result.marks[name] for name in ("calm", "switchover", "completed"))
-    longest: dict[int, float] = defaultdict(float)
-    for pause in result.pauses:
-        if pause.client is not None and pause.ended_ns >= began_ns and pause.began_ns <= ended_ns:
-            longest[pause.client] = max(longest[pause.client], pause.ms)
-    silence = result.longest_silence(since_ns=began_ns, until_ns=ended_ns)
-    calm = [p for p in result.pauses if p.began_ns >= calm_ns and p.ended_ns < began_ns]
-    return Observed(
-        longest_ms=max(longest.values()),
-        each_client_ms=list(longest.values()),
-        silence_ms=silence.ms if silence else 0.0,
-        parked_ms=parked_ms(phases),
-        calm_ms=max((pause.ms for pause in calm), default=0.0),
-        requests_per_s=len(calm) / ((began_ns - calm_ns) / NS_PER_MS / 1000),
-        phases=phases,
-        setbacks=setbacks,
-        errors=sum(result.errors.values()),
-        dropped=result.connections_dropped,
-        acknowledged=result.count(Outcome.ACKNOWLEDGED),
-        broken=broken,
-    )
+# -- reporting
 
 
-def parked_ms(phases: list[Span]) -> float:
-    """Of the attempt that succeeded: from when its park began until its release had been answered."""
-    began_at = [span.began_at for span in phases if span.name == PAUSE_BEGINS]
-    released_at = [span.ended_at for span in phases if span.name == PAUSE_ENDS]
-    return (released_at[-1] - began_at[-1]).total_seconds() * 1000
+def report(title: str, held: str, seen: Sequence[Observed], *remarks: str) -> str:
+    parts = [f"#### {title}", pause_table(seen, held), phase_table(seen), *remarks, counts_table(seen)]
+    return "\n\n".join([*parts, *(f"BROKEN: {text}" for one in seen for text in one.broken)])
 
 
-# ----------------------------------------------------------------------------------------------------------- reporting
-
-
-def pause_table(seen: Sequence[Observed]) -> str:
-    """Of each switchover one figure, of each client of each switchover one in the second row."""
-    lines: list[tuple[str, list[float]]] = [
-        ("longest wait of any client", [one.longest_ms for one in seen]),
-        ("longest wait of each client", [ms for one in seen for ms in one.each_client_ms]),
-        ("no commit of any client acknowledged", [one.silence_ms for one in seen]),
-        ("park to release, by the control plane", [one.parked_ms for one in seen]),
-        ("longest wait of any client before it", [one.calm_ms for one in seen]),
-    ]
-    return _spread_table("ms", lines)
-
-
-def phase_table(seen: Sequence[Observed]) -> str:
-    """Milliseconds of each phase; phases of attempts that were given up are added to the last one's."""
-    sums: dict[str, list[float]] = {}
-    for one in seen:
-        total: dict[str, float] = defaultdict(float)
-        for span in one.phases:
-            total[span.name] += span.ms
-        for name, ms in total.items():
-            sums.setdefault(name, []).append(ms)
-    places = _places(list(sums))
-    return _spread_table("phase, ms", [(f"{name} ({places[name]})", values) for name, values in sums.items()])
-
-
-def _places(names: list[str]) -> dict[str, str]:
-    """Whether clients wait in a phase, by the order in which the planner knows the steps."""
-    order = [step.value for step in Step]
-    first, last = order.index(PAUSE_BEGINS), order.index(PAUSE_ENDS)
-    return {
-        name: _BEFORE if order.index(name) < first else _BEYOND if order.index(name) > last else "pause"
-        for name in names
-    }
-
-
-def _spread_table(what: str, lines: Sequence[tuple[str, list[float]]]) -> str:
-    header = (what, "median", "p99", "lowest", "highest")
-    return table(header, [[name, median(v), percentile(v, 99), min(v), max(v)] for name, v in lines])
-
-
-def counts_table(seen: Sequence[Observed]) -> str:
-    rows: list[tuple[str, str]] = [
-        ("switchovers", f"{len(seen)}"),
-        ("attempts given up and repeated", f"{sum(one.setbacks for one in seen)}"),
-        ("requests a second before the switchover, median", number(median(one.requests_per_s for one in seen))),
-        ("commits acknowledged", f"{sum(one.acknowledged for one in seen):,}"),
-        ("errors seen by clients", f"{sum(one.errors for one in seen)}"),
-        ("connections dropped", f"{sum(one.dropped for one in seen)}"),
-        ("switchovers with a broken promise", f"{sum(bool(one.broken) for one in seen)}"),
-    ]
-    return table(("", ""), rows)
-
-
-def report(options: Options, seen: Sequence[Observed]) -> str:
+def load_text(options: Options, idle: int) -> str:
     rates = ", ".join(
         f"{rate:g} {what}/s asked for" if rate else f"{what} as fast as they are answered"
         for what, rate in (("commits", options.commits_per_s), ("reads", options.reads_per_s))
     )
-    parts = [
-        f"### {options.clients} clients, {rates}",
-        pause_table(seen),
-        phase_table(seen),
-        "`hand_over` runs beside `fence_source` and `catch_up`: the pause is shorter than the sum.",
-        counts_table(seen),
-        *(f"BROKEN: {text}" for one in seen for text in one.broken),
-    ]
-    return "\n\n".join(parts)
+    return f"{options.clients} clients, {rates}" + (f"; {idle:,} idle sessions on top" if idle else "")
 
 
-# -------------------------------------------------------------------------------------------------------------- command
+def _short(options: Options, idle: int) -> str:
+    return f"{options.clients} clients" + (f" and {idle:,} idle ones" if idle else "")
 
 
-def benchmark(options: Options) -> None:
-    facts = machine.describe(servers=f"PostgreSQL {BLUE_VERSION} to {GREEN_VERSION}, {INSTANCE_CLASS}")
-    print(f"## Switchover\n\n{facts}\n")
-    seen: list[Observed] = []
-    with running_verdigris() as verdigris:
+# -- command
+
+
+class Benchmark:
+    """Everything that has been seen so far is reported, also when it is interrupted."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._ours: dict[int, list[Observed]] = {idle: [] for idle in options.idle}
+        self._theirs: dict[int, list[Observed]] = {idle: [] for idle in options.idle}
+
+    def run(self) -> None:
+        began_s = time.monotonic()
+        facts = machine.describe(
+            servers=f"PostgreSQL {BLUE_VERSION} to {GREEN_VERSION}, {INSTANCE_CLASS}",
+            PgBouncer=versions()[PGBOUNCER],
+        )
+        print(f"## Switchover\n\n{facts}\n")
         try:
-            for n in range(1, options.switchovers + 1):
-                seen.append(measure(verdigris, options, n))
-                note(
-                    f"switchover {n} of {options.switchovers}: longest wait {seen[-1].longest_ms:.0f} ms,"
-                    f" silence {seen[-1].silence_ms:.0f} ms"
-                )
+            self._switch_over()
+            self._follow_recipe()
         finally:
-            if seen:
-                print(report(options, seen))
-    print(f"\n- load after: {machine.load()}")
+            self._report()
+        print(f"\n- load after: {machine.load()}")
+        print(f"- it took {(time.monotonic() - began_s) / 60:.1f} minutes")
+
+    def _switch_over(self) -> None:
+        options = self._options
+        with running_verdigris() as verdigris:
+            for idle, seen in self._ours.items():
+                for n in range(1, options.switchovers + 1):
+                    seen.append(switch_over(verdigris, options, idle, n))
+                    _note(f"switchover {n} of {options.switchovers}", idle, seen[-1])
+
+    def _follow_recipe(self) -> None:
+        options = self._options
+        program = find_or_say(PGBOUNCER) if options.recipes else None
+        if program is None:
+            return
+        note("making a pair of servers for PgBouncer")
+        with running_pair() as pair:
+            for idle, seen in self._theirs.items():
+                for n in range(1, options.recipes + 1):
+                    seen.append(follow_recipe(pair, program, options, idle, n))
+                    _note(f"PgBouncer {n} of {options.recipes}", idle, seen[-1])
+
+    def _report(self) -> None:
+        reached: list[Aim] = []
+        for idle, ours in self._ours.items():
+            theirs = self._theirs[idle]
+            print(f"\n### {load_text(self._options, idle)}\n")
+            if ours:
+                remark = "`hand_over` runs beside `fence_source` and `catch_up`: the pause is shorter than the sum."
+                print(report("Verdigris", "park to release, by the control plane", ours, remark))
+                reached += aims(_short(self._options, idle), ours, theirs)
+            if theirs:
+                remark = "Its clients have no prepared statements and no settings: it could not keep them."
+                print("\n" + report("PgBouncer, transaction pooling", "PAUSE to RESUME", theirs, remark))
+        print(f"\n### What was to be reached\n\n{aims_table(reached)}")
+
+
+def _note(what: str, idle: int, seen: Observed) -> None:
+    note(
+        f"{what}, {idle} idle: longest wait {seen.longest_ms:.0f} ms, silence {seen.silence_ms:.0f} ms,"
+        f" held {seen.held_ms:.0f} ms"
+    )
 
 
 def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.switchover", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one switchover with few clients: does it work?")
-    parser.add_argument("--switchovers", type=int)
+    parser.add_argument("--quick", action="store_true", help="one of each with few clients: does it work?")
+    parser.add_argument("--switchovers", type=int, help="for each number of idle sessions")
+    parser.add_argument("--recipes", type=int, help="of PgBouncer's, for each number of idle sessions; 0: none")
     parser.add_argument("--clients", type=int)
+    parser.add_argument("--idle", type=int, nargs="+", help="sessions that do nothing, on top of the clients")
     parser.add_argument("--commits-per-s", type=float, help="of all clients together; 0: no limit")
     parser.add_argument("--reads-per-s", type=float, help="of all clients together; 0: no limit")
     given = vars(parser.parse_args(arguments))
     defaults = QUICK if given.pop("quick") else Options()
-    changes = {name: value for name, value in given.items() if value is not None}
+    changes = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
+    }
     return Options(**{name: getattr(defaults, name) for name in Options.__struct_fields__} | changes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = parse(arguments)
-    return run(lambda: benchmark(options))
+    benchmark = Benchmark(parse(arguments))
+    quiet()
+    return run(benchmark.run)
 
 
 if __name__ == "__main__":

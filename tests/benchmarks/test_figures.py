@@ -9,8 +9,8 @@ import pytest
 
 from tests.benchmarks.event_log import Span, build_steps, read_events, switchover_phases
 from tests.benchmarks.figures import number, paired_ratio, percentile, table
+from tests.benchmarks.pause import parked_ms
 from tests.benchmarks.pgbench import PgbenchFailed, parse_log, parse_report
-from tests.benchmarks.switchover import parked_ms
 
 REPORT = """\
 transaction type: <builtin: select only>

@@ -2,7 +2,8 @@
 
 A client behaves like an application that trusts its database: it keeps its connection for as long as it lives, uses
 named prepared statements of both kinds (the protocol's and ``PREPARE``), relies on a ``SET`` made once, and writes
-down every answer. It opens a new connection only when the old one is gone, and counts that.
+down every answer. It opens a new connection only when the old one is gone, and counts that. Without ``session_state``
+it relies on nothing but its transactions, as behind a pooler that gives it another session for each.
 """
 
 import hashlib
@@ -31,13 +32,13 @@ KEY_SHIFT = 32  # a key is the writer's number and its count of attempts: unique
 # transaction_resolution_unknown).
 _UNDECIDED = frozenset({"40003", "08007"})
 
-_SESSION_CHECK: LiteralString = (
-    "PREPARE session_check AS SELECT current_setting('server_version'), current_setting('work_mem')"
-)
+_WHO: LiteralString = "SELECT current_setting('server_version'), current_setting('work_mem')"
+_SESSION_CHECK: LiteralString = f"PREPARE session_check AS {_WHO}"
 
 
 class ClientPlan(Struct, frozen=True, kw_only=True):
-    """``interval_s``: time from the start of one request to the next; 0 for as fast as the database answers."""
+    """``interval_s``: time from the start of one request to the next; 0 for as fast as the database answers.
+    ``session_state``: whether the client relies on its session's."""
 
     dsn: str
     number: int
@@ -45,6 +46,7 @@ class ClientPlan(Struct, frozen=True, kw_only=True):
     last_writer: int
     accounts: int
     interval_s: float
+    session_state: bool = True
 
 
 class Signals:
@@ -84,8 +86,10 @@ class Client(threading.Thread):
         while self._connection is None and not self._stop_asked.is_set():
             self._connect_or_rest()
         self._go.wait()
-        due_ns = monotonic_ns()
         interval_ns = int(self.plan.interval_s * 1e9)
+        # Not all at the same time, again and again: clients know nothing of each other.
+        self._stop_asked.wait(random.Random(self.plan.number).random() * self.plan.interval_s)
+        due_ns = monotonic_ns()
         while not self._stop_asked.is_set():
             connection = self._connection or self._connect_or_rest()
             if connection is None:
@@ -123,9 +127,11 @@ class Client(threading.Thread):
             connection = psycopg.connect(
                 self.plan.dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S, prepare_threshold=ONLY_WHEN_TOLD
             )
-            # A value that nothing else sets, different for each client, so that sessions cannot be mixed up unnoticed.
-            connection.execute("SELECT set_config('work_mem', %s, false)", (self._work_mem,))
-            connection.execute(_SESSION_CHECK)
+            if self.plan.session_state:
+                # A value that nothing else sets, different for each client, so that sessions cannot be mixed up
+                # unnoticed.
+                connection.execute("SELECT set_config('work_mem', %s, false)", (self._work_mem,))
+                connection.execute(_SESSION_CHECK)
         except psycopg.Error as error:
             self.incident(IncidentKind.CONNECT_FAILED, sqlstate=sqlstate_of(error))
             return None
@@ -156,7 +162,7 @@ class Client(threading.Thread):
         if connection.closed:
             return
         try:
-            version, work_mem = one_row(connection, "EXECUTE session_check")
+            version, work_mem = one_row(connection, "EXECUTE session_check" if self.plan.session_state else _WHO)
         except psycopg.Error as error:
             if connection.closed:
                 self._drop(sqlstate_of(error))
@@ -164,7 +170,7 @@ class Client(threading.Thread):
                 self.incident(IncidentKind.STATEMENT_LOST, sqlstate=sqlstate_of(error))
             return
         self._checked_ns = monotonic_ns()
-        if work_mem != self._work_mem:
+        if self.plan.session_state and work_mem != self._work_mem:
             self.incident(IncidentKind.SETTING_LOST, detail=f"work_mem is {work_mem}, not {self._work_mem}")
         if version != self._version_seen or final:
             self._version_seen = version
@@ -229,7 +235,9 @@ class Writer(Client):
     def _transact(self, connection: Connection, attempt: _Attempt) -> None:
         number = self.plan.number
         connection.execute("BEGIN")
-        seq, prev_hash = connection.execute(schema.READ_HEAD, (number,), prepare=True).fetchone() or (0, "")
+        seq, prev_hash = connection.execute(
+            schema.READ_HEAD, (number,), prepare=self.plan.session_state
+        ).fetchone() or (0, "")
         if seq < self._acknowledged_seq:
             self.incident(IncidentKind.TIME_WENT_BACK, detail=f"chain at {seq}, acknowledged {self._acknowledged_seq}")
         attempt.seq = seq + 1
@@ -242,10 +250,12 @@ class Writer(Client):
             "prev_hash": prev_hash,
             "hash": link_hash(prev_hash, payload),
         }
-        row = connection.execute(schema.ADD_LINK, link, prepare=True).fetchone()
+        row = connection.execute(schema.ADD_LINK, link, prepare=self.plan.session_state).fetchone()
         attempt.row_id = row[0] if row else None
         payer, payee = self._random.sample(range(1, self.plan.accounts + 1), 2)
-        connection.execute(schema.TRANSFER, (attempt.key, payer, payee, self._random.randint(1, 9)), prepare=True)
+        connection.execute(
+            schema.TRANSFER, (attempt.key, payer, payee, self._random.randint(1, 9)), prepare=self.plan.session_state
+        )
         attempt.committing = True
         cursor = connection.execute("COMMIT")
         if cursor.statusmessage != "COMMIT":
@@ -309,14 +319,14 @@ class Reader(Client):
             self._drop(sqlstate)
 
     def _read_sum(self, connection: Connection) -> None:
-        row = connection.execute(schema.SUM_OF_BALANCES, prepare=True).fetchone()
+        row = connection.execute(schema.SUM_OF_BALANCES, prepare=self.plan.session_state).fetchone()
         expected = self.plan.accounts * schema.OPENING_BALANCE
         if row is None or row[0] != expected:
             self.incident(IncidentKind.SUM_WRONG, detail=f"{row and row[0]} instead of {expected}")
 
     def _read_heads(self, connection: Connection) -> None:
         bounds = (self.plan.first_writer, self.plan.last_writer)
-        for writer, seq in connection.execute(schema.HEADS_SEEN, bounds, prepare=True):
+        for writer, seq in connection.execute(schema.HEADS_SEEN, bounds, prepare=self.plan.session_state):
             if seq < self._seen.get(writer, 0):
                 self.incident(IncidentKind.TIME_WENT_BACK, detail=f"chain {writer}: {seq} after {self._seen[writer]}")
             self._seen[writer] = seq

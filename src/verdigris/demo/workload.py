@@ -31,6 +31,7 @@ __all__ = ["Workload", "WorkloadFailed", "WorkloadResult"]
 
 class Workload:
     """``commits_per_s`` and ``reads_per_s`` are for all clients together; None for as many as the database answers.
+    ``session_state``: False for clients of a pooler that keeps none.
 
     ``directory`` keeps the ledgers; by default a temporary one, which outlives the workload for whoever must look.
     """
@@ -43,6 +44,7 @@ class Workload:
         readers: int = 8,
         commits_per_s: float | None = None,
         reads_per_s: float | None = None,
+        session_state: bool = True,
         directory: Path | None = None,
         clients_per_process: int = 16,
         stop_timeout_s: float = 30,
@@ -53,6 +55,7 @@ class Workload:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="verdigris-workload-"))
         self._write_interval_s = writers / commits_per_s if commits_per_s else 0.0
         self._read_interval_s = readers / reads_per_s if reads_per_s else 0.0
+        self._session_state = session_state
         self._clients_per_process = clients_per_process
         self._stop_timeout_s = stop_timeout_s
         self._processes: list[ClientProcess] = []
@@ -137,6 +140,7 @@ class Workload:
                 last_writer=first + self.writers - 1,
                 accounts=enrolment.accounts,
                 interval_s=interval_s,
+                session_state=self._session_state,
             )
 
         writers = [client(n, self._write_interval_s) for n in range(self.writers)]
