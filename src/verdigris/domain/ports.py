@@ -129,6 +129,9 @@ class DatabaseServers(Protocol):
 
     def address(self, resource_id: str) -> BackendAddress: ...
 
+    async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
+        """Stored password verifiers, by role. Roles without one are absent."""
+
     async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None: ...
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         """Write the class's memory and connection settings; they take effect at the next restart."""
@@ -248,6 +251,14 @@ class ReadyReport(Struct, frozen=True, kw_only=True):
     pinned: dict[str, int] = {}
 
 
+class PinReport(Struct, frozen=True, kw_only=True):
+    """``sessions`` that are logged in, of which ``unseen`` were too busy to be looked at lately."""
+
+    sessions: int
+    unseen: int = 0
+    pinned: dict[str, int] = {}  # as in ReadyReport
+
+
 class Parked(Struct, frozen=True, kw_only=True):
     generation: int
     sessions: int
@@ -297,6 +308,11 @@ class Router(Protocol):
         """Close the sessions of an endpoint with 57P01 (the server behind it is about to stop)."""
 
     async def sessions(self, name: str) -> RouterSessions: ...
+
+    async def pins(self, name: str, verifiers: Mapping[str, str], *, budget_s: float) -> PinReport:
+        """Count the sessions that could not be carried as they are now, as far as their own backend tells. Dials
+        nobody; asks at most for ``budget_s``, between requests, and only those whose clients have said something since
+        they were asked last. ``verifiers``: what the roles of these sessions would log in with, by role."""
 
     async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
         """Dial target for every live session of the endpoint and log in as its user, so that no connection is opened

@@ -15,6 +15,7 @@ from verdigris.domain.ports import (
     HandoverReport,
     Parked,
     ParkRefused,
+    PinReport,
     ReadyReport,
     Route,
     RouterSessions,
@@ -68,6 +69,10 @@ class RouterClient:
 
     async def statistics(self) -> messages.Statistics:
         return await self._ask(messages.GetStatistics(), messages.Statistics)
+
+    async def pins(self, name: str, verifiers: Mapping[str, str], *, budget_s: float) -> PinReport:
+        command = messages.GetPins(name, dict(verifiers), budget_s)
+        return await self._ask(command, PinReport, timeout_s=budget_s + ANSWER_TIMEOUT_S)
 
     # ------------------------------------------------------------------------------------------------------- switchover
 

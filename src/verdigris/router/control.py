@@ -15,7 +15,7 @@ from verdigris.router.service import RouterService
 log = structlog.get_logger()
 
 # These wait for others and undo what they did when cancelled; everything else is run to its end.
-_CANCELLABLE = (messages.Park, messages.Ready, messages.HandOver)
+_CANCELLABLE = (messages.GetPins, messages.Park, messages.Ready, messages.HandOver)
 
 
 class ControlServer:
@@ -98,6 +98,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             await service.disconnect(name)
         case messages.GetSessions(name):
             return await service.sessions(name)
+        case messages.GetPins(name, verifiers, budget_s):
+            return await service.pins(name, verifiers, budget_s=budget_s)
         case messages.Ready(name, target, verifiers):
             return await service.ready(name, target, verifiers)
         case messages.Park(name, budget_s, lease_s, leave_stragglers):

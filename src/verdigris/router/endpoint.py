@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from verdigris.domain.ports import BackendAddress, Route
+from verdigris.router.census import Census
 from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
 from verdigris.router.session import CONNECT_TIMEOUT_S, Session, State
@@ -52,6 +53,7 @@ class Endpoint:
         self.target: BackendAddress | None = None
         self.verifiers: dict[str, str] = {}
         self.counters = Counters()
+        self.census = Census()
         self._listener = listener
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,6 +139,7 @@ class Endpoint:
 
     def session_closed(self, session: Session) -> None:
         self.sessions.discard(session)
+        self.census.forget(session)
         self.departing.add(session)
         self.counters.client_bytes += session.client.bytes_total
         if session.server is not None:

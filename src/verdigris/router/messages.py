@@ -47,6 +47,12 @@ class GetSessions(Struct, frozen=True, tag=True):
     name: str
 
 
+class GetPins(Struct, frozen=True, tag=True):
+    name: str
+    verifiers: dict[str, str]
+    budget_s: float
+
+
 class Ready(Struct, frozen=True, tag=True):
     name: str
     target: BackendAddress
@@ -100,6 +106,7 @@ Command = (
     | RenameRoute
     | Disconnect
     | GetSessions
+    | GetPins
     | Ready
     | Park
     | Renew

@@ -12,6 +12,7 @@ from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import Dialled, dial
 from verdigris.router.exchange import Frame
 from verdigris.router.pins import PinReason
+from verdigris.router.session import State
 from verdigris.router.state.examine import NotAsked, examine
 from verdigris.router.state.replay import replay
 from verdigris.router.state.survey import StateUnreadable, survey
@@ -56,16 +57,19 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     return ReadyReport(sessions=len(tasks), dialled=dialled, pinned=dict(pinned))
 
 
-class _Patient:
+class Patient:
     """Asks a session that is not stopped, between two of its client's requests."""
 
-    def __init__(self, session: "Session") -> None:
+    def __init__(self, session: "Session", patience_s: float = PATIENCE_S) -> None:
         self._session = session
-        self.asked_at: int | None = None
+        self._patience_s = patience_s
+        self.asked_at: int | None = None  # ``Session.passed_on`` then
 
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
+        if self._session.state is not State.FLOWING:
+            raise NotAsked  # whoever has parked it does the asking
         try:
-            exchange, self.asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=PATIENCE_S)
+            exchange, self.asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
         except TimeoutError:
             raise NotAsked from None
         return await exchange.answers()
@@ -74,7 +78,7 @@ class _Patient:
 async def _carry_beforehand(session: "Session") -> PinReason | None:
     """Give the dialled connection the session's state as it is now. In the pause only what has changed since is done
     again, and nothing for a client that has said nothing."""
-    asker = _Patient(session)
+    asker = Patient(session)
     try:
         found = await examine(session, asker)
     except NotAsked:

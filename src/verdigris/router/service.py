@@ -14,6 +14,7 @@ from verdigris.domain.ports import (
     HandoverReport,
     Parked,
     ParkRefused,
+    PinReport,
     ReadyReport,
     Route,
     RouterSessions,
@@ -38,8 +39,8 @@ FAREWELL_S = 1.0
 
 
 class RouterService:
-    """Every method that changes the route table is to be run to its end; ``park``, ``ready`` and ``hand_over`` may be
-    cancelled and then leave nothing held."""
+    """Every method that changes the route table is to be run to its end; ``pins``, ``park``, ``ready`` and
+    ``hand_over`` may be cancelled and then leave nothing held."""
 
     def __init__(self, store: RouteStore, tls: ssl.SSLContext) -> None:
         self._store = store
@@ -187,6 +188,10 @@ class RouterService:
             generation=park.generation if park is not None else None,
             committed=park is not None and park.state is ParkState.COMMITTED,
         )
+
+    async def pins(self, name: str, verifiers: Mapping[str, str], *, budget_s: float) -> PinReport:
+        endpoint = self._endpoint(name)
+        return await endpoint.census.take(endpoint, verifiers, budget_s=budget_s)
 
     async def statistics(self) -> Statistics:
         return Statistics(

@@ -5,7 +5,7 @@ Each keeps its port's promises (idempotent, refuses what is not there) and lets 
 
 import hashlib
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, structs
@@ -100,6 +100,10 @@ class FakeServers:
 
     def address(self, resource_id: str) -> BackendAddress:
         return BackendAddress(resource_id, f"/run/{resource_id.lower()}/.s.PGSQL.5432")
+
+    async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
+        spec = self._server(resource_id).spec
+        return {spec.master_username: spec.master_password_verifier} if spec.master_username in usernames else {}
 
     async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None:
         if self._server(resource_id).spec.master_username != username:

@@ -3,6 +3,7 @@
 Every statement looks before it acts or says the whole truth again, so that an interrupted run is simply repeated.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -82,6 +83,15 @@ async def keep_administration(connection: AsyncConnection, master: str) -> None:
 
 async def set_password(connection: AsyncConnection, role: str, verifier: str) -> None:
     await connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+
+
+async def read_verifiers(connection: AsyncConnection, roles: Collection[str]) -> dict[str, str]:
+    """Stored password verifiers, by role. Roles without one are absent."""
+    cursor = await connection.execute(
+        "SELECT rolname, rolpassword FROM pg_catalog.pg_authid WHERE rolname = ANY(%s) AND rolpassword IS NOT NULL",
+        [list(roles)],
+    )
+    return {str(role): str(verifier) for role, verifier in await cursor.fetchall()}
 
 
 async def _ensure_role(connection: AsyncConnection, name: str) -> None:

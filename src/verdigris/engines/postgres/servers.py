@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,13 @@ from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import Layout
 from verdigris.engines.postgres.password import scram_verifier
-from verdigris.engines.postgres.roles import connectable_databases, extensions_in_use, set_password, set_up_roles
+from verdigris.engines.postgres.roles import (
+    connectable_databases,
+    extensions_in_use,
+    read_verifiers,
+    set_password,
+    set_up_roles,
+)
 from verdigris.engines.postgres.server import AsyncConnection, PostgresServer, ServerRecord, ignore_condition
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy
 
@@ -160,6 +166,12 @@ class PostgresServers:
             await server.detach()
 
     # --------------------------------------------------------------------------------------------------------- changes
+
+    async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
+        if not usernames:
+            return {}
+        async with self._session(self.server(resource_id)) as connection:
+            return await read_verifiers(connection, usernames)
 
     async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None:
         async with self._session(self.server(resource_id)) as connection:

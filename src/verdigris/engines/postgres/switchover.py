@@ -13,6 +13,7 @@ from verdigris.engines.postgres import dismantling, fence, fingerprint, guardrai
 from verdigris.engines.postgres.carried_passwords import carry_passwords
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
+from verdigris.engines.postgres.roles import read_verifiers
 from verdigris.engines.postgres.sequences import carry_positions
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
@@ -69,11 +70,7 @@ class PostgresSwitchoverEngine:
 
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         async with session(self._servers.server(pair.target_resource_id)) as connection:
-            rows = await connection.rows(
-                "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s) AND rolpassword IS NOT NULL",
-                list(usernames),
-            )
-        return dict(rows)
+            return await read_verifiers(connection, usernames)
 
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
