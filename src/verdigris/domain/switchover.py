@@ -11,6 +11,8 @@ from enum import Enum, auto
 
 from msgspec import Struct
 
+from verdigris.domain.policy import PinnedSessions
+
 
 class Side(Enum):
     SOURCE = auto()
@@ -31,6 +33,7 @@ class Step(Enum):
     READY_SESSIONS = "ready_sessions"
     # The pause.
     PARK = "park"
+    PARK_WITHOUT_STRAGGLERS = "park_without_stragglers"
     FENCE_SOURCE = "fence_source"
     CATCH_UP = "catch_up"
     HAND_OVER = "hand_over"
@@ -68,6 +71,12 @@ class Facts(Struct, frozen=True, kw_only=True):
     released: bool = False
     source_retired: bool = False
 
+    # Sessions that cannot be carried, in words, and what the operator wants to become of them.
+    pinned: str | None = None
+    on_pinned: PinnedSessions = PinnedSessions.CLOSE
+    # The operator wants stragglers closed rather than the switchover to fail, and no further attempt would fit.
+    ends_stragglers: bool = False
+
     # Why this attempt is given up, to be repeated after a while: stragglers, a broken lease, a pause that got too long.
     setback: str | None = None
     # Why the switchover is given up: deadline, failed guardrail, error. Outranks a setback.
@@ -78,9 +87,14 @@ def plan(facts: Facts) -> tuple[Step, ...]:
     """The steps that may be done now; those returned together do not depend on each other."""
     if facts.route is Side.TARGET:
         return (_forward_only(facts),)
-    if facts.failure is not None or facts.setback is not None or facts.park is Park.BROKEN:
+    given_up = facts.failure is not None or facts.setback is not None or facts.park is Park.BROKEN
+    if given_up or _pins_forbid(facts):
         return (_way_back(facts),)
     return _towards_commit(facts)
+
+
+def _pins_forbid(facts: Facts) -> bool:
+    return facts.pinned is not None and facts.on_pinned is not PinnedSessions.CLOSE
 
 
 def _towards_commit(facts: Facts) -> tuple[Step, ...]:
@@ -91,9 +105,12 @@ def _towards_commit(facts: Facts) -> tuple[Step, ...]:
     if not facts.readied:
         return (Step.READY_SESSIONS,)
     if facts.park is not Park.HELD:
-        return (Step.PARK,)
+        return (Step.PARK_WITHOUT_STRAGGLERS if facts.ends_stragglers else Step.PARK,)
     steps = []
     if not facts.handed_over:
+        if facts.ends_stragglers:
+            # The fence will end them: not for an attempt that is given up because of what the handover finds.
+            return (Step.HAND_OVER,)
         # Reads the session's own server process and writes its own new one: neither the fence nor the marker matters.
         steps.append(Step.HAND_OVER)
     if not facts.fence_complete:
@@ -123,7 +140,8 @@ def _way_back(facts: Facts) -> Step:
     if facts.park is not Park.NONE:
         # Also of a park that has broken: clients that came since are kept waiting until source is known to be whole.
         return Step.ABORT_PARK
-    if facts.failure is None:
+    refused = facts.pinned is not None and facts.on_pinned is PinnedSessions.REFUSE
+    if facts.failure is None and not refused:
         return Step.WAIT  # what was dialled stays: the next attempt needs it
     if facts.dialled:
         return Step.UNREADY_SESSIONS

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from msgspec import Struct
-
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member
+from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
     Clock,
     DatabaseServers,
@@ -18,20 +17,6 @@ from verdigris.domain.ports import (
     SwitchoverEngine,
     Transaction,
 )
-
-
-class SwitchoverPolicy(Struct, frozen=True, kw_only=True):
-    """How hard a switchover may lean on clients.
-
-    ``pause_budget_s``: how long one attempt may keep sessions waiting for stragglers before it lets everyone go.
-    ``lease_s``: how long the router keeps sessions parked without hearing from the control plane; a control plane that
-    dies costs clients at most this long.
-    """
-
-    pause_budget_s: float = 1.0
-    lease_s: float = 2.0
-    retry_first_s: float = 1.0
-    retry_max_s: float = 10.0
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
 import structlog
 from msgspec import structs
 
+from verdigris.domain import status_details
 from verdigris.domain.errors import ControllerSuperseded, ParkBroken, VerdigrisError
 from verdigris.domain.identifiers import old_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.policy import PinnedSessions, Stragglers
 from verdigris.domain.ports import Pair, Parked, ParkRefused, Route
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
 from verdigris.workflows.instances import route_of
+from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services, require_deployment, require_instance
 from verdigris.workflows.switchover_records import SwitchoverRecords
 from verdigris.workflows.timeline import Timeline
@@ -26,6 +29,8 @@ T = TypeVar("T")
 # A pause that lasts longer than the budget for stragglers plus this is given up and tried again later: fence, marker
 # and handover together take tens of milliseconds on a healthy pair.
 PAUSE_WORK_LIMIT_S = 5.0
+# How long sessions are looked at for pins before anything is done, where pins refuse the switchover.
+_LOOK_S = 2.0
 # The way back and the way forward beyond the point of no return are repeated until they work.
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
@@ -62,7 +67,8 @@ class SwitchOver:
             Step.CHECK_GUARDRAILS: self._check_guardrails,
             Step.PREPARE: self._prepare,
             Step.READY_SESSIONS: self._ready_sessions,
-            Step.PARK: self._park,
+            Step.PARK: lambda: self._park(leave_stragglers=False),
+            Step.PARK_WITHOUT_STRAGGLERS: lambda: self._park(leave_stragglers=True),
             Step.FENCE_SOURCE: self._fence_source,
             Step.CATCH_UP: self._catch_up,
             Step.HAND_OVER: self._hand_over,
@@ -110,8 +116,10 @@ class SwitchOver:
         is found by asking, and before the point of no return the attempt is given up."""
         interrupted = self._records.begin()
         route = await self._observed_route()
+        on_pinned = self._services.policy.pinned_sessions
         if not interrupted:
-            return Facts(route=route)
+            return Facts(route=route, on_pinned=on_pinned)
+        self._timeline.resumed = True
         sessions = await self._services.router.sessions(self._name)
         if sessions.generation is not None:
             self._parked = Parked(
@@ -119,6 +127,7 @@ class SwitchOver:
             )
         return Facts(
             route=route,
+            on_pinned=on_pinned,
             fenced=route is Side.SOURCE and await self._services.switchover.is_fenced(self._pair),
             renamed=self._records.is_renamed(),
             park=Park.HELD if self._parked is not None else Park.NONE,
@@ -208,7 +217,17 @@ class SwitchOver:
         findings = await self._services.switchover.guardrails(self._pair)
         if findings:
             self._know(failure=" ".join(f"{finding.guardrail}: {finding.message}" for finding in findings))
+        elif self._services.policy.pinned_sessions is PinnedSessions.REFUSE:
+            services = self._services
+            report = await look_for_pins(
+                services.router, services.servers, self._name, self._source.resource_id, budget_s=_LOOK_S
+            )
+            self._know_pins(report.pinned)
         self._know(checked=True)
+
+    def _know_pins(self, by_reason: Mapping[str, int]) -> None:
+        self._timeline.pinned = dict(by_reason)
+        self._know(pinned=status_details.pinned(self._name, by_reason))
 
     async def _prepare(self) -> None:
         await self._services.switchover.prepare(self._pair)
@@ -223,11 +242,23 @@ class SwitchOver:
             self._name, self._services.servers.address(self._target.resource_id), verifiers
         )
         log.info("switchover.readied", sessions=report.sessions, dialled=report.dialled, pinned=report.pinned)
-        self._know(readied=True)
+        self._know_pins(report.pinned)
+        self._know(readied=True, ends_stragglers=self._ends_stragglers())
+
+    def _ends_stragglers(self) -> bool:
+        """Whether the policy is to end them, and there is no time for another attempt after this one."""
+        policy = self._services.policy
+        next_begins_at = asyncio.get_running_loop().time() + policy.pause_budget_s
+        return policy.stragglers is Stragglers.CLOSE and next_begins_at > self._last_beginning()
+
+    def _last_beginning(self) -> float:
+        """When an attempt has to begin to be over by the deadline."""
+        pause_s = self._services.policy.pause_budget_s + PAUSE_WORK_LIMIT_S
+        return self._deadline - pause_s - self._timeline.longest_s(Step.READY_SESSIONS.value)
 
     # -- the pause
 
-    async def _park(self) -> None:
+    async def _park(self, *, leave_stragglers: bool) -> None:
         policy = self._services.policy
         now = asyncio.get_running_loop().time()
         self._pause_ends_at = now + policy.pause_budget_s + PAUSE_WORK_LIMIT_S
@@ -237,6 +268,7 @@ class SwitchOver:
                 self._name,
                 budget_s=min(policy.pause_budget_s, max(self._deadline - now, 0.0)),
                 lease_s=self._lease_s(),
+                leave_stragglers=leave_stragglers,
             )
         except BaseException:
             # The park may have been granted without our hearing of it; clients shall not wait for its lease to end.
@@ -244,10 +276,10 @@ class SwitchOver:
             raise
         if isinstance(answer, ParkRefused):
             self._timeline.end_pause()
-            sessions = "1 session" if answer.stragglers == 1 else f"{answer.stragglers} sessions"
-            self._know(setback=f"{sessions} did not end a transaction or request within {policy.pause_budget_s:g} s")
+            self._know(setback=status_details.stragglers(answer.stragglers, policy.pause_budget_s))
             return
         self._parked = answer
+        self._timeline.stragglers = answer.stragglers
         self._renewing = asyncio.create_task(self._renew(answer.generation))
         self._know(park=Park.HELD)
 
@@ -289,7 +321,7 @@ class SwitchOver:
         report = await self._services.router.hand_over(self._require_park().generation)
         log.info("switchover.handed_over", carried=report.carried, pinned=report.pinned)
         self._timeline.carried = report.carried
-        self._timeline.pinned = dict(report.pinned)
+        self._know_pins(report.pinned)
         self._know(handed_over=True)
 
     async def _commit_route(self) -> None:
@@ -297,7 +329,10 @@ class SwitchOver:
         generation = self._require_park().generation
         try:
             await self._services.router.commit(
-                generation, self._routes_after(), hold=self._pair.mode is ReplicationMode.PHYSICAL
+                generation,
+                self._routes_after(),
+                hold=self._pair.mode is ReplicationMode.PHYSICAL,
+                leave_nobody=self._services.policy.pinned_sessions is not PinnedSessions.CLOSE,
             )
         except ParkBroken:
             raise
@@ -364,7 +399,7 @@ class SwitchOver:
         self._know(source_retired=True)
 
     async def _complete(self) -> None:
-        self._records.complete(self._timeline)
+        self._records.complete(self._timeline.record())
         self._ended = True
 
     # -- the way back
@@ -381,6 +416,7 @@ class SwitchOver:
             log.info("switchover.park_ended_already", generation=self._require_park().generation)
         self._parked = None
         self._timeline.end_pause()
+        self._timeline.nobody_moved()
         self._know(park=Park.NONE)
 
     async def _unready_sessions(self) -> None:
@@ -390,16 +426,30 @@ class SwitchOver:
     async def _wait(self) -> None:
         """Between attempts, growing distance; what the last attempt had built is void."""
         await self._stop_renewing()
-        self._last_setback = self._facts.setback
-        log.info("switchover.set_back", reason=self._facts.setback, retry_s=self._retry_s)
-        self._records.note_setback(self._facts.setback or "")
-        await asyncio.sleep(self._retry_s)
+        reason = self._facts.setback or self._facts.pinned or "the router let the sessions go"
+        pause_s = self._retry_s
+        if self._services.policy.stragglers is Stragglers.CLOSE:
+            # In time for a last attempt, which ends them.
+            left_s = self._last_beginning() - asyncio.get_running_loop().time()
+            pause_s = min(pause_s, max(left_s, RETRY_FIRST_S))
+        self._last_setback = reason
+        self._timeline.set_back(reason)
+        log.info("switchover.set_back", reason=reason, retry_s=pause_s)
+        self._records.note_setback(reason)
+        await asyncio.sleep(pause_s)
         self._retry_s = min(self._retry_s * 2, self._services.policy.retry_max_s)
         self._parked = None
+        self._timeline.begin_attempt()
         self._know(
-            setback=None, park=Park.NONE, readied=False, fence_complete=False, caught_up=False, handed_over=False
+            setback=None,
+            pinned=None,
+            park=Park.NONE,
+            readied=False,
+            fence_complete=False,
+            caught_up=False,
+            handed_over=False,
         )
 
     async def _fail(self) -> None:
-        self._records.fail(self._facts.failure or "", self._timeline)
+        self._records.fail(self._facts.failure or self._facts.pinned or "", self._timeline.record())
         self._ended = True

@@ -1,18 +1,19 @@
 """What a switchover writes: statuses, names, events and its journal, each change in one transaction."""
 
 import structlog
-from msgspec import structs
+from msgspec import structs, to_builtins
 
-from verdigris.domain import events
+from verdigris.domain import events, status_details
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
 from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
-from verdigris.workflows.timeline import Timeline
+from verdigris.workflows.timeline import TimelineRecord
 
 log = structlog.get_logger(__name__)
 
-_BEGIN, _RENAME, _TIMELINE = "begin", "rename", "timeline"
+_BEGIN, _RENAME = "begin", "rename"
+TIMELINE = "timeline"  # the journal's step whose detail is a ``TimelineRecord``
 
 
 class SwitchoverRecords:
@@ -38,7 +39,7 @@ class SwitchoverRecords:
     def note_setback(self, reason: str) -> None:
         with self._services.store.transaction() as tx:
             deployment = self._deployment(tx)
-            tx.put_deployment(structs.replace(deployment, status_details=f"Attempt set back: {reason}. Trying again."))
+            tx.put_deployment(structs.replace(deployment, status_details=status_details.set_back(reason)))
 
     def rename(self, old: Route) -> None:
         """Swap names and ports; ``old`` is the endpoint that source has had since the commit."""
@@ -59,7 +60,13 @@ class SwitchoverRecords:
             tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
             self._journal(tx, _RENAME, target.identifier)
 
-    def complete(self, timeline: Timeline) -> None:
+    def complete(self, timeline: TimelineRecord) -> None:
+        told = status_details.completed(
+            attempts=len(timeline.attempts),
+            pause_s=None if timeline.pause_ms is None else timeline.pause_ms / 1000,
+            carried=timeline.carried,
+            closed=timeline.closed,
+        )
         with self._services.store.transaction() as tx:
             before, now = self._deployment(tx), self._services.clock.now()
             self._put(
@@ -67,16 +74,16 @@ class SwitchoverRecords:
                 before,
                 MemberStatus.SWITCHOVER_COMPLETED,
                 status=DeploymentStatus.SWITCHOVER_COMPLETED,
-                status_details=None,
+                status_details=told,
             )
-            self._journal(tx, _TIMELINE, timeline.as_json())
+            self._journal(tx, TIMELINE, timeline.as_json())
             if before.mode is ReplicationMode.LOGICAL:
                 add_events(tx, events.sequences_synchronised(before, now))
             add_events(tx, events.switchover_completed(before, now, green=self._green_name(tx)))
             self._end(tx, WorkflowStatus.COMPLETED, None)
-        log.info("switchover.completed", deployment=self._workflow.subject, timeline=timeline.record())
+        log.info("switchover.completed", deployment=self._workflow.subject, timeline=to_builtins(timeline))
 
-    def fail(self, reason: str, timeline: Timeline) -> None:
+    def fail(self, reason: str, timeline: TimelineRecord) -> None:
         with self._services.store.transaction() as tx:
             deployment = self._deployment(tx)
             self._put(
@@ -84,12 +91,14 @@ class SwitchoverRecords:
                 deployment,
                 MemberStatus.SWITCHOVER_FAILED,
                 status=DeploymentStatus.SWITCHOVER_FAILED,
-                status_details=f"Switchover was canceled due to {reason}",
+                status_details=status_details.canceled(reason),
             )
-            self._journal(tx, _TIMELINE, timeline.as_json())
+            self._journal(tx, TIMELINE, timeline.as_json())
             add_events(tx, events.switchover_canceled(deployment, reason, self._services.clock.now()))
             self._end(tx, WorkflowStatus.FAILED, reason)
-        log.warning("switchover.canceled", deployment=self._workflow.subject, reason=reason)
+        log.warning(
+            "switchover.canceled", deployment=self._workflow.subject, reason=reason, timeline=to_builtins(timeline)
+        )
 
     # -- pieces
 

@@ -1,31 +1,73 @@
-"""How long each phase of a switchover took, and how long clients were kept waiting."""
+"""What a switchover did and when: its phases, its attempts, and how long clients were kept waiting in each."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 from msgspec import Struct, json
+
+
+class PhaseRecord(Struct, frozen=True, kw_only=True):
+    """Milliseconds since the workflow began. Phases of the pause overlap."""
+
+    name: str
+    attempt: int = 1
+    started_ms: float
+    duration_ms: float
+
+
+class AttemptRecord(Struct, frozen=True, kw_only=True):
+    """``pause_ms``: from the first session stopped to all released; None if the attempt ended before that.
+    ``setback``: why it was given up; None for the last one."""
+
+    started_ms: float
+    pause_ms: float | None = None
+    setback: str | None = None
+
+
+class TimelineRecord(Struct, frozen=True, kw_only=True):
+    """As kept in the workflow's journal, logged and shown.
+
+    ``pinned`` and ``stragglers`` are sessions that were not carried: closed, if the switchover was completed.
+    ``resumed``: another control plane began it, and what that one did is not in here.
+    """
+
+    phases: tuple[PhaseRecord, ...]
+    attempts: tuple[AttemptRecord, ...] = ()
+    pause_ms: float | None
+    carried: int
+    pinned: dict[str, int]
+    stragglers: int = 0
+    resumed: bool = False
+
+    @property
+    def closed(self) -> int:
+        return sum(self.pinned.values()) + self.stragglers
+
+    def as_json(self) -> str:
+        return json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Raises ``msgspec.DecodeError``."""
+        return json.decode(text, type=cls)
 
 
 @dataclass
 class Phase:
     name: str
+    attempt: int
     started_s: float  # since the workflow began
     duration_s: float = 0.0
 
 
-class PhaseRecord(Struct, frozen=True):
-    name: str
-    started_ms: float
-    duration_ms: float
-
-
-class TimelineRecord(Struct, frozen=True):
-    phases: tuple[PhaseRecord, ...]
-    pause_ms: float | None
-    carried: int
-    pinned: dict[str, int]
+@dataclass
+class Attempt:
+    started_s: float
+    pause_s: float | None = None
+    setback: str | None = None
 
 
 @dataclass
@@ -33,39 +75,71 @@ class Timeline:
     """Measured with the monotonic clock, so wall clock jumps do not show in it."""
 
     phases: list[Phase] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=lambda: [Attempt(0.0)])
     carried: int = 0
     pinned: dict[str, int] = field(default_factory=dict)
-    pause_s: float | None = None  # of the last attempt, from the first session parked to all released
+    stragglers: int = 0
+    resumed: bool = False
     _began_at: float = field(default_factory=time.monotonic)
     _pause_began_at: float | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
         began_at = time.monotonic()
-        phase = Phase(name, began_at - self._began_at)
+        phase = Phase(name, len(self.attempts), began_at - self._began_at)
         self.phases.append(phase)
         try:
             yield phase
         finally:
             phase.duration_s = time.monotonic() - began_at
 
+    def longest_s(self, name: str) -> float:
+        return max((phase.duration_s for phase in self.phases if phase.name == name), default=0.0)
+
     def begin_pause(self) -> None:
         self._pause_began_at = time.monotonic()
 
     def end_pause(self) -> None:
         if self._pause_began_at is not None:
-            self.pause_s = time.monotonic() - self._pause_began_at
+            self.attempts[-1].pause_s = time.monotonic() - self._pause_began_at
             self._pause_began_at = None
+
+    def nobody_moved(self) -> None:
+        """The attempt's sessions all go on where they were."""
+        self.carried = self.stragglers = 0
+
+    def set_back(self, reason: str) -> None:
+        self.attempts[-1].setback = reason
+
+    def begin_attempt(self) -> None:
+        self.attempts.append(Attempt(time.monotonic() - self._began_at))
 
     def record(self) -> TimelineRecord:
         return TimelineRecord(
             phases=tuple(
-                PhaseRecord(p.name, round(p.started_s * 1000, 3), round(p.duration_s * 1000, 3)) for p in self.phases
+                PhaseRecord(
+                    name=phase.name,
+                    attempt=phase.attempt,
+                    started_ms=_ms(phase.started_s),
+                    duration_ms=_ms(phase.duration_s),
+                )
+                for phase in self.phases
             ),
-            pause_ms=None if self.pause_s is None else round(self.pause_s * 1000, 3),
+            attempts=tuple(
+                AttemptRecord(
+                    started_ms=_ms(attempt.started_s),
+                    pause_ms=None if attempt.pause_s is None else _ms(attempt.pause_s),
+                    setback=attempt.setback,
+                )
+                for attempt in self.attempts
+            ),
+            pause_ms=None if self.attempts[-1].pause_s is None else _ms(self.attempts[-1].pause_s),
             carried=self.carried,
             pinned=self.pinned,
+            stragglers=self.stragglers,
+            resumed=self.resumed,
         )
 
-    def as_json(self) -> str:
-        return json.encode(self.record()).decode()
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

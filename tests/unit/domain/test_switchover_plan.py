@@ -1,11 +1,13 @@
 """The planner, from every state that it can be asked about."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from msgspec import structs
 
+from verdigris.domain.policy import PinnedSessions
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
 
 FLAGS = (
@@ -22,6 +24,17 @@ FLAGS = (
     "released",
     "source_retired",
 )
+# What the operator wants, and what calls for it.
+POLICIES: tuple[dict[str, Any], ...] = (
+    {"pinned": "2 sessions", "on_pinned": PinnedSessions.CLOSE},
+    {"pinned": "2 sessions", "on_pinned": PinnedSessions.WAIT},
+    {"pinned": "2 sessions", "on_pinned": PinnedSessions.REFUSE},
+    {"ends_stragglers": True},
+    {"ends_stragglers": True, "pinned": "2 sessions", "on_pinned": PinnedSessions.WAIT},
+    {"ends_stragglers": True, "pinned": "2 sessions", "on_pinned": PinnedSessions.REFUSE},
+)
+# Flags that make no difference to what a policy asks for; varied for one policy only, or there were millions of states.
+LATER = {"renamed", "target_open", "released", "source_retired"}
 ENDS = {Step.COMPLETE, Step.FAIL}
 WRITES_TO_TARGET_ALLOWED = {Step.OPEN_TARGET, Step.RELEASE, Step.RENAME, Step.RETIRE_SOURCE, Step.COMPLETE}
 
@@ -30,6 +43,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
     Step.PREPARE: {"prepared": True},
     Step.READY_SESSIONS: {"readied": True, "dialled": True},
     Step.PARK: {"park": Park.HELD},
+    Step.PARK_WITHOUT_STRAGGLERS: {"park": Park.HELD},
     Step.FENCE_SOURCE: {"fenced": True, "fence_complete": True},
     Step.CATCH_UP: {"caught_up": True},
     Step.HAND_OVER: {"handed_over": True},
@@ -43,6 +57,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
     Step.UNREADY_SESSIONS: {"dialled": False},
     Step.WAIT: {
         "setback": None,
+        "pinned": None,
         "park": Park.NONE,
         "readied": False,
         "fence_complete": False,
@@ -53,11 +68,16 @@ EFFECTS: dict[Step, dict[str, object]] = {
 
 
 def every_state() -> Iterator[Facts]:
+    yield from states(FLAGS, {})
+    for policy in POLICIES:
+        yield from states([flag for flag in FLAGS if flag not in LATER], policy)
+
+
+def states(flags: Sequence[str], policy: dict[str, Any]) -> Iterator[Facts]:
     for route, park, failure, setback in itertools.product(Side, Park, (None, "reason"), (None, "stragglers")):
-        for values in itertools.product((False, True), repeat=len(FLAGS)):
-            yield Facts(
-                route=route, park=park, failure=failure, setback=setback, **dict(zip(FLAGS, values, strict=True))
-            )
+        for values in itertools.product((False, True), repeat=len(flags)):
+            known: dict[str, Any] = dict(zip(flags, values, strict=True))
+            yield Facts(route=route, park=park, failure=failure, setback=setback, **known, **policy)
 
 
 def after(facts: Facts, steps: tuple[Step, ...]) -> Facts:
@@ -96,6 +116,7 @@ def test_the_route_is_committed_only_with_everyone_parked_fenced_caught_up_and_h
             assert facts.handed_over
             assert facts.failure is None
             assert facts.setback is None
+            assert facts.pinned is None or facts.on_pinned is PinnedSessions.CLOSE
 
 
 def test_the_marker_is_written_only_behind_a_complete_fence() -> None:
@@ -118,6 +139,31 @@ def test_an_attempt_is_repeated_only_once_source_serves_again() -> None:
             assert not facts.fenced
             assert facts.park is not Park.HELD
             assert facts.failure is None
+
+
+def test_pins_that_are_not_to_be_closed_lead_back_before_the_commit_and_to_the_end_that_was_asked_for() -> None:
+    ends = {PinnedSessions.WAIT: Step.WAIT, PinnedSessions.REFUSE: Step.FAIL}
+    for facts in every_state():
+        if facts.route is Side.SOURCE and facts.pinned is not None and facts.on_pinned in ends:
+            while (steps := plan(facts))[0] not in ENDS | {Step.WAIT}:
+                assert set(steps) <= {Step.UNFENCE_SOURCE, Step.ABORT_PARK, Step.UNREADY_SESSIONS}, facts
+                facts = after(facts, steps)
+            assert steps == (ends[facts.on_pinned] if facts.failure is None else Step.FAIL,)
+
+
+def test_pins_that_are_to_be_closed_change_no_step() -> None:
+    for facts in every_state():
+        if facts.on_pinned is PinnedSessions.CLOSE:
+            assert plan(facts) == plan(structs.replace(facts, pinned=None))
+
+
+def test_stragglers_are_ended_only_when_asked_for_and_not_before_everyone_else_is_handed_over() -> None:
+    for facts in every_state():
+        steps = plan(facts)
+        assert not (Step.PARK in steps and facts.ends_stragglers)
+        assert not (Step.PARK_WITHOUT_STRAGGLERS in steps and not facts.ends_stragglers)
+        if Step.FENCE_SOURCE in steps and facts.ends_stragglers:
+            assert facts.handed_over
 
 
 @pytest.mark.parametrize("setback", [None, "stragglers"])

@@ -1,10 +1,14 @@
 """A switchover in the small world: undisturbed, refused, set back, and with every single fault at every call."""
 
+import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from tests.conftest import until
 from tests.unit.workflows.world import (
     DEPLOYMENT,
     SOURCE,
@@ -17,10 +21,12 @@ from tests.unit.workflows.world import (
     services,
 )
 from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
 from verdigris.domain.ports import Finding
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, WorkflowStatus
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.workflows.switch_over import SwitchOver
+from verdigris.workflows.timeline import TimelineRecord
 
 MAX_RESTARTS = 3
 
@@ -35,6 +41,10 @@ def store(tmp_path: Path) -> Iterator[SqlStore]:
 async def switch_over(world: World, store: SqlStore, *, timeout_s: float = 300.0) -> None:
     """Run to the end; a control plane that dies is started again, as often as it takes."""
     plant_records(store, timeout_s=timeout_s)
+    await resume(world, store)
+
+
+async def resume(world: World, store: SqlStore) -> None:
     for _ in range(MAX_RESTARTS):
         with store.transaction() as tx:
             workflow = tx.workflow("wf-1")
@@ -55,6 +65,12 @@ def records(store: SqlStore) -> tuple[BlueGreenDeployment, DBInstance, DBInstanc
     assert source is not None
     assert target is not None
     return deployment, source, target
+
+
+def timeline_of(store: SqlStore) -> TimelineRecord:
+    with store.transaction() as tx:
+        (entry,) = [entry for entry in tx.journal("wf-1") if entry.step == "timeline"]
+    return TimelineRecord.from_json(entry.detail)
 
 
 def assert_completed(world: World, store: SqlStore) -> None:
@@ -119,16 +135,127 @@ async def test_a_deadline_that_has_passed_changes_nothing(store: SqlStore) -> No
     assert_as_before(world, store)
 
 
-async def test_every_single_fault_at_every_call(tmp_path: Path) -> None:
+async def test_what_was_done_is_told(store: SqlStore) -> None:
+    world = World(stragglers=2, pins=["listen"])
+    await switch_over(world, store)
+    told = records(store)[0].status_details or ""
+    assert re.fullmatch(r"Switchover completed in 3 attempts; pause 0\.\d{3} s; 1 session carried, 1 closed", told)
+    timeline = timeline_of(store)
+    assert [attempt.setback is None for attempt in timeline.attempts] == [False, False, True]
+    assert [attempt.pause_ms is None for attempt in timeline.attempts] == [False, False, False]
+    assert {phase.attempt for phase in timeline.phases if phase.name == "park"} == {1, 2, 3}
+    assert (timeline.carried, timeline.pinned, timeline.closed, timeline.resumed) == (1, {"listen": 1}, 1, False)
+
+
+async def test_a_switchover_that_was_taken_over_does_not_make_up_a_pause(store: SqlStore) -> None:
+    """The control plane dies between the commit and the release."""
+    world = World(Fault(call="open_target", kind=Kind.CRASH, after=True))
+    await switch_over(world, store)
+    assert_completed(world, store)
+    assert "its pause is not known" in (records(store)[0].status_details or "")
+    assert timeline_of(store).resumed
+
+
+# -- sessions that cannot be carried
+
+
+async def test_pinned_sessions_are_closed_by_default(store: SqlStore) -> None:
+    world = World(pins=["listen"])
+    await switch_over(world, store)
+    assert_completed(world, store)
+    assert world.closed == ["listen"]
+
+
+@pytest.mark.parametrize("where", ["pins", "hidden_pins"])
+async def test_pinned_sessions_are_waited_for_until_the_deadline(store: SqlStore, where: str) -> None:
+    world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.WAIT), **{where: ["listen"]})  # type: ignore[arg-type]  # a name of two
+    await switch_over(world, store, timeout_s=0.2)
+    assert_as_before(world, store)
+    assert records(store)[0].status_details == (
+        "Switchover was canceled due to the switchover did not finish before its timeout: "
+        "1 session of app cannot be carried by a switchover: listen (1)"
+    )
+    assert world.closed == []
+    assert world.calls.count("ready") > 1
+    assert ("park" in world.calls) == (where == "hidden_pins")
+
+
+async def test_the_switchover_goes_on_once_the_pinned_sessions_are_gone(store: SqlStore) -> None:
+    world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.WAIT), hidden_pins=["listen"])
+    plant_records(store)
+    running = asyncio.create_task(resume(world, store))
+    await until(lambda: world.calls.count("ready") >= 3)
+    world.hidden_pins.clear()
+    await running
+    assert_completed(world, store)
+    assert world.closed == []
+
+
+async def test_pinned_sessions_refuse_a_switchover_before_anything_is_done(store: SqlStore) -> None:
+    world = World(
+        policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.REFUSE), pins=["listen", "authentication", "listen"]
+    )
+    await switch_over(world, store)
+    assert_as_before(world, store)
+    assert records(store)[0].status_details == (
+        "Switchover was canceled due to "
+        "3 sessions of app cannot be carried by a switchover: listen (2), authentication (1)"
+    )
+    assert not {"prepare", "ready", "park", "fence"}.intersection(world.calls)
+
+
+async def test_pinned_sessions_that_only_the_handover_finds_refuse_it_too(store: SqlStore) -> None:
+    world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.REFUSE), hidden_pins=["listen"])
+    await switch_over(world, store)
+    assert_as_before(world, store)
+    assert "listen (1)" in (records(store)[0].status_details or "")
+    assert world.closed == []
+    assert world.calls.count("park") == 1
+
+
+# -- stragglers, in the end
+
+CLOSE_STRAGGLERS = SwitchoverPolicy(stragglers=Stragglers.CLOSE)
+
+
+async def test_stragglers_are_closed_only_when_no_other_attempt_would_fit(store: SqlStore) -> None:
+    world = World(policy=CLOSE_STRAGGLERS, stragglers=2)
+    await switch_over(world, store)
+    assert_completed(world, store)
+    assert world.closed == []
+    assert world.calls.count("park") == 3
+
+
+async def test_stragglers_are_closed_in_the_last_attempt(store: SqlStore) -> None:
+    world = World(policy=CLOSE_STRAGGLERS, stragglers=10**9)
+    await switch_over(world, store, timeout_s=5.0)  # less than two attempts may take
+    assert_completed(world, store)
+    assert world.closed == ["straggler"]
+    assert "2 sessions carried, 1 closed" in (records(store)[0].status_details or "")
+
+
+async def test_stragglers_are_not_closed_for_a_switchover_that_pinned_sessions_refuse(store: SqlStore) -> None:
+    policy = structs.replace(CLOSE_STRAGGLERS, pinned_sessions=PinnedSessions.REFUSE)
+    world = World(policy=policy, stragglers=10**9, hidden_pins=["listen"])
+    await switch_over(world, store, timeout_s=5.0)
+    assert_as_before(world, store)
+    assert world.closed == []
+
+
+@pytest.mark.parametrize("policy", [SwitchoverPolicy(), CLOSE_STRAGGLERS])
+async def test_every_single_fault_at_every_call(tmp_path: Path, policy: SwitchoverPolicy) -> None:
     """All or nothing, whatever goes wrong wherever; the world checks after each effect that only one side can write."""
     call, ends = 1, set()
+    closes = policy.stragglers is Stragglers.CLOSE
     while True:
         reached = False
         for kind in Kind:
             for after in (False, True):
                 store = open_store(f"sqlite:///{tmp_path / f'{call}-{kind.name}-{after}.db'}")
-                world = World(Fault(call=call, kind=kind, after=after))
-                await switch_over(world, store)
+                world = World(
+                    Fault(call=call, kind=kind, after=after), policy=policy, stragglers=10**9 if closes else 0
+                )
+                await switch_over(world, store, timeout_s=5.0 if closes else 300.0)
                 if records(store)[0].status is DeploymentStatus.SWITCHOVER_COMPLETED:
                     assert_completed(world, store)
                     ends.add("completed")

@@ -5,6 +5,7 @@ call takes effect. After each effect the invariants are checked, so a fault show
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
@@ -13,6 +14,7 @@ from msgspec import Struct, structs
 
 from verdigris.domain.errors import EngineError, ParkBroken
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task, Workflow
+from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
     BackendAddress,
     Finding,
@@ -20,6 +22,7 @@ from verdigris.domain.ports import (
     Pair,
     Parked,
     ParkRefused,
+    PinReport,
     ReadyReport,
     Route,
     RouterSessions,
@@ -34,7 +37,7 @@ from verdigris.domain.statuses import (
     WorkflowKind,
 )
 from verdigris.store.sql_store import SqlStore
-from verdigris.workflows.services import Services, SwitchoverPolicy
+from verdigris.workflows.services import Services
 
 SOURCE, TARGET, DEPLOYMENT = "db-SOURCE", "db-TARGET", "bgd-0123456789abcdef"
 
@@ -46,7 +49,7 @@ class Kind(Enum):
 
 
 class Fault(Struct, frozen=True):
-    call: int
+    call: int | str  # its number, or the first of a name
     kind: Kind
     after: bool  # the call takes effect first
 
@@ -61,8 +64,23 @@ class FixedClock:
 
 
 class World:
-    def __init__(self, fault: Fault | None = None, *, stragglers: int = 0, findings: Sequence[Finding] = ()) -> None:
+    def __init__(
+        self,
+        fault: Fault | None = None,
+        *,
+        stragglers: int = 0,
+        findings: Sequence[Finding] = (),
+        policy: SwitchoverPolicy | None = None,
+        pins: Sequence[str] = (),
+        hidden_pins: Sequence[str] = (),
+    ) -> None:
         self.fault = fault
+        self.policy = structs.replace(policy or SwitchoverPolicy(), retry_first_s=0.0, retry_max_s=0.0)
+        # Reasons why sessions cannot be carried: those that any look shows, and those that only the handover finds.
+        self.pins = list(pins)
+        self.hidden_pins = list(hidden_pins)
+        self.stragglers_left = 0  # in the park that is granted; the fence ends them
+        self.closed: list[str] = []
         self.calls: list[str] = []
         self.stragglers = stragglers  # attempts at parking that fail for them
         self.findings = list(findings)
@@ -83,7 +101,8 @@ class World:
 
     async def act(self, name: str) -> "Effect":
         self.calls.append(name)
-        fault = self.fault if self.fault is not None and self.fault.call == len(self.calls) else None
+        is_it = (len(self.calls), name if self.calls.count(name) == 1 else None)
+        fault = self.fault if self.fault is not None and self.fault.call in is_it else None
         if fault is not None and not fault.after:
             self._strike(fault)
         await asyncio.sleep(0)
@@ -156,25 +175,36 @@ class WorldRouter:
             committed=self.world.committed,
         )
 
+    async def pins(self, name: str, verifiers: Mapping[str, str], *, budget_s: float) -> PinReport:
+        (await self.world.act("pins")).done()
+        return PinReport(sessions=2, pinned=Counter(self.world.pins))
+
     async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
         effect = await self.world.act("ready")
         self.world.dialled = True
         effect.done()
-        return ReadyReport(sessions=2, dialled=2)
+        return ReadyReport(sessions=2, dialled=2, pinned=Counter(self.world.pins))
 
     async def park(
         self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
     ) -> Parked | ParkRefused:
         effect = await self.world.act("park")
-        if self.world.stragglers > 0:
+        if self.world.stragglers > 0 and not leave_stragglers:
             self.world.stragglers -= 1
             effect.done()
             return ParkRefused(stragglers=1, waited_s=budget_s)
         assert self.world.generation is None
         self.world.last_generation += 1
         self.world.generation = self.world.last_generation
+        self.world.stragglers_left = min(self.world.stragglers, 1)
         effect.done()
-        return Parked(generation=self.world.last_generation, sessions=2, server_pids=(1, 2), waiting_clients=0)
+        return Parked(
+            generation=self.world.last_generation,
+            sessions=2,
+            server_pids=(1, 2),
+            waiting_clients=0,
+            stragglers=self.world.stragglers_left,
+        )
 
     def _held(self, generation: int) -> None:
         if self.world.generation != generation:
@@ -187,11 +217,17 @@ class WorldRouter:
         effect = await self.world.act("hand_over")
         self._held(generation)
         effect.done()
-        return HandoverReport(carried=2)
+        pinned = Counter([*self.world.pins, *self.world.hidden_pins])
+        return HandoverReport(carried=2 - pinned.total(), pinned=pinned)
 
     async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
         effect = await self.world.act("commit")
         self._held(generation)
+        assert not self.world.stragglers_left, "a straggler could still write to source"
+        pins = [*self.world.pins, *self.world.hidden_pins]
+        if leave_nobody and pins:
+            raise ParkBroken("somebody would be left behind")
+        self.world.closed += pins
         self.world.route_table.update({route.name: route for route in routes})
         self.world.committed = True
         effect.done()
@@ -239,6 +275,9 @@ class WorldEngine:
         effect = await self.world.act("fence")
         assert set(keep) == {1, 2}
         self.world.fenced = True
+        self.world.closed += ["straggler"] * self.world.stragglers_left
+        self.world.stragglers -= self.world.stragglers_left
+        self.world.stragglers_left = 0
         effect.done()
 
     async def is_fenced(self, pair: Pair) -> bool:
@@ -270,10 +309,13 @@ class WorldEngine:
 
 
 class WorldServers:
-    """Of the servers a switchover only wants addresses."""
+    """Of the servers a switchover only wants addresses, and passwords to dial with."""
 
     def address(self, resource_id: str) -> BackendAddress:
         return BackendAddress(resource_id, f"/run/{resource_id}")
+
+    async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
+        return {}
 
 
 class WorldPorts:
@@ -290,13 +332,13 @@ def services(world: World, store: SqlStore) -> Services:
     return Services(
         store=store,
         clock=FixedClock(),
-        servers=WorldServers(),  # type: ignore[arg-type]  # only ``address`` is used here
+        servers=WorldServers(),  # type: ignore[arg-type]  # no more is used here
         ports=WorldPorts(),
         router=WorldRouter(world),
         green=None,  # type: ignore[arg-type]  # a switchover does not build
         switchover=WorldEngine(world),
         random_text=lambda alphabet, length: alphabet[0] * length,
-        policy=SwitchoverPolicy(retry_first_s=0.0, retry_max_s=0.0),
+        policy=world.policy,
     )
 
 

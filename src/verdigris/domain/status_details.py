@@ -1,0 +1,42 @@
+"""The sentences of ``StatusDetails``: what a deployment, and a switchover, have to say in one line.
+
+RDS documents the member and none of its texts.
+"""
+
+from collections.abc import Mapping
+
+
+def pinned(endpoint: str, by_reason: Mapping[str, int]) -> str | None:
+    """Sessions that a switchover would not carry, the most frequent reason first; None where there are none."""
+    if not by_reason:
+        return None
+    return f"{_sessions(sum(by_reason.values()))} of {endpoint} cannot be carried by a switchover: {counts(by_reason)}"
+
+
+def counts(by_reason: Mapping[str, int]) -> str:
+    ordered = sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{reason} ({count})" for reason, count in ordered)
+
+
+def stragglers(count: int, budget_s: float) -> str:
+    return f"{_sessions(count)} did not end a transaction or request within {budget_s:g} s"
+
+
+def set_back(reason: str) -> str:
+    return f"Attempt set back: {reason}. Trying again."
+
+
+def canceled(reason: str) -> str:
+    return f"Switchover was canceled due to {reason}"
+
+
+def completed(*, attempts: int, pause_s: float | None, carried: int, closed: int) -> str:
+    """``pause_s`` is None if another control plane began the pause and did not live to see its end."""
+    if pause_s is None:
+        return "Switchover completed; the control plane was restarted during it, so its pause is not known"
+    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    return f"Switchover completed in {tries}; pause {pause_s:.3f} s; {_sessions(carried)} carried, {closed} closed"
+
+
+def _sessions(count: int) -> str:
+    return "1 session" if count == 1 else f"{count} sessions"
