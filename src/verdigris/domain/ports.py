@@ -202,6 +202,10 @@ class SwitchoverEngine(Protocol):
 
     async def guardrails(self, pair: Pair) -> list[Finding]: ...
 
+    async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
+        """What these backends of source are busy with, one phrase each, for the people who have to find their clients.
+        Those that are gone are left out."""
+
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         """Stored password verifiers on target, by role, for the router to dial with. Roles without one are absent."""
 
@@ -272,6 +276,7 @@ class ParkRefused(Struct, frozen=True, kw_only=True):
 
     stragglers: int
     waited_s: float
+    server_pids: tuple[int, ...] = ()  # backend processes of the stragglers
 
 
 class HandoverReport(Struct, frozen=True, kw_only=True):

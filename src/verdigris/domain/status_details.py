@@ -3,7 +3,11 @@
 RDS documents the member and none of its texts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+# Enough to find whose they are; the rest is in the log.
+_MAX_NAMED: Final = 5
 
 
 def pinned(endpoint: str, by_reason: Mapping[str, int]) -> str | None:
@@ -18,8 +22,13 @@ def counts(by_reason: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} ({count})" for reason, count in ordered)
 
 
-def stragglers(count: int, budget_s: float) -> str:
-    return f"{_sessions(count)} did not end a transaction or request within {budget_s:g} s"
+def stragglers(count: int, budget_s: float, busy_with: Sequence[str] = ()) -> str:
+    """``busy_with``: what some of them do, one phrase each; the first few are named."""
+    told = f"{_sessions(count)} did not end a transaction or request within {budget_s:g} s"
+    if not busy_with:
+        return told
+    more = ", ..." if count > _MAX_NAMED else ""
+    return f"{told}: {', '.join(busy_with[:_MAX_NAMED])}{more}"
 
 
 def set_back(reason: str) -> str:

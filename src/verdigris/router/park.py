@@ -73,8 +73,8 @@ class Park:
 
     # ------------------------------------------------------------------------------------------------------- gathering
 
-    async def gather(self, budget_s: float, *, leave_stragglers: bool = False) -> int:
-        """Stop every session; how many had not reached a safe point when the budget was spent (0: the park holds).
+    async def gather(self, budget_s: float, *, leave_stragglers: bool = False) -> list[Session]:
+        """Stop every session; those that had not reached a safe point when the budget was spent (none: the park holds).
 
         With ``leave_stragglers`` the park may be granted all the same: whoever fences the backend ends them there.
         """
@@ -90,7 +90,7 @@ class Park:
             await self._until(lambda: not self._logins(), min(deadline, self._loop.time() + LOGIN_GRACE_S))
             for session in self._logins():
                 session.fail("57P03", "the database system is not accepting connections for a moment")
-        return len(self._stragglers())
+        return self._stragglers()
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         try:

@@ -232,8 +232,9 @@ class RouterService:
             raise ParkBroken(f"park {park.generation} of {name} ended while it gathered")
         if stragglers and not leave_stragglers:
             self._end(park)
-            log.info("park.refused", endpoint=name, stragglers=stragglers, waited_s=round(waited_s, 4))
-            return ParkRefused(stragglers=stragglers, waited_s=waited_s)
+            pids = tuple(session.server_pid for session in stragglers if session.server_pid is not None)
+            log.info("park.refused", endpoint=name, stragglers=len(stragglers), server_pids=pids, waited_s=waited_s)
+            return ParkRefused(stragglers=len(stragglers), waited_s=waited_s, server_pids=pids)
         parked = park.grant(lease_s)
         log.info(
             "park.granted",

@@ -276,12 +276,24 @@ class SwitchOver:
             raise
         if isinstance(answer, ParkRefused):
             self._timeline.end_pause()
-            self._know(setback=status_details.stragglers(answer.stragglers, policy.pause_budget_s))
+            busy_with = await self._describe(answer)
+            self._know(setback=status_details.stragglers(answer.stragglers, policy.pause_budget_s, busy_with))
             return
         self._parked = answer
         self._timeline.stragglers = answer.stragglers
         self._renewing = asyncio.create_task(self._renew(answer.generation))
         self._know(park=Park.HELD)
+
+    async def _describe(self, refused: ParkRefused) -> list[str]:
+        """Everybody goes on already; who they are is worth a moment, and no failure."""
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                described = await self._services.switchover.describe_sessions(self._pair, refused.server_pids)
+        except (VerdigrisError, TimeoutError) as error:
+            log.warning("switchover.stragglers_not_described", reason=str(error))
+            return []
+        log.info("switchover.stragglers", sessions=described)
+        return described
 
     async def _end_unheard_park(self) -> None:
         try:

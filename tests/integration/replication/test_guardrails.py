@@ -1,6 +1,7 @@
 """What stops a switchover, before it begins and in its last moment; and what breaks a green for good."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -116,6 +117,9 @@ async def test_long_writes_ddl_and_writes_on_green(
     on_blue, on_green = await as_master(source), await as_master(target)
     await on_blue.execute("BEGIN; ALTER TABLE shop.log ADD COLUMN y int")
     await on_green.execute("BEGIN READ WRITE; INSERT INTO shop.log VALUES (now(), 'green')")
+    pids = [on_blue.info.backend_pid, 1]
+    [busy] = await switchover.describe_sessions(pair, pids)
+    assert re.fullmatch(rf"process {pids[0]} \(\w+@app\) idle in transaction for [0-9.]+ s", busy), busy
     async with asyncio.timeout(30):
         found = {
             f.guardrail for f in await guardrails.source_findings(pair.mode, source, ObjectNames(pair.deployment_id))

@@ -50,10 +50,10 @@ async def waiting(router: RouterClient, count: int) -> bool:
 async def test_straggler_breaks_the_attempt_and_nothing_else(endpoint: Endpoint, router: RouterClient) -> None:
     async with await connect(endpoint) as straggler, await connect(endpoint) as other:
         await straggler.set_autocommit(False)
-        await straggler.execute("SELECT 1")
+        pid = await one(straggler, "SELECT pg_backend_pid()")
         refused = await router.park("app", budget_s=0.2, lease_s=5)
         assert isinstance(refused, ParkRefused)
-        assert refused.stragglers == 1
+        assert (refused.stragglers, refused.server_pids) == (1, (pid,))
         assert 0.15 < refused.waited_s < 2
         assert await one(other, "SELECT 1") == 1
         await straggler.commit()

@@ -192,7 +192,7 @@ class WorldRouter:
         if self.world.stragglers > 0 and not leave_stragglers:
             self.world.stragglers -= 1
             effect.done()
-            return ParkRefused(stragglers=1, waited_s=budget_s)
+            return ParkRefused(stragglers=1, waited_s=budget_s, server_pids=(4711,))
         assert self.world.generation is None
         self.world.last_generation += 1
         self.world.generation = self.world.last_generation
@@ -270,6 +270,10 @@ class WorldEngine:
 
     async def stand_down(self, pair: Pair) -> None:
         pass
+
+    async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
+        (await self.world.act("describe_sessions")).done()
+        return [f"process {pid} (app@app) idle in transaction for 3.0 s" for pid in server_pids]
 
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         effect = await self.world.act("fence")

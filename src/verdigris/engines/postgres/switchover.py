@@ -45,6 +45,19 @@ _POLL_S = 0.001
 # Of a server: in the maintenance database, as an observer of its read-only setting, and in two databases more.
 _KEPT_SESSIONS = 4
 
+# The oldest transaction first: it is the one to look at. No text of a statement: it may hold what is nobody's business.
+_BUSY_WITH = """
+    SELECT format('process %%s (%%s@%%s%%s) %%s for %%s s%%s', pid, usename, datname,
+                  CASE WHEN application_name <> '' THEN ', ' || application_name END,
+                  CASE WHEN state LIKE 'idle in transaction%%' THEN state ELSE 'running a statement' END,
+                  round(extract(epoch FROM clock_timestamp()
+                                - CASE WHEN state = 'active' THEN query_start ELSE xact_start END)::numeric, 1),
+                  CASE WHEN wait_event_type = 'Lock' THEN format(', waiting for a lock (%%s)', wait_event) END)
+      FROM pg_stat_activity
+     WHERE pid = ANY(%s) AND state <> 'idle'
+     ORDER BY xact_start
+"""
+
 
 class PostgresSwitchoverEngine:
     def __init__(self, servers: PostgresServers, green: PostgresGreenBuilder) -> None:
@@ -67,6 +80,11 @@ class PostgresSwitchoverEngine:
         if pair.mode is ReplicationMode.LOGICAL:
             findings += await guardrails.unsupported_changes(source, target, names)
         return findings
+
+    async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
+        async with session(self._servers.server(pair.source_resource_id)) as connection:
+            rows = await connection.rows(_BUSY_WITH, list(server_pids))
+        return [row[0] for row in rows]
 
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         async with session(self._servers.server(pair.target_resource_id)) as connection:
