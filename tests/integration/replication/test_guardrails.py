@@ -52,6 +52,7 @@ async def test_changes_of_definitions(
     await run_sql(
         source, "VACUUM FULL shop.customers", "ANALYZE", "TRUNCATE shop.log", "REINDEX TABLE shop.orders_rest"
     )
+    await run_sql(source, "REINDEX SCHEMA CONCURRENTLY shop")
     await run_sql(target, "SET default_transaction_read_only = off", "CREATE DATABASE of_green")
     assert await green.health(pair) is None
     await run_sql(

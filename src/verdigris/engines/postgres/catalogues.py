@@ -4,6 +4,8 @@ Source: PostgreSQL manual, chapter "System Catalogs". Left out are those that fo
 statistics, publications and subscriptions (ours, or found by a guardrail of their own).
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import LiteralString
 
 from msgspec import Struct
@@ -13,19 +15,36 @@ class Catalogue(Struct, frozen=True):
     """``key``, ``label`` and ``where`` are SQL over a row ``x``. ``noise`` names columns that change without any
     change of definition: by VACUUM, ANALYZE, TRUNCATE, a rewrite, or lazily.
 
-    ``acl`` is the column of privileges, and what it stands for while it is NULL, as SQL: after a GRANT and its REVOKE
-    it is spelt out, and nothing has changed."""
+    ``instead`` gives SQL to be digested in place of a column:
+
+    * privileges, which are NULL until the first GRANT and spelt out after its REVOKE, though nothing has changed;
+    * the oid of an index, which REINDEX CONCURRENTLY changes: indexes go by their names."""
 
     name: LiteralString
     key: LiteralString = "x.oid::text"
     label: LiteralString = "pg_describe_object(x.tableoid, x.oid, 0)"
     where: LiteralString = "x.oid >= 16384"  # FirstNormalObjectId: made by users
     noise: frozenset[str] = frozenset()
-    acl: tuple[str, LiteralString] | None = None
+    instead: Mapping[str, LiteralString] = MappingProxyType({})
+
+
+def _privileges(column: LiteralString, kind: LiteralString, owner: LiteralString) -> Mapping[str, LiteralString]:
+    return {column: f"coalesce(x.{column}, acldefault({kind}, x.{owner}))"}
+
+
+# What a comment is on.
+_DESCRIBED: LiteralString = (
+    "CASE WHEN x.classoid = 'pg_class'::regclass THEN x.objoid::regclass::text ELSE x.objoid::text END"
+)
 
 
 def _of_relation(
-    name: LiteralString, column: LiteralString, *, key: LiteralString, noise: tuple[str, ...] = ()
+    name: LiteralString,
+    column: LiteralString,
+    *,
+    key: LiteralString,
+    noise: tuple[str, ...] = (),
+    instead: Mapping[str, LiteralString] = MappingProxyType({}),
 ) -> Catalogue:
     """A row that belongs to a relation and has no name of its own to speak of."""
     return Catalogue(
@@ -34,31 +53,39 @@ def _of_relation(
         label=f"pg_describe_object('pg_class'::regclass, x.{column}, 0)",
         where=f"x.{column} IN (SELECT oid FROM relations)",  # noqa: S608 - a column name of this module
         noise=frozenset(noise),
+        instead=instead,
     )
 
 
-def _on_relation(name: LiteralString, column: LiteralString, *, noise: tuple[str, ...] = ()) -> Catalogue:
+def _on_relation(
+    name: LiteralString,
+    column: LiteralString,
+    *,
+    noise: tuple[str, ...] = (),
+    instead: Mapping[str, LiteralString] = MappingProxyType({}),
+) -> Catalogue:
     """An object of its own on a relation."""
     where: LiteralString = f"x.{column} IN (SELECT oid FROM relations)"  # noqa: S608 - a column name of this module
-    return Catalogue(name, where=where, noise=frozenset(noise))
+    return Catalogue(name, where=where, noise=frozenset(noise), instead=instead)
 
 
 def _in_namespace(
-    name: LiteralString, column: LiteralString, *, acl: tuple[str, LiteralString] | None = None
+    name: LiteralString, column: LiteralString, *, instead: Mapping[str, LiteralString] = MappingProxyType({})
 ) -> Catalogue:
     """An object of its own in a schema."""
     where: LiteralString = f"x.{column} NOT IN (SELECT oid FROM foreign_namespaces)"  # noqa: S608 - likewise
-    return Catalogue(name, where="x.oid >= 16384 AND " + where, acl=acl)
+    return Catalogue(name, where="x.oid >= 16384 AND " + where, instead=instead)
 
 
 DATABASE_CATALOGUES = (
     Catalogue(
         "pg_namespace",
         where="x.oid NOT IN (SELECT oid FROM foreign_namespaces)",
-        acl=("nspacl", "acldefault('n', x.nspowner)"),
+        instead=_privileges("nspacl", "'n'", "nspowner"),
     ),
     Catalogue(
         "pg_class",
+        key="CASE WHEN x.relkind IN ('i', 'I') THEN x.oid::regclass::text ELSE x.oid::text END",
         where="x.oid IN (SELECT oid FROM relations)",
         noise=frozenset(
             {
@@ -67,30 +94,49 @@ DATABASE_CATALOGUES = (
                 "relispopulated",
             }
         ),
-        acl=("relacl", "acldefault(CASE x.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\", x.relowner)"),
+        instead={
+            "oid": "CASE WHEN x.relkind IN ('i', 'I') THEN 0 ELSE x.oid END",
+            **_privileges("relacl", "CASE x.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"", "relowner"),
+        },
     ),
     Catalogue(
         "pg_attribute",
         key="x.attrelid || '.' || x.attnum",
         label="pg_describe_object('pg_class'::regclass, x.attrelid, x.attnum)",
-        where="x.attrelid IN (SELECT oid FROM relations) AND x.attnum > 0 AND NOT x.attisdropped",
+        # Those of indexes follow from pg_index.
+        where=(
+            "x.attrelid IN (SELECT oid FROM relations WHERE relkind NOT IN ('i', 'I'))"
+            " AND x.attnum > 0 AND NOT x.attisdropped"
+        ),
         noise=frozenset({"attcacheoff", "attstattarget", "atthasmissing", "attmissingval"}),
     ),
     _on_relation("pg_attrdef", "adrelid"),
-    _of_relation("pg_index", "indexrelid", key="x.indexrelid::text", noise=("indcheckxmin", "indisclustered")),
-    _of_relation("pg_inherits", "inhrelid", key="x.inhrelid || '.' || x.inhparent"),
+    _of_relation(
+        "pg_index",
+        "indexrelid",
+        key="x.indexrelid::regclass::text",
+        noise=("indcheckxmin", "indisclustered"),
+        instead={"indexrelid": "x.indexrelid::regclass"},
+    ),
+    _of_relation(
+        "pg_inherits",
+        "inhrelid",
+        key="x.inhrelid::regclass || '.' || x.inhparent::regclass",
+        instead={"inhrelid": "x.inhrelid::regclass", "inhparent": "x.inhparent::regclass"},
+    ),
     _of_relation("pg_partitioned_table", "partrelid", key="x.partrelid::text"),
     _of_relation("pg_sequence", "seqrelid", key="x.seqrelid::text"),
     _of_relation("pg_foreign_table", "ftrelid", key="x.ftrelid::text"),
-    _on_relation("pg_trigger", "tgrelid"),
+    _on_relation("pg_trigger", "tgrelid", instead={"tgconstrindid": "x.tgconstrindid::regclass"}),
     _on_relation("pg_rewrite", "ev_class"),
     _on_relation("pg_policy", "polrelid"),
     _on_relation("pg_statistic_ext", "stxrelid"),
     Catalogue(
         "pg_constraint",
         where="x.oid >= 16384 AND x.connamespace NOT IN (SELECT oid FROM foreign_namespaces)",
+        instead={"conindid": "x.conindid::regclass"},
     ),
-    _in_namespace("pg_type", "typnamespace", acl=("typacl", "acldefault('T', x.typowner)")),
+    _in_namespace("pg_type", "typnamespace", instead=_privileges("typacl", "'T'", "typowner")),
     Catalogue("pg_enum", label="pg_describe_object('pg_type'::regclass, x.enumtypid, 0)"),
     Catalogue(
         "pg_range",
@@ -98,7 +144,7 @@ DATABASE_CATALOGUES = (
         label="pg_describe_object('pg_type'::regclass, x.rngtypid, 0)",
         where="x.rngtypid >= 16384",
     ),
-    _in_namespace("pg_proc", "pronamespace", acl=("proacl", "acldefault('f', x.proowner)")),
+    _in_namespace("pg_proc", "pronamespace", instead=_privileges("proacl", "'f'", "proowner")),
     Catalogue(
         "pg_aggregate",
         key="x.aggfnoid::oid::text",
@@ -123,17 +169,18 @@ DATABASE_CATALOGUES = (
         label="pg_describe_object('pg_ts_config'::regclass, x.mapcfg, 0)",
         where="x.mapcfg >= 16384",
     ),
-    Catalogue("pg_language", where="true", acl=("lanacl", "acldefault('l', x.lanowner)")),
+    Catalogue("pg_language", where="true", instead=_privileges("lanacl", "'l'", "lanowner")),
     Catalogue("pg_transform"),
     Catalogue("pg_extension", where="true"),
     Catalogue("pg_event_trigger"),
-    Catalogue("pg_foreign_data_wrapper", acl=("fdwacl", "acldefault('F', x.fdwowner)")),
-    Catalogue("pg_foreign_server", acl=("srvacl", "acldefault('S', x.srvowner)")),
+    Catalogue("pg_foreign_data_wrapper", instead=_privileges("fdwacl", "'F'", "fdwowner")),
+    Catalogue("pg_foreign_server", instead=_privileges("srvacl", "'S'", "srvowner")),
     Catalogue("pg_user_mapping"),
     Catalogue("pg_default_acl", where="true"),
     Catalogue(
         "pg_description",
-        key="x.classoid || '.' || x.objoid || '.' || x.objsubid",
+        key=f"x.classoid || '.' || {_DESCRIBED} || '.' || x.objsubid",
+        instead={"objoid": _DESCRIBED},
         label="'comment on ' || pg_describe_object(x.classoid, x.objoid, x.objsubid)",
         where="x.objoid >= 16384",
     ),
@@ -141,7 +188,7 @@ DATABASE_CATALOGUES = (
         "pg_largeobject_metadata",
         label="'large object ' || x.oid",
         where="true",
-        acl=("lomacl", "acldefault('L', x.lomowner)"),
+        instead=_privileges("lomacl", "'L'", "lomowner"),
     ),
     # The contents too: nothing replicates them.
     Catalogue(
@@ -167,7 +214,7 @@ SHARED_CATALOGUES = (
         label="'database ' || x.datname",
         where="true",
         noise=frozenset({"datfrozenxid", "datminmxid", "dathasloginevt"}),
-        acl=("datacl", "acldefault('d', x.datdba)"),
+        instead=_privileges("datacl", "'d'", "datdba"),
     ),
     Catalogue(
         "pg_db_role_setting",

@@ -5,7 +5,8 @@ still of the source's version, is a byte-for-byte picture of the source's catalo
 digested there and kept on green. Later the source's rows are digested again. Same version, same oids: no definition
 has to be translated, no release's way of spelling a view matters, and what was added to green itself is no finding.
 
-An object dropped and made again has another oid and is found; a table that came and went again is not: it does no harm.
+An object dropped and made again has another oid and is found, but for indexes, which go by their names; a table that
+came and went again is not: it does no harm.
 """
 
 from collections.abc import Sequence
@@ -131,7 +132,7 @@ async def _digests(
         "WITH foreign_namespaces AS MATERIALIZED ("
         " SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)' OR nspname = {}),"
         " relations AS MATERIALIZED ("
-        " SELECT oid FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'"
+        " SELECT oid, relkind FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'"
         " AND relnamespace NOT IN (SELECT oid FROM foreign_namespaces)) {}"
     ).format(sql.Literal(names.schema), sql.SQL(" UNION ALL ").join(selects))
 
@@ -151,6 +152,5 @@ def _select(catalogue: Catalogue, columns: list[str], *, labelled: bool) -> sql.
 
 
 def _field(catalogue: Catalogue, column: str) -> sql.Composable:
-    if catalogue.acl is None or catalogue.acl[0] != column:
-        return sql.Identifier("x", column)
-    return sql.SQL("coalesce({}, {})").format(sql.Identifier("x", column), sql.SQL(catalogue.acl[1]))
+    instead = catalogue.instead.get(column)
+    return sql.Identifier("x", column) if instead is None else sql.SQL(instead)
