@@ -69,10 +69,14 @@ class Patient:
         if self._session.state is not State.FLOWING:
             raise NotAsked  # whoever has parked it does the asking
         try:
-            exchange, self.asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
+            exchange, asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
         except TimeoutError:
             raise NotAsked from None
-        return await exchange.answers()
+        answers = await exchange.answers()
+        if self.asked_at not in (None, asked_at):
+            raise NotAsked  # the client has said something since the question before: together they make no sense
+        self.asked_at = asked_at
+        return answers
 
 
 async def _carry_beforehand(session: "Session") -> PinReason | None:

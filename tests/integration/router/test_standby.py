@@ -51,7 +51,11 @@ async def test_sessions_wait_for_the_promotion(
         if not by_option:
             await connection.execute("SET default_transaction_isolation = serializable")
         await connection.execute("INSERT INTO written VALUES (%s)", [1], prepare=True)
-        # A standby takes locks, but no LISTEN: that waits for the promotion.
+        # A standby takes locks, but no LISTEN, no temporary table and no statement that uses one: these wait for the
+        # promotion.
+        await connection.execute("CREATE TEMP TABLE noted AS SELECT 1 AS n FROM generate_series(1, 1000)")
+        await connection.execute("CREATE TEMP TABLE cleared (n int) ON COMMIT DELETE ROWS")
+        await connection.execute("PREPARE noted AS SELECT sum(n) FROM noted")
         await connection.execute("SELECT pg_advisory_lock(7)")
         await connection.execute("LISTEN written")
         async with await blue.connect() as admin:
@@ -75,6 +79,9 @@ async def test_sessions_wait_for_the_promotion(
             assert await one(other, "SELECT pg_try_advisory_lock(7)") is False
             await other.execute("NOTIFY written, 'heard'")
         assert [note.payload async for note in connection.notifies(timeout=5, stop_after=1)] == ["heard"]
+        assert await one(connection, "EXECUTE noted") == 1000
+        await connection.execute("INSERT INTO cleared VALUES (1)")
+        assert await one(connection, "SELECT count(*) FROM cleared") == 0
         assert await one(connection, "SHOW transaction_isolation") == "serializable"
         assert await one(connection, "SELECT inet_server_port() IS NULL AND count(*) = 2 FROM written")
         assert connection.pgconn.parameter_status(b"in_hot_standby") == b"off"

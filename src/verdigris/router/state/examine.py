@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from verdigris.router.pins import PinReason
 from verdigris.router.state.survey import Asker, SessionState, StateUnreadable, survey
+from verdigris.router.state.temporary import TemporaryObjects, read_temporary
 from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ class Portable(Struct, frozen=True):
 
     state: SessionState
     unnamed: bytes | None  # body of the Parse message
+    temporary: TemporaryObjects | None = None
+
+    def without_rows(self) -> "Portable":
+        """To be remembered: what was in temporary tables is known by its digest."""
+        return self if self.temporary is None else replace(self, temporary=self.temporary.without_rows())
 
 
 class NotAsked(Exception):
@@ -41,6 +48,15 @@ async def examine(session: "Session", asker: Asker | None = None) -> Portable | 
         return state.pins[0]
     if not all(prepared.portable for prepared in state.prepared.values()):
         return PinReason.PREPARED_STATEMENTS
-    if not state.has_unnamed:
-        return Portable(state, None)
-    return Portable(state, tracker.unnamed) if isinstance(tracker.unnamed, bytes) else PinReason.UNNAMED_STATEMENT
+    unnamed = None
+    if state.has_unnamed:
+        if not isinstance(tracker.unnamed, bytes):
+            return PinReason.UNNAMED_STATEMENT
+        unnamed = tracker.unnamed
+    if not state.has_temporary:
+        return Portable(state, unnamed)
+    try:
+        found = await read_temporary(asker or session)
+    except ConnectionError:
+        return PinReason.STATE_UNREADABLE
+    return found if isinstance(found, PinReason) else Portable(state, unnamed, found)

@@ -1,9 +1,10 @@
 """The pieces that a replay is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
+from verdigris.router.exchange import Frame, first_error
 from verdigris.router.pins import PinReason
 from verdigris.router.state.private import RUN
 from verdigris.wire.postgres import messages
@@ -20,6 +21,11 @@ class Piece(Struct, frozen=True):
     messages: bytes
     # Cannot be done on a standby. It and all that follows wait until the target has been promoted.
     writes: bool = False
+    # Whether the answer, which is no refusal, is the one that was wanted.
+    accepts: Callable[[list[Frame]], bool] | None = None
+
+    def succeeded(self, answer: list[Frame]) -> bool:
+        return first_error(answer) is None and (self.accepts is None or self.accepts(answer))
 
 
 def run(reason: PinReason, statement: bytes, *, writes: bool = False) -> Piece:

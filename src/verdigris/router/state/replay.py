@@ -6,11 +6,12 @@ before any session runs.
 
 from typing import TYPE_CHECKING
 
+import structlog
 from msgspec import Struct
 
 from verdigris.router.exchange import Frame, first_error
 from verdigris.router.pins import PinReason
-from verdigris.router.state import channels, prepared, settings
+from verdigris.router.state import channels, prepared, settings, temporary
 from verdigris.router.state.pieces import Piece, run
 from verdigris.router.state.private import RUN
 from verdigris.router.state.survey import SURVEY_SYNCS, Asker, SessionState, read_survey, survey_batch
@@ -19,6 +20,8 @@ from verdigris.wire.postgres import messages
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled
     from verdigris.router.state.examine import Portable
+
+log = structlog.get_logger()
 
 
 class Batch(Struct, frozen=True):
@@ -41,7 +44,8 @@ class Batch(Struct, frozen=True):
         """None: it has had the effect that was wanted. Raises ``StateUnreadable``."""
         first, last = len(self.before), len(segments) - len(self.after)
         for piece, answer in zip([*self.before, *self.after], segments[:first] + segments[last:], strict=True):
-            if first_error(answer) is not None:
+            if not piece.succeeded(answer):
+                log.info("target.refused", reason=piece.reason, error=str(first_error(answer) or "another answer"))
                 return piece.reason
         return None if self.wanted is None else _difference(self.wanted, read_survey(segments[first:last]))
 
@@ -58,24 +62,33 @@ async def replay(dialled: "Dialled", wanted: "Portable") -> PinReason | None:
     Raises ``StateUnreadable``, ``ProtocolError`` or ``ConnectionError`` when the target stops answering.
     """
     given, dialled.given = dialled.given, None
-    if given is None or not _alike(given.state, wanted.state) or not await _bring_unnamed(dialled, given, wanted):
+    if given is None or not _alike(given, wanted) or not await _bring_unnamed(dialled, given, wanted):
         now, later = _batches(dialled, wanted)
         dialled.replays += 1
         reason = await apply(dialled, now)
         if reason is not None:
             return reason
         dialled.owed = later
-    dialled.given = wanted
+    dialled.given = wanted.without_rows()
     return None
 
 
-def _alike(one: SessionState, other: SessionState) -> bool:
+def _alike(one: "Portable", other: "Portable") -> bool:
     """But for the unnamed statement and the advisory locks, which have their own ways."""
     return _compared(one) == _compared(other)
 
 
-def _compared(state: SessionState) -> tuple[object, ...]:
-    return (state.settings, state.custom, state.authorization, state.role, state.prepared, state.channels)
+def _compared(portable: "Portable") -> tuple[object, ...]:
+    state, rest = portable.state, portable.without_rows()
+    return (
+        state.settings,
+        state.custom,
+        state.authorization,
+        state.role,
+        state.prepared,
+        state.channels,
+        rest.temporary,
+    )
 
 
 async def _bring_unnamed(dialled: "Dialled", given: "Portable", wanted: "Portable") -> bool:
@@ -99,6 +112,8 @@ def _batches(dialled: "Dialled", wanted: "Portable") -> tuple[Batch, Batch | Non
     before = [
         *_clearing(dialled),
         *settings.pieces(state.settings, state.custom, state.authorization, state.role),
+        # After the role, which may not be that of their owner; before the statements, which may use them.
+        *temporary.pieces(wanted.temporary),
         # After the role: statements are looked up with the role's rights, as when the session last used them.
         *prepared.pieces(state.prepared),
         *channels.pieces(state.channels),

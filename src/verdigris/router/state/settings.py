@@ -16,12 +16,14 @@ _SET_NAME = PRIVATE_PREFIX + b"set"
 ENCODING: Final = b"client_encoding"
 
 # Settings that the replay itself could trip over. They are given a harmless value first and their own at the very end:
-# a timeout of a millisecond, or serializable transactions on a target that is still a standby, where nothing that takes
-# a snapshot can run. SET takes none, which is why these are not replayed by set_config().
+# a timeout of a millisecond, transactions in which nothing may be created, or serializable ones on a target that is
+# still a standby, where nothing that takes a snapshot can run. SET takes none, which is why these are not replayed by
+# set_config().
 HARMLESS: Final = {
     b"statement_timeout": b"'0'",
     b"lock_timeout": b"'0'",
     b"default_transaction_isolation": b"'read committed'",
+    b"default_transaction_read_only": b"'off'",
 }
 
 # Settings of a transaction are not the session's. statement_timeout is read before it is taken away.

@@ -35,27 +35,27 @@ _TIMEOUT = b"SELECT 'setting', 'statement_timeout', pg_catalog.current_setting('
 # For the length of one batch only: it is a transaction of its own.
 _NO_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', '0', true)"
 
-# What is found and not carried. CASE, and not AND, keeps the scans from running in the many sessions that have no
-# temporary schema.
-_PINS = b"""
-SELECT 'pin', '%(temporary)s', NULL, NULL
+# CASE, and not AND, keeps the look-up from running in the many sessions that have no temporary schema.
+_TEMPORARY = b"""
+SELECT 'temporary', NULL, NULL, NULL
  WHERE CASE WHEN pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.=) '0'::pg_catalog.oid THEN false
-       ELSE EXISTS (SELECT FROM pg_catalog.pg_class c
-                     WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
-            OR EXISTS (SELECT FROM pg_catalog.pg_proc f
-                        WHERE f.pronamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())
-            OR EXISTS (SELECT FROM pg_catalog.pg_type t
-                        WHERE t.typnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END
-UNION ALL
+       ELSE EXISTS (SELECT FROM pg_catalog.pg_depend d
+                     WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass
+                       AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END
+"""
+
+# What is found and not carried.
+_PINS = b"""
 SELECT 'pin', '%(cursors)s', NULL, NULL
  WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors k WHERE k.is_holdable)
 """ % {
-    b"temporary": PinReason.TEMPORARY_OBJECTS.encode(),
     b"cursors": PinReason.HELD_CURSORS.encode(),
 }
 
 # Each row has four columns of text: what it is, then what that kind needs.
-_SURVEY = b"UNION ALL".join((settings.QUESTION, prepared.QUESTION, channels.QUESTION, locks.QUESTION, _PINS))
+_SURVEY = b"UNION ALL".join(
+    (settings.QUESTION, prepared.QUESTION, channels.QUESTION, locks.QUESTION, _TEMPORARY, _PINS)
+)
 
 
 class SessionState(Struct, frozen=True, kw_only=True):
@@ -69,6 +69,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     has_unnamed: bool
     channels: frozenset[bytes]
     locks: frozenset[AdvisoryLock]
+    has_temporary: bool  # objects: see ``temporary``
     pins: tuple[PinReason, ...]
 
 
@@ -153,6 +154,7 @@ def _read(question: list[Frame], unnamed: list[Frame]) -> SessionState:
         has_unnamed=unnamed_error is None or unnamed_error.sqlstate != _INVALID_STATEMENT_NAME,
         channels=channels.read(found),
         locks=locks.read(found),
+        has_temporary=b"temporary" in found,
         pins=tuple(PinReason(name.decode()) for name, _, _ in found.get(b"pin", [])),
     )
 

@@ -95,6 +95,7 @@ class ServerError(Struct, frozen=True):
     severity: str
     sqlstate: str
     text: str
+    detail: str = ""
 
     def __str__(self) -> str:
         return f"{self.severity} {self.sqlstate}: {self.text}"
@@ -117,7 +118,7 @@ def read_parameter_status(body: bytes) -> tuple[bytes, bytes]:
 def read_error(body: bytes) -> ServerError:
     fields: Mapping[bytes, str] = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
     severity = fields.get(b"V") or fields.get(b"S", "")
-    return ServerError(severity, fields.get(b"C", ""), fields.get(b"M", ""))
+    return ServerError(severity, fields.get(b"C", ""), fields.get(b"M", ""), fields.get(b"D", ""))
 
 
 def read_data_row(body: bytes) -> list[bytes | None]:
