@@ -116,7 +116,7 @@ class Census:
         seen = self._of(session)
         seen.asked_at = asyncio.get_running_loop().time()
         try:
-            found = await examine(session, asker)
+            found = await examine(session, asker, contents=False)
         except NotAsked:
             pass  # as it was seen last
         else:

@@ -33,9 +33,12 @@ class NotAsked(Exception):
     """The session did not come to a safe point in time."""
 
 
-async def examine(session: "Session", asker: Asker | None = None) -> Portable | PinReason:
+async def examine(session: "Session", asker: Asker | None = None, *, contents: bool = True) -> Portable | PinReason:
     """Ask the session's own backend. The session must be at a safe point, but need not be parked; or ``asker`` finds
-    the moment for it and raises ``NotAsked`` if there is none."""
+    the moment for it and raises ``NotAsked`` if there is none.
+
+    Without ``contents`` what is in temporary tables is not read: the answer tells of pins, but cannot be replayed.
+    """
     tracker = session.tracker
     if tracker.custom_settings.unknown:
         return PinReason.CUSTOM_SETTINGS
@@ -56,7 +59,7 @@ async def examine(session: "Session", asker: Asker | None = None) -> Portable | 
     if not state.has_temporary:
         return Portable(state, unnamed)
     try:
-        found = await read_temporary(asker or session)
+        found = await read_temporary(asker or session, contents=contents)
     except ConnectionError:
         return PinReason.STATE_UNREADABLE
     return found if isinstance(found, PinReason) else Portable(state, unnamed, found)

@@ -12,6 +12,7 @@ names the latter if it keeps its rows, else the former. Nothing of it remains.
 """
 
 import hashlib
+import secrets
 from typing import Final
 
 import structlog
@@ -32,6 +33,7 @@ from verdigris.router.state.dialogue import (
     transaction,
 )
 from verdigris.router.state.pieces import Piece
+from verdigris.router.state.private import PRIVATE_PREFIX
 from verdigris.router.state.survey import Asker
 from verdigris.router.state.temporary_catalogue import NO_EVENT_TRIGGERS, description
 from verdigris.wire.postgres.errors import ProtocolError
@@ -46,8 +48,10 @@ MAX_ROW_BYTES: Final = 7 * 1024 * 1024
 MAX_QUESTIONABLE: Final = 64
 
 _FEATURE_NOT_SUPPORTED = "0A000"
-_CLEARED = b"_verdigris_cleared"
-_KEPT = b"_verdigris_kept"
+# Names that nobody else's table has: they are looked for in an error's text, in whatever language that is.
+_TOKEN = secrets.token_hex(8).encode()
+_CLEARED: Final = PRIVATE_PREFIX + b"cleared_" + _TOKEN
+_KEPT: Final = PRIVATE_PREFIX + b"kept_" + _TOKEN
 
 
 class Described(Struct, frozen=True):
@@ -59,6 +63,12 @@ class Described(Struct, frozen=True):
     statement: bytes
     extra: bytes
     printed: bool  # an expression is in it: spelt by its server's version
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Of a table: bytes in its pages, and in those of its large values."""
+        pages, large = self.extra.split()
+        return int(pages), int(large)
 
 
 class Content(Struct, frozen=True):
@@ -87,14 +97,16 @@ class _NotPortable(Exception):
 # ---------------------------------------------------------------------------------------------------------- the source
 
 
-async def read_temporary(asker: Asker) -> TemporaryObjects | PinReason:
-    """Ask the session's own backend. Nothing in the session changes. Raises ``ConnectionError``, and what ``asker``
-    raises besides ``ProtocolError``."""
+async def read_temporary(asker: Asker, *, contents: bool) -> TemporaryObjects | PinReason:
+    """Ask the session's own backend. Nothing in the session changes. Without ``contents`` only for what could be a pin.
+    Raises ``ConnectionError``, and what ``asker`` raises besides ``ProtocolError``."""
     try:
         [answer] = results(await _answer(asker, transaction(step(description(None)))))
         version, described = _read_description(answer)
+        tables = _tables(described)
         positions = await _positions(asker, described)
-        return TemporaryObjects(version, described, positions, await _contents(asker, described))
+        found = await _contents(asker, tables) if contents and tables else {}
+        return TemporaryObjects(version, described, positions, found)
     except (_NotPortable, ProtocolError) as error:
         log.info("session.pinned", reason=PinReason.TEMPORARY_OBJECTS, detail=str(error))
         return PinReason.TEMPORARY_OBJECTS
@@ -148,18 +160,19 @@ async def _positions(asker: Asker, described: tuple[Described, ...]) -> dict[byt
     return positions
 
 
-async def _contents(asker: Asker, described: tuple[Described, ...]) -> dict[bytes, Content]:
+def _tables(described: tuple[Described, ...]) -> list[Described]:
     tables = [one for one in described if one.kind == b"table"]
-    sizes = {one.name: tuple(int(size) for size in one.extra.split()) for one in tables}
-    if sum(sum(size) for size in sizes.values()) > MAX_TABLE_BYTES:
+    if sum(sum(one.sizes) for one in tables) > MAX_TABLE_BYTES:
         raise _NotPortable("too much in temporary tables")
-    filled = [one for one in tables if sizes[one.name][0]]
-    empty = [one for one in tables if not sizes[one.name][0]]
-    if len(empty) > MAX_QUESTIONABLE:
+    if sum(not one.sizes[0] for one in tables) > MAX_QUESTIONABLE:
         raise _NotPortable("too many empty temporary tables")
-    if not tables:
-        return {}
-    reading = [part for one in filled for part in _reading(one, toasted=bool(sizes[one.name][1]))]
+    return tables
+
+
+async def _contents(asker: Asker, tables: list[Described]) -> dict[bytes, Content]:
+    filled = [one for one in tables if one.sizes[0]]
+    empty = [one for one in tables if not one.sizes[0]]
+    reading = [part for one in filled for part in _reading(one)]
     copied, *answers = await converse(asker, [transaction(*reading), *(_on_commit_question(one) for one in empty)])
     copies = [result for result in results(_complete(copied)) if not result.rows]
     contents = {}
@@ -171,9 +184,9 @@ async def _contents(asker: Asker, described: tuple[Described, ...]) -> dict[byte
     return contents
 
 
-def _reading(table: Described, *, toasted: bool) -> list[bytes]:
+def _reading(table: Described) -> list[bytes]:
     steps = [act_as(table.owner)]
-    if toasted:
+    if table.sizes[1]:
         # A row that would be too large for the router is an error before it is sent.
         steps.append(
             step(
