@@ -17,11 +17,12 @@ INCLUDE_LINE = f"include = '{SETTINGS_FILE}'  # settings that Verdigris manages"
 ADMIN_ROLE = "rdsadmin"
 
 # There is no way in but the private socket: see docs on the router, which refuses clients that name rdsadmin.
+# As on RDS, roles whose password is stored as an MD5 hash may still come in; "md5" asks all others for SCRAM.
 HBA = f"""\
 # Written by Verdigris.
 local  all          {ADMIN_ROLE}  scram-sha-256
 local  replication  {ADMIN_ROLE}  scram-sha-256
-local  all          all       scram-sha-256
+local  all          all       md5
 """
 
 # A class that RDS does not know gets the settings of its smallest burstable one.
