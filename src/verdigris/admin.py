@@ -4,13 +4,16 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from verdigris.app import open_catalogue, store_url
 from verdigris.config import Settings
+from verdigris.domain import status_details
 from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.model import DBInstance
 from verdigris.engines.account import engine_account
 from verdigris.engines.doctor import Health, examine
 from verdigris.engines.postgres.servers import PostgresServers
@@ -18,8 +21,11 @@ from verdigris.lock import find_presence
 from verdigris.router.client import RouterClient
 from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import open_store
+from verdigris.workflows.pins import look_for_pins
 
 STOP_LIMIT_S = 30.0
+# For as long as that, sessions are asked whether they could be carried.
+LOOK_S = 2.0
 _POLL_S = 0.05
 
 
@@ -39,24 +45,31 @@ def running_endpoint_url(settings: Settings) -> str | None:
 # --------------------------------------------------------------------------------------------------------------- status
 
 
-async def read_status(settings: Settings) -> list[Sheet]:
-    """Control plane, router, instances and deployments. Reads only; works whether ``serve`` runs or not."""
+def require_state(settings: Settings) -> None:
     if not (settings.home / "state.db").exists():
         raise VerdigrisError(f"{settings.home} is not a state directory: nothing was ever started on it")
+
+
+async def read_status(settings: Settings) -> list[Sheet]:
+    """Control plane, router, instances, their sessions, and deployments. Reads only; works whether ``serve`` runs or
+    not."""
+    require_state(settings)
     router = RouterProcess(settings.home)
     presence = find_presence(settings.home)
     processes: list[tuple[Any, ...]] = [
         ("control plane", presence.pid if presence else "-", presence.endpoint_url if presence else "not running"),
         ("router", router.pid or "-", "running" if router.pid else "not running"),
     ]
+    instances, sessions = await _instances(settings, running=router.pid is not None)
     return [
         Sheet("Processes", ("what", "pid", "state"), processes),
-        await _instances(settings, running=router.pid is not None),
+        instances,
+        sessions,
         _deployments(settings),
     ]
 
 
-async def _instances(settings: Settings, *, running: bool) -> Sheet:
+async def _instances(settings: Settings, *, running: bool) -> tuple[Sheet, Sheet]:
     servers = _servers(settings)
     store = open_store(store_url(settings))
     try:
@@ -66,8 +79,11 @@ async def _instances(settings: Settings, *, running: bool) -> Sheet:
     finally:
         store.close()
     rows = []
+    reachable = []
     for instance in instances:
         up = await servers.is_running(instance.resource_id)
+        if running and up:
+            reachable.append(instance)
         sessions = (await client.sessions(instance.identifier)).sessions if running and up else "-"
         rows.append(
             (
@@ -80,7 +96,25 @@ async def _instances(settings: Settings, *, running: bool) -> Sheet:
                 "read-only" if instance.read_only else "",
             )
         )
-    return Sheet("Instances", ("identifier", "version", "status", "endpoint", "server", "sessions", ""), rows)
+    sheet = Sheet("Instances", ("identifier", "version", "status", "endpoint", "server", "sessions", ""), rows)
+    return sheet, await _pins(client, servers, reachable)
+
+
+async def _pins(client: RouterClient, servers: PostgresServers, instances: Sequence[DBInstance]) -> Sheet:
+    """What a switchover begun now would not carry, as far as the sessions' own servers can tell."""
+
+    async def row(instance: DBInstance) -> tuple[Any, ...]:
+        name = instance.identifier
+        try:
+            report = await look_for_pins(client, servers, name, instance.resource_id, budget_s=LOOK_S)
+        except VerdigrisError as error:
+            return (name, "-", "-", "-", f"not known: {error}")
+        pinned = sum(report.pinned.values())
+        return (name, report.sessions, report.unseen, pinned, status_details.counts(report.pinned))
+
+    columns = ("endpoint", "sessions", "too busy to tell", "cannot be carried", "because of")
+    rows = await asyncio.gather(*(row(instance) for instance in instances))
+    return Sheet("Sessions that a switchover would not carry", columns, list(rows))
 
 
 def _deployments(settings: Settings) -> Sheet:

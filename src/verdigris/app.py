@@ -92,6 +92,7 @@ class ControlPlane:
             green=green,
             switchover=PostgresSwitchoverEngine(self.servers, green),
             random_text=random_text,
+            policy=settings.switchover,
         )
         self.attendance = Attendance(self.services)
         self.runner = WorkflowRunner(store, self._factories())

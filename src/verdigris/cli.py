@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import rich
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from verdigris import __version__
@@ -27,6 +28,8 @@ app = typer.Typer(
 )
 engines = typer.Typer(help="The PostgreSQL versions that instances can run.", no_args_is_help=True)
 app.add_typer(engines, name="engines")
+deployments = typer.Typer(help="Blue/green deployments and their switchovers.", no_args_is_help=True)
+app.add_typer(deployments, name="deployments")
 
 DEFAULT_PORT = 8432
 
@@ -135,8 +138,26 @@ def _table(sheet: "Sheet") -> Table:
     for column in sheet.columns:
         table.add_column(column, overflow="fold")
     for row in sheet.rows:
-        table.add_row(*(str(value) for value in row))
+        table.add_row(*(escape(str(value)) for value in row))
     return table
+
+
+@deployments.command("show")
+def deployments_show(
+    identifier: Annotated[str, typer.Argument(help="For example bgd-0123456789abcdef.")],
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """One deployment and the timeline of each of its switchovers."""
+    import msgspec
+
+    from verdigris.deployment_report import read_deployment, sheets
+
+    report = read_deployment(load_settings(), identifier)
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+        return
+    for sheet in sheets(report):
+        rich.print(_table(sheet))
 
 
 @engines.command("list")

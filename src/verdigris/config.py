@@ -3,17 +3,28 @@
 import os
 import secrets
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import platformdirs
 from msgspec import Struct
 
 from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
 
 # 107 bytes hold a unix socket's path on Linux; the longest of ours is run/<resource id, 29>/.s.PGSQL.5432.
 _LONGEST_SOCKET_SUFFIX = len("/run/") + 29 + len("/.s.PGSQL.5432")
 HOME_MAX_BYTES = 107 - _LONGEST_SOCKET_SUFFIX
+
+
+# A pause budget of less would give no request the time to end. More than the shortest SwitchoverTimeout would be no
+# limit at all.
+_PAUSE_BUDGET_MIN_MS = 10
+_PAUSE_BUDGET_MAX_MS = 30_000
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class ConfigurationError(VerdigrisError):
@@ -31,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     engine_account: str | None = None
     engine_cache: Path | None = None
     engine_directory: Path | None = None
+    switchover: SwitchoverPolicy = SwitchoverPolicy()
 
     @property
     def credentials_path(self) -> Path:
@@ -76,7 +88,35 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         engine_account=environment.get("VERDIGRIS_ENGINE_ACCOUNT") or None,
         engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
         engine_directory=_optional_path(environment.get("VERDIGRIS_ENGINE_DIRECTORY")),
+        switchover=_switchover_policy(environment),
     )
+
+
+def _switchover_policy(environment: Mapping[str, str]) -> SwitchoverPolicy:
+    return SwitchoverPolicy(
+        pinned_sessions=_choice(environment, "VERDIGRIS_PINNED_SESSIONS", PinnedSessions.CLOSE),
+        stragglers=_choice(environment, "VERDIGRIS_STRAGGLERS", Stragglers.FAIL),
+        pause_budget_s=_pause_budget_ms(environment.get("VERDIGRIS_PAUSE_BUDGET_MS") or "1000") / 1000,
+    )
+
+
+def _choice(environment: Mapping[str, str], name: str, default: Choice) -> Choice:
+    text = environment.get(name)
+    if not text:
+        return default
+    try:
+        return type(default)(text)
+    except ValueError:
+        raise ConfigurationError(f"{name}={text!r} is none of {', '.join(type(default))}") from None
+
+
+def _pause_budget_ms(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and _PAUSE_BUDGET_MIN_MS <= int(text) <= _PAUSE_BUDGET_MAX_MS):
+        raise ConfigurationError(
+            f"VERDIGRIS_PAUSE_BUDGET_MS={text!r} is not a number of milliseconds from {_PAUSE_BUDGET_MIN_MS} to"
+            f" {_PAUSE_BUDGET_MAX_MS}"
+        )
+    return int(text)
 
 
 def _optional_path(text: str | None) -> Path | None:

@@ -122,6 +122,12 @@ class Installation:
     def output(self) -> str:
         return (self.home / "serve.out").read_text()[-4000:]
 
+    def restart(self, **settings: str) -> None:
+        """With settings changed; router and servers live on."""
+        self.kill(signal.SIGTERM)
+        self.environment |= settings
+        self.start()
+
     # -- instances and deployments
 
     def create_instance(self, identifier: str, version: str, **members: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from verdigris.demo.polling import NotInTime, wait_until
+from verdigris.workflows.timeline import TimelineRecord
 
 REGION = "us-east-1"
 START_TIMEOUT_S = 60
@@ -157,13 +158,13 @@ def _free_port() -> int:
         return port
 
 
-def switchover_phases(log_path: Path) -> list[tuple[str, float]]:
-    """Name and milliseconds of each phase, from the control plane's log; empty where it says nothing."""
-    phases = []
+def switchover_timeline(log_path: Path) -> TimelineRecord | None:
+    """Of the last switchover that was completed, from the control plane's log; None where it says nothing."""
+    found = None
     with suppress(FileNotFoundError), log_path.open("rb") as log:
         for line in log:
-            with suppress(msgspec.DecodeError):
+            with suppress(msgspec.DecodeError):  # of which ``ValidationError`` is one
                 event = msgspec.json.decode(line, type=dict)
-                if event.get("event") == "switchover.phase":
-                    phases.append((str(event.get("phase")), float(event.get("duration_ms", 0))))
-    return phases
+                if event.get("event") == "switchover.completed":
+                    found = msgspec.convert(event.get("timeline"), TimelineRecord)
+    return found

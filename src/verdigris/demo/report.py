@@ -14,6 +14,8 @@ from verdigris.demo.ledger import IncidentKind
 from verdigris.demo.promises import Breach
 from verdigris.demo.result import WorkloadResult
 from verdigris.demo.verify import Verdict
+from verdigris.domain import status_details
+from verdigris.workflows.timeline import TimelineRecord
 
 BUCKET_MS = 100
 SPARKLINE_BUCKETS = 60
@@ -32,7 +34,7 @@ class DemoReport(Struct, frozen=True, kw_only=True):
     duration_s: float
     green_built_s: float
     switchover_s: float
-    phases: list[tuple[str, float]]
+    timeline: TimelineRecord | None  # as the control plane measured it
     longest_pause_ms: float
     longest_silence_ms: float
     longest_pause_before_switchover_ms: float
@@ -69,7 +71,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     rows_loaded: int
     green_built_s: float
     switchover_s: float
-    phases: list[tuple[str, float]]
+    timeline: TimelineRecord | None
 
 
 def make_report(measured: Measured) -> DemoReport:
@@ -87,7 +89,7 @@ def make_report(measured: Measured) -> DemoReport:
         duration_s=round(result.duration_s, 3),
         green_built_s=round(measured.green_built_s, 3),
         switchover_s=round(measured.switchover_s, 3),
-        phases=measured.phases,
+        timeline=measured.timeline,
         longest_pause_ms=_ms(result.longest_pause(since_ns=began_ns, until_ns=completed_ns)),
         longest_silence_ms=_ms(silence),
         longest_pause_before_switchover_ms=_ms(result.longest_pause(until_ns=began_ns)),
@@ -133,13 +135,12 @@ def _around(result: WorkloadResult, silence: Pause | None) -> list[int]:
 
 def _lines(report: DemoReport) -> list[tuple[str, str]]:
     errors = ", ".join(f"{count} x {sqlstate}" for sqlstate, count in report.client_errors.items())
-    phases = ", ".join(f"{name} {ms:.0f}" for name, ms in report.phases)
     return [
         ("version", f"{report.version_before} before, {report.version_after} after"),
         ("rows loaded", f"{report.rows_loaded:,}"),
         ("time to build green", f"{report.green_built_s:.1f} s"),
         ("switchover", f"{report.switchover_s:.2f} s from the call to SWITCHOVER_COMPLETED"),
-        *([("phases, ms", phases)] if phases else []),
+        *(_timeline_lines(report.timeline) if report.timeline is not None else []),
         ("longest pause that a client saw", f"{report.longest_pause_ms:.0f} ms"),
         ("longest time without any commit", f"{report.longest_silence_ms:.0f} ms"),
         ("longest pause before the switchover", f"{report.longest_pause_before_switchover_ms:.0f} ms"),
@@ -158,6 +159,22 @@ def _lines(report: DemoReport) -> list[tuple[str, str]]:
             f"{report.commits_per_s:,.0f} commits/s and {report.reads:,} reads in {report.duration_s:.0f} s",
         ),
         ("commit latency", f"median {report.commit_p50_ms:.1f} ms, p99 {report.commit_p99_ms:.1f} ms"),
+    ]
+
+
+def _timeline_lines(timeline: TimelineRecord) -> list[tuple[str, str]]:
+    """Phases of the pause overlap, so each has its beginning."""
+    pinned = status_details.counts(timeline.pinned)
+    pause = "not known" if timeline.pause_ms is None else f"{timeline.pause_ms:.0f} ms"
+    return [
+        ("  attempts", f"{len(timeline.attempts)}"),
+        ("  sessions held by the router for", pause),
+        ("  sessions carried", f"{timeline.carried}"),
+        ("  sessions closed", f"{timeline.closed}" + (f" ({pinned})" if pinned else "")),
+        *(
+            (f"  {phase.name}", f"from {phase.started_ms:,.0f} ms on for {phase.duration_ms:,.1f} ms")
+            for phase in timeline.phases
+        ),
     ]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from verdigris.demo.compare import compare_databases
 from verdigris.demo.data import load_data
-from verdigris.demo.environment import DemoFailed, Environment, switchover_phases
+from verdigris.demo.environment import DemoFailed, Environment, switchover_timeline
 from verdigris.demo.lifecycle import Deployment, Lifecycle
 from verdigris.demo.polling import wait_until
 from verdigris.demo.probes import LagProbe, probe_read_only
@@ -248,7 +248,7 @@ class Demo:
             rows_loaded=rows,
             green_built_s=built_s,
             switchover_s=switchover_s,
-            phases=switchover_phases(self._environment.log_path),
+            timeline=switchover_timeline(self._environment.log_path),
         )
 
 

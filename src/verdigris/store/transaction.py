@@ -122,11 +122,15 @@ class SqlTransaction:
         return None if row is None else from_row(row, Workflow)
 
     def unfinished_workflows(self) -> list[Workflow]:
+        return self._workflows(schema.workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING]))
+
+    def workflows_of(self, subject: str) -> list[Workflow]:
+        return self._workflows(schema.workflows.c.subject == subject)
+
+    def _workflows(self, condition: sa.ColumnElement[bool]) -> list[Workflow]:
         workflows = schema.workflows
         rows = self._connection.execute(
-            sa.select(workflows)
-            .where(workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING]))
-            .order_by(workflows.c.started_at, workflows.c.number)
+            sa.select(workflows).where(condition).order_by(workflows.c.started_at, workflows.c.number)
         ).mappings()
         return [from_row(row, Workflow) for row in rows]
 

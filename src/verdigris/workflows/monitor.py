@@ -1,24 +1,34 @@
-"""Watches deployments between their creation and their switchover: a green that broke for good is shown as such."""
+"""Watches deployments between their creation and their switchover.
+
+A green that broke for good is shown as such; and as long as one is well, ``StatusDetails`` names the sessions that a
+switchover could not carry.
+"""
 
 import asyncio
 
 import structlog
 from msgspec import structs
 
+from verdigris.domain import status_details
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.model import BlueGreenDeployment
 from verdigris.domain.statuses import DeploymentStatus
+from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
+# Sessions are asked this often, and each time for this long at most: a few per cent of one processor of blue's.
+PINS_INTERVAL_S = 10.0
+PINS_BUDGET_S = 0.5
 WATCHED = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_FAILED})
 
 
 class DeploymentMonitor:
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._pins_due_at: dict[str, float] = {}  # by deployment, event loop time
 
     async def run(self) -> None:
         while True:
@@ -32,6 +42,8 @@ class DeploymentMonitor:
         """One round over all deployments; a server that does not answer costs the others nothing."""
         with self._services.store.transaction() as tx:
             watched = [deployment for deployment in tx.deployments() if deployment.status in WATCHED]
+        here = {deployment.identifier for deployment in watched}
+        self._pins_due_at = {identifier: at for identifier, at in self._pins_due_at.items() if identifier in here}
         await asyncio.gather(*(self._look_at(deployment) for deployment in watched))
 
     async def _look_at(self, deployment: BlueGreenDeployment) -> None:
@@ -44,6 +56,38 @@ class DeploymentMonitor:
             return
         if problem is not None:
             self._invalidate(deployment.identifier, problem)
+        elif deployment.status is DeploymentStatus.AVAILABLE and self._is_due(deployment):
+            await self._name_pins(deployment)
+
+    def _is_due(self, deployment: BlueGreenDeployment) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < self._pins_due_at.get(deployment.identifier, now):
+            return False
+        self._pins_due_at[deployment.identifier] = now + PINS_INTERVAL_S
+        return True
+
+    async def _name_pins(self, deployment: BlueGreenDeployment) -> None:
+        services = self._services
+        source = deployment.primary
+        try:
+            report = await look_for_pins(
+                services.router,
+                services.servers,
+                source.source_identifier,
+                source.source_resource_id,
+                budget_s=PINS_BUDGET_S,
+            )
+        except (VerdigrisError, TimeoutError) as error:
+            log.info("deployment.pins_not_known", deployment=deployment.identifier, reason=str(error))
+            return
+        told = status_details.pinned(source.source_identifier, report.pinned)
+        with services.store.transaction() as tx:
+            now = tx.deployment(deployment.identifier)
+            # What has begun meanwhile has its own things to say.
+            if now is None or now.status is not DeploymentStatus.AVAILABLE or now.status_details == told:
+                return
+            tx.put_deployment(structs.replace(now, status_details=told))
+        log.info("deployment.pins", deployment=deployment.identifier, pinned=report.pinned)
 
     def _invalidate(self, identifier: str, problem: str) -> None:
         with self._services.store.transaction() as tx:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from verdigris.demo.client_process import Progress
 from verdigris.demo.compare import Comparison
-from verdigris.demo.environment import Environment, switchover_phases
+from verdigris.demo.environment import Environment, switchover_timeline
 from verdigris.demo.polling import NotInTime, wait_until
 from verdigris.demo.probes import LagProbe, probe_read_only
 from verdigris.demo.progress import Screen
@@ -20,6 +20,15 @@ from verdigris.demo.report import DemoReport, Measured, as_builtins, make_report
 from verdigris.demo.run import EXIT_UNUSABLE, DemoOptions, _versions, main
 from verdigris.demo.verify import verify_ledger
 from verdigris.demo.workload import Workload
+from verdigris.workflows.timeline import AttemptRecord, PhaseRecord, TimelineRecord
+
+TIMELINE = TimelineRecord(
+    phases=(PhaseRecord(name="park", started_ms=1500.0, duration_ms=12.0),),
+    attempts=(AttemptRecord(started_ms=0.0, pause_ms=182.0),),
+    pause_ms=182.0,
+    carried=3,
+    pinned={"listen": 2},
+)
 
 
 def measure(dsn: str, directory: Path, *breaches: Breach) -> Measured:
@@ -41,7 +50,7 @@ def measure(dsn: str, directory: Path, *breaches: Breach) -> Measured:
         rows_loaded=7,
         green_built_s=1.5,
         switchover_s=0.25,
-        phases=[("park", 12.0)],
+        timeline=TIMELINE,
     )
 
 
@@ -63,7 +72,8 @@ def test_a_report_says_what_was_measured(dsn: str, directory: Path) -> None:
     for terminal in (True, False):
         text = text_of(report, terminal=terminal)
         assert "Every promise was kept." in text
-        assert "park 12" in text
+        for told in ("from 1,500 ms on for 12.0 ms", "182 ms", "2 (listen (2))"):
+            assert told in text
         assert "█" in text
     assert as_builtins(report)["sparkline"]
 
@@ -120,13 +130,16 @@ def test_waiting_has_a_limit() -> None:
         wait_until(lambda: False, 0.05, what="never")
 
 
-def test_phases_come_from_the_log(tmp_path: Path) -> None:
+def test_the_timeline_comes_from_the_log(tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
-    assert switchover_phases(log) == []
+    assert switchover_timeline(log) is None
     log.write_text(
-        '{"event": "switchover.phase", "phase": "park", "duration_ms": 3.5}\n{"event": "server.started"}\nnot json\n'
+        '{"event": "switchover.completed", "timeline": "of another version"}\n{"event": "server.started"}\nnot json\n'
     )
-    assert switchover_phases(log) == [("park", 3.5)]
+    assert switchover_timeline(log) is None
+    with log.open("a") as lines:
+        lines.write(f'{{"event": "switchover.completed", "timeline": {TIMELINE.as_json()}}}\n')
+    assert switchover_timeline(log) == TIMELINE
 
 
 @pytest.fixture

@@ -233,6 +233,14 @@ class TestWorkflows:
                 transaction.put_workflow(replace(workflow, status=status, started_at=NOON - timedelta(seconds=n)))
             assert [w.status for w in transaction.unfinished_workflows()] == ["undoing", "running"]
 
+    def test_all_of_a_subject_oldest_first(self, store: SqlStore) -> None:
+        with store.transaction() as transaction:
+            for n in range(3):
+                failed = replace(a_workflow(f"wf-{n}", subject="s"), status=WorkflowStatus.FAILED)
+                transaction.put_workflow(replace(failed, started_at=NOON - timedelta(seconds=n)))
+            transaction.put_workflow(a_workflow("wf-3", subject="other"))
+            assert [w.workflow_id for w in transaction.workflows_of("s")] == ["wf-2", "wf-1", "wf-0"]
+
     def test_one_unfinished_per_subject_except_a_deletion_beside_another(self, store: SqlStore) -> None:
         with store.transaction() as transaction:
             transaction.put_workflow(a_workflow("wf-1"))

@@ -1,0 +1,51 @@
+"""Settings come from the environment once, and a wrong one is named."""
+
+import pytest
+
+from verdigris.config import ConfigurationError, load_settings
+from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
+
+
+def test_a_switchover_without_settings_is_as_documented() -> None:
+    policy = load_settings({}).switchover
+    assert policy == SwitchoverPolicy()
+    assert (policy.pinned_sessions, policy.stragglers, policy.pause_budget_s) == (
+        PinnedSessions.CLOSE,
+        Stragglers.FAIL,
+        1.0,
+    )
+
+
+def test_the_policies_of_a_switchover_are_settings() -> None:
+    environment = {
+        "VERDIGRIS_PINNED_SESSIONS": "refuse",
+        "VERDIGRIS_STRAGGLERS": "close",
+        "VERDIGRIS_PAUSE_BUDGET_MS": "250",
+    }
+    policy = load_settings(environment).switchover
+    assert policy.pinned_sessions is PinnedSessions.REFUSE
+    assert policy.stragglers is Stragglers.CLOSE
+    assert policy.pause_budget_s == 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("VERDIGRIS_PINNED_SESSIONS", "kill", "is none of wait, close, refuse"),
+        ("VERDIGRIS_PINNED_SESSIONS", "Close", "is none of wait, close, refuse"),
+        ("VERDIGRIS_STRAGGLERS", "wait", "is none of fail, close"),
+        ("VERDIGRIS_PAUSE_BUDGET_MS", "1s", "is not a number of milliseconds from 10 to 30000"),
+        ("VERDIGRIS_PAUSE_BUDGET_MS", "9", "is not a number of milliseconds"),
+        ("VERDIGRIS_PAUSE_BUDGET_MS", "30001", "is not a number of milliseconds"),
+        ("VERDIGRIS_PAUSE_BUDGET_MS", "-5", "is not a number of milliseconds"),
+        ("VERDIGRIS_PAUSE_BUDGET_MS", "²", "is not a number of milliseconds"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name}='{value}' {told}"):
+        load_settings({name: value})
+
+
+@pytest.mark.parametrize("name", ["VERDIGRIS_PINNED_SESSIONS", "VERDIGRIS_STRAGGLERS", "VERDIGRIS_PAUSE_BUDGET_MS"])
+def test_an_empty_setting_is_none(name: str) -> None:
+    assert load_settings({name: ""}).switchover == SwitchoverPolicy()
