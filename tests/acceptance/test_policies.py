@@ -127,9 +127,8 @@ def test_stragglers_and_pinned_sessions_are_closed_and_nothing_of_them_is_half_d
     done = timeline(verdigris, deployment)
     assert (done["stragglers"], done["pinned"]) == (2, {"prepared-statements": 1})
     assert len(done["attempts"]) > 1
-    assert {attempt["setback"] for attempt in done["attempts"][:-1]} == {
-        "2 sessions did not end a transaction or request within 0.3 s"
-    }
+    for attempt in done["attempts"][:-1]:
+        assert attempt["setback"].startswith("2 sessions did not end a transaction or request within 0.3 s: process")
     assert "park_without_stragglers" in {phase["name"] for phase in done["phases"]}
 
 

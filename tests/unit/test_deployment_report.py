@@ -31,7 +31,9 @@ async def test_every_attempt_phase_and_reason_is_shown(tmp_path: Path) -> None:
     deployment, outcome, attempts, phases = sheets(report)
     assert ("details", report.status_details) in deployment.rows
     assert {("attempts", 2), ("sessions carried", 1), ("pinned sessions", "listen (1)")} <= set(outcome.rows)
-    assert [row[3] for row in attempts.rows] == ["1 session did not end a transaction or request within 1 s", ""]
+    first, second = attempts.rows
+    assert first[3].startswith("1 session did not end a transaction or request within 1 s")
+    assert second[3] == ""
     assert [(row[0], row[1]) for row in phases.rows if row[1] in ("park", "commit_route")] == [
         (1, "park"),
         (2, "park"),

@@ -111,17 +111,16 @@ class Census:
             await self._ask(session)
 
     async def _ask(self, session: "Session") -> None:
-        asker = Patient(session, PATIENCE_S)
-        said = session.passed_on
+        said = session.passed_on  # what it says while it is asked makes it due again
         seen = self._of(session)
         seen.asked_at = asyncio.get_running_loop().time()
         try:
-            found = await examine(session, asker, contents=False)
+            found = await examine(session, Patient(session, PATIENCE_S), contents=False)
         except NotAsked:
             pass  # as it was seen last
         else:
             seen.pin = found if isinstance(found, PinReason) else None
-            seen.as_of = said if asker.asked_at is None else asker.asked_at
+            seen.as_of = said
         if not session.open:
             self.forget(session)
 

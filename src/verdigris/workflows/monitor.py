@@ -19,7 +19,8 @@ from verdigris.workflows.services import Services
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
-# Sessions are asked this often, and each time for this long at most: a few per cent of one processor of blue's.
+# Sessions are asked this often, and each time for this long at most: blue works for it a twentieth of the time, however
+# many sessions there are.
 PINS_INTERVAL_S = 10.0
 PINS_BUDGET_S = 0.5
 WATCHED = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_FAILED})
