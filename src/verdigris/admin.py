@@ -141,6 +141,31 @@ def _servers(settings: Settings) -> PostgresServers:
     return PostgresServers(settings.home, open_catalogue(settings), engine_account(settings.engine_account))
 
 
+# --------------------------------------------------------------------------------------------------------------- router
+
+
+async def restart_router(settings: Settings) -> list[str]:
+    """Replace the router's process by a new one of this program; says what has become of its clients."""
+    router = RouterProcess(settings.home, limits=settings.limits)
+    before = router.pid
+    pid = await router.restart()
+    if before is None:
+        return [f"router started (pid {pid}): none was running"]
+    lines = [f"router replaced: pid {before} -> {pid}, settings read anew"]
+    store = open_store(store_url(settings))
+    try:
+        client = RouterClient(settings.home, epoch=store.epoch())
+    finally:
+        store.close()
+    left = sum(endpoint.with_predecessor for endpoint in (await client.statistics()).endpoints)
+    if left:
+        lines.append(
+            f"{left} clients are still with pid {before}: they follow at the end of their transactions; TLS sessions"
+            f" end by themselves, or with 57P01 after {settings.limits.drain_s:g} s"
+        )
+    return lines
+
+
 # ----------------------------------------------------------------------------------------------------------------- down
 
 

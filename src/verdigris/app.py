@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import uvicorn
 
-from verdigris import logs
+from verdigris import __version__, logs
 from verdigris.config import (
     ConfigurationError,
     Credentials,
@@ -52,6 +52,7 @@ log = structlog.get_logger(__name__)
 
 # How often the router is looked after. It holds every client's connection: it must not stay away for long.
 ROUTER_CHECK_S = 0.5
+ROUTER_VERSION_CHECK_S = 60.0
 
 # At a shutdown requests that are being answered get this long.
 GRACE_S = 5
@@ -78,7 +79,7 @@ class ControlPlane:
         self.servers = PostgresServers(
             settings.home, open_catalogue(settings), account, report=self._on_server_condition
         )
-        self.router_process = RouterProcess(settings.home)
+        self.router_process = RouterProcess(settings.home, limits=settings.limits)
         self.router = RouterClient(settings.home, epoch=store.epoch())
         first, last = settings.port_range
         self.ports = HostPorts(settings.endpoint_host, range(first, last + 1))
@@ -101,6 +102,7 @@ class ControlPlane:
     async def running(self) -> AsyncIterator[None]:
         """Attach to, or start, the router and the engines, then work until the context ends. They live on."""
         await self.router_process.ensure_running()
+        await self._renew_router()
         await self.attendance.bring_up()
         async with _background(self._look_after_router(), self.runner.run(), DeploymentMonitor(self.services).run()):
             yield
@@ -132,14 +134,29 @@ class ControlPlane:
         return factories
 
     async def _look_after_router(self) -> None:
+        looked_at = 0.0
         while True:
             await asyncio.sleep(ROUTER_CHECK_S)
-            if self.router_process.pid is not None:
-                continue
-            try:
-                await self.router_process.ensure_running()
-            except VerdigrisError as error:
-                log.warning("router.not_started", reason=str(error))
+            now = asyncio.get_running_loop().time()
+            if self.router_process.pid is None:
+                try:
+                    await self.router_process.ensure_running()
+                except VerdigrisError as error:
+                    log.warning("router.not_started", reason=str(error))
+            elif now - looked_at >= ROUTER_VERSION_CHECK_S:
+                await self._renew_router()
+                looked_at = now
+
+    async def _renew_router(self) -> None:
+        """After an upgrade, have the router replaced by one of this version, when it lets itself be replaced: not in
+        the middle of a switchover."""
+        try:
+            version = (await self.router.statistics()).version
+            if version != __version__:
+                pid = await self.router_process.restart()
+                log.info("router.renewed", pid=pid, version_before=version)
+        except VerdigrisError as error:
+            log.warning("router.not_renewed", reason=str(error))
 
     def _on_server_condition(self, resource_id: str, condition: ServerCondition, detail: str) -> None:
         if condition is ServerCondition.RUNNING:

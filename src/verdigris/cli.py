@@ -30,6 +30,8 @@ engines = typer.Typer(help="The PostgreSQL versions that instances can run.", no
 app.add_typer(engines, name="engines")
 deployments = typer.Typer(help="Blue/green deployments and their switchovers.", no_args_is_help=True)
 app.add_typer(deployments, name="deployments")
+router = typer.Typer(help="The process that clients are connected to.", no_args_is_help=True)
+app.add_typer(router, name="router")
 
 DEFAULT_PORT = 8432
 
@@ -158,6 +160,15 @@ def deployments_show(
         return
     for sheet in sheets(report):
         rich.print(_table(sheet))
+
+
+@router.command("restart")
+def router_restart() -> None:
+    """Replace the router's process, for an upgrade or new settings; clients without TLS do not notice."""
+    from verdigris.admin import restart_router
+
+    for line in asyncio.run(restart_router(load_settings())):
+        typer.echo(line)
 
 
 @engines.command("list")

@@ -13,10 +13,13 @@ from msgspec import Struct
 
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
+from verdigris.router.limits import Limits
 
 # 107 bytes hold a unix socket's path on Linux; the longest of ours is run/<resource id, 29>/.s.PGSQL.5432.
 _LONGEST_SOCKET_SUFFIX = len("/run/") + 29 + len("/.s.PGSQL.5432")
 HOME_MAX_BYTES = 107 - _LONGEST_SOCKET_SUFFIX
+# TCP_KEEPIDLE takes no more.
+_MOST = 32767
 
 
 # A pause budget of less would give no request the time to end. More than the shortest SwitchoverTimeout would be no
@@ -43,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     engine_cache: Path | None = None
     engine_directory: Path | None = None
     switchover: SwitchoverPolicy = SwitchoverPolicy()
+    limits: Limits = Limits()
 
     @property
     def credentials_path(self) -> Path:
@@ -89,6 +93,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
         engine_directory=_optional_path(environment.get("VERDIGRIS_ENGINE_DIRECTORY")),
         switchover=_switchover_policy(environment),
+        limits=_limits(environment),
     )
 
 
@@ -116,6 +121,23 @@ def _pause_budget_ms(text: str) -> int:
             f"VERDIGRIS_PAUSE_BUDGET_MS={text!r} is not a number of milliseconds from {_PAUSE_BUDGET_MIN_MS} to"
             f" {_PAUSE_BUDGET_MAX_MS}"
         )
+    return int(text)
+
+
+def _limits(environment: Mapping[str, str]) -> Limits:
+    default = Limits()
+    return Limits(
+        max_connections=_positive(environment, "VERDIGRIS_MAX_CONNECTIONS", default.max_connections),
+        max_wait_s=_positive(environment, "VERDIGRIS_MAX_WAIT", int(default.max_wait_s)),
+        drain_s=_positive(environment, "VERDIGRIS_DRAIN", int(default.drain_s)),
+        keepalive_s=_positive(environment, "VERDIGRIS_KEEPALIVE", default.keepalive_s),
+    )
+
+
+def _positive(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST):
+        raise ConfigurationError(f"{name}={text!r} is not a number from 1 to {_MOST}")
     return int(text)
 
 

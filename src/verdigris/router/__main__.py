@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from verdigris.domain.errors import VerdigrisError
+from verdigris.router.limits import Limits
 from verdigris.router.run import Loop, run
 
 
@@ -17,9 +18,21 @@ def main() -> int:
         default=Loop.AUTO,
         help="the event loop: uvloop if it is installed, or asyncio's own",
     )
+    parser.add_argument("--succeed", action="store_true", help="take over from the router that runs, with its clients")
+    default = Limits()
+    parser.add_argument("--max-connections", type=int, default=default.max_connections, help="per endpoint")
+    parser.add_argument("--max-wait", type=float, default=default.max_wait_s, help="of a client in a pause, in seconds")
+    parser.add_argument("--drain", type=float, default=default.drain_s, help="of what cannot be moved, in seconds")
+    parser.add_argument("--keepalive", type=int, default=default.keepalive_s, help="silence of a client, in seconds")
     arguments = parser.parse_args()
+    limits = Limits(
+        max_connections=arguments.max_connections,
+        max_wait_s=arguments.max_wait,
+        drain_s=arguments.drain,
+        keepalive_s=arguments.keepalive,
+    )
     try:
-        run(arguments.home, Loop(arguments.loop))
+        run(arguments.home, Loop(arguments.loop), limits, succeed=arguments.succeed)
     except VerdigrisError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from pathlib import Path
 
 import msgspec
@@ -10,35 +11,54 @@ import structlog
 
 from verdigris.domain.errors import ControllerSuperseded, VerdigrisError
 from verdigris.router import messages
+from verdigris.router.acceptor import Acceptor
 from verdigris.router.service import RouterService
 
 log = structlog.get_logger()
 
+_BACKLOG = 128
 # These wait for others and undo what they did when cancelled; everything else is run to its end.
 _CANCELLABLE = (messages.GetPins, messages.Park, messages.Ready, messages.HandOver)
 
 
+def bind_private(path: Path) -> socket.socket:
+    """A listening unix socket that only its owner may connect to. The caller holds the lock on its directory."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    before = os.umask(0o177)  # the socket is made with its mode: there is no moment in which others may connect
+    try:
+        listener.bind(os.fspath(path))
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    return listener
+
+
 class ControlServer:
-    def __init__(self, service: RouterService, path: Path) -> None:
+    def __init__(self, service: RouterService, listener: socket.socket) -> None:
         self._service = service
-        self._path = path
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(listener, self._serve, "control")
         self._running: set[asyncio.Task[object]] = set()
 
-    async def open(self) -> None:
-        self._path.unlink(missing_ok=True)  # the lock on the directory says that no other router uses it
-        before = os.umask(0o177)  # the socket is made with its mode: there is no moment in which others may connect
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
-        finally:
-            os.umask(before)
+    def open(self) -> None:
+        self._acceptor.start()
 
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._path.unlink(missing_ok=True)
+    def pause(self) -> None:
+        """Leave new commands to whoever else has the socket."""
+        self._acceptor.stop()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def settled(self) -> None:
+        """Wait until the commands that have been taken are answered."""
+        while self._acceptor.serving:
+            await asyncio.wait(set(self._acceptor.serving))
+
+    def close(self) -> None:
+        self._acceptor.stop()
+        self._acceptor.listener.close()
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
         try:
             reply = await self._answer(reader)
             if reply is not None:

@@ -3,13 +3,15 @@
 import asyncio
 import hmac
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import Struct
 
 from verdigris.domain.ports import BackendAddress, Route
 from verdigris.router.census import Census
+from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
 from verdigris.router.session import CONNECT_TIMEOUT_S, Session, State
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+# Given an endpoint's name and a client's key; whether the session is there.
+CancelElsewhere = Callable[[str, BackendKey], Awaitable[bool]]
+
 # The control plane's superuser comes in by the engine's own socket, never through here.
 INTERNAL_USER = b"rdsadmin"
 
@@ -30,22 +35,34 @@ INTERNAL_USER = b"rdsadmin"
 DOUBT_S = 60.0
 
 
-class Counters:
-    """Since the router's process began."""
+class Counters(Struct, kw_only=True):
+    """Since the router was started; a successor goes on counting."""
 
-    __slots__ = ("client_bytes", "connections", "handed_over", "longest_park_s", "server_bytes")
+    connections: int = 0
+    client_bytes: int = 0  # of sessions that have ended
+    server_bytes: int = 0
+    handed_over: int = 0
+    longest_park_s: float = 0.0
+    turned_away: int = 0  # 53300
+    waited_too_long: int = 0  # 57P03, and 57P01 of parked sessions
+    pinned: dict[str, int] = {}  # reason -> sessions that the latest handover could not carry
 
-    def __init__(self) -> None:
-        self.connections = 0
-        self.client_bytes = 0  # of sessions that have ended
-        self.server_bytes = 0
-        self.handed_over = 0
-        self.longest_park_s = 0.0
+    def add(self, other: "Counters") -> None:
+        """What another process has counted of the same endpoint."""
+        self.connections += other.connections
+        self.client_bytes += other.client_bytes
+        self.server_bytes += other.server_bytes
+        self.handed_over += other.handed_over
+        self.longest_park_s = max(self.longest_park_s, other.longest_park_s)
+        self.turned_away += other.turned_away
+        self.waited_too_long += other.waited_too_long
+        self.pinned = self.pinned or other.pinned
 
 
 class Endpoint:
-    def __init__(self, route: Route, listener: Listener, tls: ssl.SSLContext) -> None:
+    def __init__(self, route: Route, listener: Listener, tls: ssl.SSLContext, limits: Limits) -> None:
         self.route = route
+        self.limits = limits
         self.sessions: set[Session] = set()
         self.departing: set[Session] = set()  # ended, their last words not yet with the client
         self.park: Park | None = None
@@ -54,7 +71,11 @@ class Endpoint:
         self.verifiers: dict[str, str] = {}
         self.counters = Counters()
         self.census = Census()
-        self._listener = listener
+        # While a router is being replaced: who takes a session that has stopped, and who is asked to cancel what is
+        # not served here.
+        self.leave: Callable[[Session], None] | None = None
+        self.cancel_elsewhere: CancelElsewhere | None = None
+        self.listener = listener
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._doubt: asyncio.TimerHandle | None = None
@@ -99,13 +120,13 @@ class Endpoint:
 
     def listen(self, listener: Listener) -> None:
         """Take clients on another port from now on; those that are here stay."""
-        self._listener.close()
-        self._listener = listener
+        self.listener.close()
+        self.listener = listener
         listener.open(self, self._tls)
 
     def close(self) -> None:
         self.trust()
-        self._listener.close()
+        self.listener.close()
         self.disconnect()
 
     def disconnect(self) -> None:
@@ -126,7 +147,15 @@ class Endpoint:
             return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects replication connection {what}")
         if self.route.require_tls and not encrypted:
             return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects connection {what}, no encryption")
+        if self._is_crowded():
+            self.counters.turned_away += 1
+            return messages.error_response("FATAL", "53300", "sorry, too many clients already")
         return None
+
+    def _is_crowded(self) -> bool:
+        """Those that have said who they are count, the latest of them too, whether they have a backend or wait."""
+        most = self.limits.max_connections
+        return len(self.sessions) > most and sum(session.startup is not None for session in self.sessions) > most
 
     def session_parked(self, session: Session) -> None:
         if self.park is not None:
@@ -135,7 +164,10 @@ class Endpoint:
         if session.backend != self.route.backend:
             # A straggler that a switchover has left behind: its backend is production no more.
             session.pinned = "the session came to a safe point after the switchover"
-        session.resume()
+        if self.leave is not None and session.pinned is None:
+            self.leave(session)
+        else:
+            session.resume()
 
     def session_closed(self, session: Session) -> None:
         self.sessions.discard(session)
@@ -157,9 +189,20 @@ class Endpoint:
         """Pass a cancel request on to the backend that serves the session with ``key`` now, then call ``answered``:
         clients take the end of the connection for the sign that the signal has been sent.
 
-        Only sessions of this endpoint are looked at. An unknown key is dropped, as a server does: sent on as it is, it
-        could hit another client's backend, for pids repeat between servers.
+        Only sessions of this endpoint are looked at, in this process and in another that serves some of them. An
+        unknown key is dropped, as a server does: sent on as it is, it could hit another client's backend, for pids
+        repeat between servers.
         """
+        if self.cancel_here(key, answered):
+            return
+        if self.cancel_elsewhere is not None:
+            self._run(self._ask_elsewhere(self.cancel_elsewhere, key, answered))
+            return
+        log.info("cancel.unknown_key", endpoint=self.name)
+        answered()
+
+    def cancel_here(self, key: BackendKey, answered: Callable[[], None]) -> bool:
+        """False, and ``answered`` is not called: no session of this process has ``key``."""
         for session in self.sessions:
             issued = session.tracker.key
             if issued is None or issued.pid != key.pid or not hmac.compare_digest(issued.secret, key.secret):
@@ -169,11 +212,16 @@ class Endpoint:
             # for next shall not be hit by this.
             if current is not None and session.state in (State.FLOWING, State.STOPPING) and not session.asked:
                 self._run(self._cancel(session.backend, current, answered))
-                return
-            break
-        else:
-            log.info("cancel.unknown_key", endpoint=self.name)
-        answered()
+            else:
+                answered()
+            return True
+        return False
+
+    async def _ask_elsewhere(self, elsewhere: CancelElsewhere, key: BackendKey, answered: Callable[[], None]) -> None:
+        found = await elsewhere(self.name, key)
+        # It may have come over while we asked.
+        if found or not self.cancel_here(key, answered):
+            answered()
 
     async def _cancel(self, backend: BackendAddress, key: BackendKey, answered: Callable[[], None]) -> None:
         try:

@@ -45,9 +45,10 @@ async def hand_over(park: Park) -> HandoverReport:
     async with asyncio.TaskGroup() as group:
         tasks = {session: group.create_task(carry(session)) for session in park.sessions()}
     pinned = Counter(task.result() for session, task in tasks.items() if session.open and task.result() is not None)
+    park.endpoint.counters.pinned = {reason.value: n for reason, n in pinned.items() if reason}
     carried = sum(session.open and task.result() is None for session, task in tasks.items())
     log.info("park.handed_over", endpoint=park.endpoint.name, carried=carried, pinned=dict(pinned))
-    return HandoverReport(carried=carried, pinned={reason.value: n for reason, n in pinned.items() if reason})
+    return HandoverReport(carried=carried, pinned=park.endpoint.counters.pinned)
 
 
 async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:

@@ -131,7 +131,12 @@ class ParkOutcome(Struct, frozen=True, kw_only=True):
 
 
 class EndpointStatistics(Struct, frozen=True, kw_only=True):
-    """Counters run from the start of the router's process."""
+    """Counters (``_total``, ``longest_park_s``) run on through restarts in which nobody is cut off.
+
+    ``pinned_last``: reason -> sessions that the latest handover could not carry. ``turned_away_total``: newcomers
+    beyond ``Limits.max_connections``; ``waited_too_long_total``: clients beyond ``Limits.max_wait_s``.
+    ``with_predecessor``: clients that a replaced router still has; they are counted nowhere else.
+    """
 
     name: str
     sessions: int
@@ -142,10 +147,17 @@ class EndpointStatistics(Struct, frozen=True, kw_only=True):
     server_bytes_total: int
     handed_over_total: int
     longest_park_s: float
+    pinned_last: dict[str, int] = {}
+    turned_away_total: int = 0
+    waited_too_long_total: int = 0
+    with_predecessor: int = 0
 
 
 class Statistics(Struct, frozen=True, kw_only=True):
+    """A snapshot, taken in one go. ``version`` is that of the code that the router runs."""
+
     pid: int
+    version: str = ""
     uptime_s: float
     endpoints: tuple[EndpointStatistics, ...]
 

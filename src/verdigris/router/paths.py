@@ -22,6 +22,11 @@ class RouterPaths(Struct, frozen=True):
         return self.directory / "router.sock"
 
     @property
+    def succession_socket(self) -> Path:
+        """Where a router that shall take over finds the one that runs."""
+        return self.directory / "succession.sock"
+
+    @property
     def routes(self) -> Path:
         return self.directory / "routes.json"
 
@@ -42,10 +47,10 @@ class RouterPaths(Struct, frozen=True):
         return self.home / "log" / "router.log"
 
     def check(self) -> None:
-        """Raises ``VerdigrisError`` if the control socket's path is longer than the system allows."""
-        size = len(bytes(self.control_socket))
+        """Raises ``VerdigrisError`` if a socket's path is longer than the system allows."""
+        size = max(len(bytes(path)) for path in (self.control_socket, self.succession_socket))
         if size > MAX_SOCKET_PATH_BYTES:
             raise VerdigrisError(
-                f"the path of the router's control socket has {size} bytes, the system allows {MAX_SOCKET_PATH_BYTES}: "
+                f"the path of the router's longest socket has {size} bytes, the system allows {MAX_SOCKET_PATH_BYTES}: "
                 f"choose a shorter state directory than {self.home}"
             )

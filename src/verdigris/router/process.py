@@ -13,8 +13,10 @@ import structlog
 from verdigris.domain.errors import VerdigrisError
 from verdigris.router.client import RouterClient
 from verdigris.router.errors import RouterUnavailable
+from verdigris.router.limits import Limits
 from verdigris.router.paths import RouterPaths
-from verdigris.router.run import Loop, ProcessRecord, started_ticks
+from verdigris.router.record import ProcessRecord, started_ticks
+from verdigris.router.run import Loop
 
 log = structlog.get_logger()
 
@@ -26,17 +28,20 @@ _POLL_S = 0.02
 class RouterProcess:
     """The router of one state directory. It runs in a session of its own and survives whoever started it."""
 
-    def __init__(self, home: Path, loop: Loop = Loop.AUTO) -> None:
-        self._home = home.absolute()
-        self._loop = loop
-        self._paths = RouterPaths(self._home)
+    def __init__(self, home: Path, loop: Loop = Loop.AUTO, limits: Limits | None = None) -> None:
+        self.home = home.absolute()
+        self.loop = loop
+        self._limits = limits or Limits()
+        self._paths = RouterPaths(self.home)
         self._child: subprocess.Popen[bytes] | None = None
+        self._former: list[subprocess.Popen[bytes]] = []  # replaced, with clients yet, or waiting to be reaped
 
     @property
     def pid(self) -> int | None:
         """Of the router that runs now."""
-        if self._child is not None:
-            self._child.poll()  # or a child that has died stays a zombie
+        for child in (self._child, *self._former):
+            if child is not None:
+                child.poll()  # or a child that has died stays a zombie
         try:
             record = msgspec.json.decode(self._paths.record.read_bytes(), type=ProcessRecord)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -64,37 +69,80 @@ class RouterProcess:
         log.info("router.attached" if pid == running else "router.launched", pid=running)
         return running
 
-    @staticmethod
-    def command(home: Path, loop: Loop = Loop.AUTO) -> list[str]:
-        return [sys.executable, "-m", "verdigris.router", "--home", os.fspath(home), "--loop", loop]
+    async def restart(self, *, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Have the router replaced by a new process of this program, without its clients noticing; the new pid.
 
-    def _start(self) -> None:
+        The router is started if it does not run. Raises ``VerdigrisError`` if the router does not hand over now (a
+        switchover is under way) or the new process does not come up: the old one then goes on as before.
+        """
+        self._paths.check()
+        if self.pid is None:
+            return await self.ensure_running(timeout_s=timeout_s)
+        said_before = self._log_size()
+        successor = self._start(succeed=True)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.pid != successor.pid:
+                    if successor.poll() is not None:
+                        raise VerdigrisError(self._last_words(said_before))
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            successor.kill()
+            successor.wait()
+            raise VerdigrisError(f"the new router did not take over within {timeout_s} s") from None
+        log.info("router.replaced", pid=successor.pid)
+        return successor.pid
+
+    @staticmethod
+    def command(
+        home: Path, loop: Loop = Loop.AUTO, limits: Limits | None = None, *, succeed: bool = False
+    ) -> list[str]:
+        limits = limits or Limits()
+        command = [sys.executable, "-m", "verdigris.router", "--home", os.fspath(home), "--loop", loop]
+        command += ["--max-connections", str(limits.max_connections), "--max-wait", str(limits.max_wait_s)]
+        command += ["--drain", str(limits.drain_s), "--keepalive", str(limits.keepalive_s)]
+        return [*command, "--succeed"] if succeed else command
+
+    def _start(self, *, succeed: bool = False) -> "subprocess.Popen[bytes]":
         self._paths.log.parent.mkdir(parents=True, exist_ok=True)
         with self._paths.log.open("ab") as output:
-            self._child = subprocess.Popen(
-                self.command(self._home, self._loop),
+            child = subprocess.Popen(
+                self.command(self.home, self.loop, self._limits, succeed=succeed),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
             )
+        if self._child is not None:
+            self._former = [former for former in (*self._former, self._child) if former.poll() is None]
+        self._child = child
+        return child
 
     async def _answers(self) -> bool:
         try:
             # Epoch 0 commands nothing once a controller has been there, but a refusal is an answer too.
-            await RouterClient(self._home, epoch=0).statistics()
+            await RouterClient(self.home, epoch=0).statistics()
         except RouterUnavailable:
             return False
         except VerdigrisError:
             return True
         return True
 
-    def _last_words(self) -> str:
+    def _log_size(self) -> int:
         try:
-            return self._paths.log.read_text(errors="replace")[-500:].strip()
+            return self._paths.log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _last_words(self, since: int = 0) -> str:
+        """What the router has said by itself at the end of its log, else the end of its log."""
+        try:
+            said = self._paths.log.read_bytes()[since:].decode(errors="replace").strip()
         except FileNotFoundError:
             return "it has written no log"
+        last = said.rpartition("\n")[2]
+        return said[-500:] if last.startswith("{") or not last else last
 
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End it politely, then not. Nothing happens if it does not run."""

@@ -63,6 +63,10 @@ class RouteStore:
             # Starting empty would silently take every endpoint away and forget the epoch.
             raise VerdigrisError(f"the route table {self._path} cannot be read: {error}") from error
 
+    def reload(self) -> None:
+        """Another process has written since."""
+        self.table = self._read()
+
     @property
     def lock(self) -> asyncio.Lock:
         """Hold it from reading ``table`` to ``write``."""

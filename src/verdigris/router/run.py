@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import fcntl
 import gc
 import logging
 import os
@@ -13,16 +12,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
 import structlog
-from msgspec import Struct
 
-from verdigris.domain.errors import VerdigrisError
+from verdigris import __version__
 from verdigris.router import tls
 from verdigris.router.control import ControlServer
+from verdigris.router.limits import Limits
 from verdigris.router.paths import RouterPaths
 from verdigris.router.routes import RouteStore
+from verdigris.router.seat import Seat
 from verdigris.router.service import RouterService
+from verdigris.router.succession.accession import Accession
+from verdigris.router.succession.server import SuccessionServer
 from verdigris.wire.postgres.tracker import COMPILED
 
 log = structlog.get_logger()
@@ -33,43 +34,27 @@ _M_MMAP_THRESHOLD = -3
 _TLS_BUFFER_BYTES = 256 * 1024
 
 
-class ProcessRecord(Struct, frozen=True):
-    """Names one process for good: a pid alone comes round again."""
-
-    pid: int
-    started_ticks: int  # field 22 of /proc/PID/stat: clock ticks after boot
-
-
-def started_ticks(pid: int) -> int | None:
-    """None if there is no such process, or it is a zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == b"Z" else int(fields[19])
-
-
 class Loop(StrEnum):
     AUTO = "auto"
     ASYNCIO = "asyncio"
 
 
-def run(home: Path, loop: Loop = Loop.AUTO) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``VerdigrisError`` if another router serves ``home``."""
+def run(home: Path, loop: Loop = Loop.AUTO, limits: Limits | None = None, *, succeed: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT, or until another router has taken over.
+
+    With ``succeed`` this one takes over from the router that serves ``home`` now. Raises ``VerdigrisError`` if that
+    cannot be, or without ``succeed`` if there is such a router.
+    """
     paths = RouterPaths(home.absolute())
     paths.check()
     paths.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths.log.parent.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("w") as lock, paths.log.open("a", buffering=1) as log_file:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise VerdigrisError(f"another router serves {home}") from None
+    with paths.log.open("a", buffering=1) as log_file:
         _log_to(log_file)
         _raise_descriptor_limit()
         _return_large_buffers()
         with asyncio.Runner(loop_factory=_loop_factory() if loop is Loop.AUTO else None) as runner:
-            runner.run(_serve(paths))
+            runner.run(_serve(paths, limits or Limits(), succeed=succeed))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -117,25 +102,45 @@ def _return_large_buffers() -> None:
         return  # another C library, with habits of its own
 
 
-async def _serve(paths: RouterPaths) -> None:
-    stop = asyncio.Event()
+async def _serve(paths: RouterPaths, limits: Limits, *, succeed: bool) -> None:
+    told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    service = RouterService(RouteStore(paths.routes), tls.server_context(paths.tls))
+        loop.add_signal_handler(number, told_to_stop.set)
+    certificate = tls.server_context(paths.tls)
+    accession, seat = await Accession.begin(paths, limits) if succeed else (None, Seat.take(paths))
+    service = RouterService(RouteStore(paths.routes), certificate, limits)
+    if accession is not None:
+        service.inherit(accession.inherited)
     service.open()
-    control = ControlServer(service, paths.control_socket)
-    await control.open()
-    record = ProcessRecord(os.getpid(), started_ticks(os.getpid()) or 0)
-    paths.record.write_bytes(msgspec.json.encode(record))
+    control = ControlServer(service, seat.control)
+    control.open()
+    seat.record()
+    succession = SuccessionServer(service, control, seat)
+    succession.open()
     # What is here now stays. Out of the collector's sight it no longer counts when the collector decides whether a full
     # run is worth it: ended sessions (cycles, and a quarter of a megabyte of TLS buffers each) are freed soon.
     gc.collect()
     gc.freeze()
-    log.info("router.started", pid=record.pid, loop=type(loop).__module__, compiled=COMPILED)
-    try:
-        await stop.wait()
-    finally:
-        await control.close()
-        await service.close()
-        log.info("router.stopped", pid=record.pid)
+    log.info("router.started", pid=os.getpid(), version=__version__, loop=type(loop).__module__, compiled=COMPILED)
+    if accession is not None:
+        accession.in_charge(service)
+    await _first(told_to_stop, succession.replaced)
+    if succession.replaced.is_set():
+        log.info("router.replaced", pid=os.getpid())
+        return
+    is_the_router = await succession.stop()
+    if service.predecessor is not None:
+        await service.predecessor.stop()
+    control.close()
+    await service.close()
+    if is_the_router:
+        seat.leave()
+    log.info("router.stopped", pid=os.getpid())
+
+
+async def _first(*events: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

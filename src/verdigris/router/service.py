@@ -4,10 +4,12 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 
+from verdigris import __version__
 from verdigris.domain.errors import ParkBroken, PortInUse
 from verdigris.domain.ports import (
     BackendAddress,
@@ -19,9 +21,10 @@ from verdigris.domain.ports import (
     Route,
     RouterSessions,
 )
-from verdigris.router.endpoint import Endpoint
+from verdigris.router.endpoint import Counters, Endpoint
 from verdigris.router.errors import NotAbortable, RouteConflict
 from verdigris.router.handover import hand_over
+from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.messages import EndpointStatistics, Statistics
 from verdigris.router.park import Park, ParkState
@@ -29,6 +32,10 @@ from verdigris.router.ready import ready
 from verdigris.router.routes import RouteStore, Table
 from verdigris.router.session import State
 from verdigris.router.state.channels import deliver_pending
+
+if TYPE_CHECKING:
+    from verdigris.router.succession.messages import Remaining
+    from verdigris.router.succession.predecessor import Predecessor
 
 log = structlog.get_logger()
 
@@ -42,9 +49,11 @@ class RouterService:
     """Every method that changes the route table is to be run to its end; ``pins``, ``park``, ``ready`` and
     ``hand_over`` may be cancelled and then leave nothing held."""
 
-    def __init__(self, store: RouteStore, tls: ssl.SSLContext) -> None:
+    def __init__(self, store: RouteStore, tls: ssl.SSLContext, limits: Limits | None = None) -> None:
+        self.predecessor: Predecessor | None = None  # a router that has been replaced and still has clients
         self._store = store
         self._tls = tls
+        self._limits = limits or Limits()
         self._endpoints: dict[str, Endpoint] = {}
         self._parks: dict[int, Park] = {}
         self._rebind: asyncio.TimerHandle | None = None
@@ -55,21 +64,35 @@ class RouterService:
     def open(self) -> None:
         """Listen on every stored route, and go on trying those whose port is taken: the others shall serve."""
         self._rebind = None
-        missing = [route for route in self._store.table.routes if route.name not in self._endpoints]
-        for route in missing:
+        for route in self._store.table.routes:
+            endpoint = self._endpoints.get(route.name)
+            if endpoint is not None and not endpoint.listener.closed:
+                continue
             try:
-                self._endpoints[route.name] = Endpoint(route, Listener(route.host, route.port), self._tls)
+                self._apply(route, Listener.bind(route.host, route.port))
             except PortInUse as error:
                 log.warning("endpoint.not_listening", endpoint=route.name, error=str(error))
                 self._rebind = asyncio.get_running_loop().call_later(REBIND_S, self.open)
+
+    def inherit(self, listeners: Mapping[tuple[str, int], tuple[Listener, Counters]]) -> None:
+        """Before ``open``: endpoints whose ports another process has been listening on, and what it has counted."""
+        for route in self._store.table.routes:
+            if (route.host, route.port) in listeners:
+                listener, counters = listeners[route.host, route.port]
+                self._apply(route, listener)
+                self._endpoints[route.name].counters = counters
 
     async def close(self) -> None:
         """Tell every client, and give them a moment to hear it."""
         if self._rebind is not None:
             self._rebind.cancel()
-        endpoints = list(self._endpoints.values())
-        for endpoint in endpoints:
+        for endpoint in self._endpoints.values():
             endpoint.close()
+        await self.last_words()
+
+    async def last_words(self) -> None:
+        """Give clients whose sessions have ended a moment to hear why."""
+        endpoints = list(self._endpoints.values())
         try:
             async with asyncio.timeout(FAREWELL_S):
                 while any(endpoint.departing for endpoint in endpoints):  # noqa: ASYNC110  once in a process's life
@@ -87,6 +110,66 @@ class RouterService:
             if epoch > self._store.table.epoch:
                 await self._store.write(msgspec.structs.replace(self._store.table, epoch=epoch))
 
+    # ------------------------------------------------------------------------------------------------------- succession
+
+    def engagement(self) -> str | None:
+        """Why another process cannot take over now."""
+        if self.predecessor is not None:
+            return "the router that it has replaced itself still has clients"
+        for endpoint in self._endpoints.values():
+            if endpoint.park is not None or endpoint.target is not None or not endpoint.admits:
+                return f"a switchover of {endpoint.name} is under way"
+        return None
+
+    async def stand_still(self) -> None:
+        """Take no clients, and write nothing until ``go_on``."""
+        await self._store.lock.acquire()
+        if self._rebind is not None:
+            self._rebind.cancel()
+        for endpoint in self._endpoints.values():
+            endpoint.listener.pause()
+
+    async def go_on(self) -> None:
+        """As the router again, with the table as another process may have left it."""
+        self._store.reload()
+        for name, endpoint in list(self._endpoints.items()):
+            route = self._store.table.named(name)
+            if route is None:
+                endpoint.close()
+                del self._endpoints[name]
+            elif (route.host, route.port) != (endpoint.route.host, endpoint.route.port):
+                endpoint.route = route
+                endpoint.listener.close()
+            else:
+                endpoint.route = route
+                endpoint.listener.resume()
+        self.open()
+        self._store.lock.release()
+
+    def endpoints(self) -> list[Endpoint]:
+        return list(self._endpoints.values())
+
+    def find(self, name: str) -> Endpoint | None:
+        return self._endpoints.get(name)
+
+    def close_endpoint(self, name: str, *, clients: bool, listener: bool) -> None:
+        """In a process that has been replaced."""
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None and clients:
+            endpoint.disconnect()
+        if endpoint is not None and listener:
+            endpoint.listener.close()
+
+    def rename_endpoint(self, name: str, new_name: str) -> None:
+        """In a process that has been replaced."""
+        endpoint = self._endpoints.pop(name, None)
+        if endpoint is not None:
+            endpoint.route = msgspec.structs.replace(endpoint.route, name=new_name)
+            self._endpoints[new_name] = endpoint
+
+    async def _remaining(self) -> "Mapping[str, Remaining]":
+        return await self.predecessor.remaining() if self.predecessor is not None else {}
+
     # ----------------------------------------------------------------------------------------------------------- routes
 
     async def routes(self) -> list[Route]:
@@ -100,6 +183,8 @@ class RouterService:
                 raise RouteConflict(f"endpoint {route.name} leads to another backend: only a switchover changes that")
             listener = self._listener_for(table, route)
             await self._write_or_close(table.with_routes(route), [listener])
+            if self.predecessor is not None and listener is not None:
+                await self.predecessor.close_endpoint(route.name, clients=False, listener=True)
             self._apply(route, listener)
             log.info("route.put", endpoint=route.name, port=route.port, resource_id=route.backend.resource_id)
 
@@ -108,6 +193,8 @@ class RouterService:
             if self._store.table.named(name) is not None:
                 await self._store.write(self._store.table.without(name))
                 log.info("route.removed", endpoint=name)
+        if self.predecessor is not None:
+            await self.predecessor.close_endpoint(name, clients=True, listener=True)
         endpoint = self._endpoints.pop(name, None)
         if endpoint is not None:
             if endpoint.park is not None:
@@ -129,6 +216,8 @@ class RouterService:
                 raise RouteConflict(f"there is an endpoint {new_name} already")
             renamed = msgspec.structs.replace(route, name=new_name)
             await self._store.write(table.without(name).with_routes(renamed))
+            if self.predecessor is not None:
+                await self.predecessor.rename_endpoint(name, new_name)
             endpoint = self._endpoints.pop(name, None)
             if endpoint is not None:
                 endpoint.route = renamed
@@ -143,7 +232,7 @@ class RouterService:
         endpoint = self._endpoints.get(route.name)
         if endpoint is not None and (endpoint.route.host, endpoint.route.port) == (route.host, route.port):
             return None
-        return Listener(route.host, route.port)
+        return Listener.bind(route.host, route.port)
 
     async def _write_or_close(self, table: Table, listeners: Sequence[Listener | None]) -> None:
         try:
@@ -158,7 +247,9 @@ class RouterService:
         endpoint = self._endpoints.get(route.name)
         if endpoint is None:
             assert listener is not None  # noqa: S101  only a listening endpoint goes without a new one
-            self._endpoints[route.name] = Endpoint(route, listener, self._tls)
+            self._endpoints[route.name] = endpoint = Endpoint(route, listener, self._tls, self._limits)
+            if self.predecessor is not None:
+                endpoint.cancel_elsewhere = self.predecessor.cancel
             return
         endpoint.route = route
         if listener is not None:
@@ -173,18 +264,24 @@ class RouterService:
             raise RouteConflict(f"there is no endpoint {name}") from None
 
     async def disconnect(self, name: str) -> None:
+        if self.predecessor is not None:
+            await self.predecessor.close_endpoint(name, clients=True, listener=False)
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
             endpoint.disconnect()
 
     async def sessions(self, name: str) -> RouterSessions:
+        elsewhere = (await self._remaining()).get(name)
         endpoint = self._endpoint(name)
         live = endpoint.live()
         park = endpoint.park
+        usernames = {s.startup.user.decode(errors="replace") for s in live if s.startup is not None}
+        if elsewhere is not None:
+            usernames.update(elsewhere.usernames)
         return RouterSessions(
-            usernames=tuple(sorted({s.startup.user.decode(errors="replace") for s in live if s.startup is not None})),
-            sessions=len(live),
-            active=sum(not session.tracker.safe for session in live),
+            usernames=tuple(sorted(usernames)),
+            sessions=len(live) + (elsewhere.sessions if elsewhere is not None else 0),
+            active=sum(not session.tracker.safe for session in live) + (elsewhere.active if elsewhere else 0),
             generation=park.generation if park is not None else None,
             committed=park is not None and park.state is ParkState.COMMITTED,
         )
@@ -194,10 +291,15 @@ class RouterService:
         return await endpoint.census.take(endpoint, verifiers, budget_s=budget_s)
 
     async def statistics(self) -> Statistics:
+        """Of one moment: nothing happens between the first endpoint and the last."""
+        remaining = await self._remaining()
         return Statistics(
             pid=os.getpid(),
+            version=__version__,
             uptime_s=asyncio.get_running_loop().time() - self._began_at,
-            endpoints=tuple(_statistics(endpoint) for endpoint in self._endpoints.values()),
+            endpoints=tuple(
+                _statistics(endpoint, remaining.get(endpoint.name)) for endpoint in self._endpoints.values()
+            ),
         )
 
     # ------------------------------------------------------------------------------------------------------- switchover
@@ -213,6 +315,11 @@ class RouterService:
     async def park(
         self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
     ) -> Parked | ParkRefused:
+        remaining = sum(elsewhere.sessions for elsewhere in (await self._remaining()).values())
+        if remaining:
+            # Clients of a router that this one has replaced, which it cannot stop. Nobody else shall stop for nothing.
+            log.info("park.refused", endpoint=name, stragglers=remaining, waited_s=0.0)
+            return ParkRefused(stragglers=remaining, waited_s=0.0)
         endpoint = self._endpoint(name)
         if endpoint.park is not None:
             # Left by a controller that is gone, or this one asks twice: the new generation counts.
@@ -350,7 +457,7 @@ def _check_commit(park: Park, routes: Sequence[Route]) -> None:
         raise RouteConflict(f"sessions of {park.endpoint.name} were made ready for {target.resource_id}")
 
 
-def _statistics(endpoint: Endpoint) -> EndpointStatistics:
+def _statistics(endpoint: Endpoint, elsewhere: "Remaining | None") -> EndpointStatistics:
     live = endpoint.live()
     counters = endpoint.counters
     return EndpointStatistics(
@@ -363,4 +470,8 @@ def _statistics(endpoint: Endpoint) -> EndpointStatistics:
         server_bytes_total=counters.server_bytes + sum(s.server.bytes_total for s in live if s.server is not None),
         handed_over_total=counters.handed_over,
         longest_park_s=counters.longest_park_s,
+        pinned_last=dict(counters.pinned),
+        turned_away_total=counters.turned_away,
+        waited_too_long_total=counters.waited_too_long,
+        with_predecessor=elsewhere.sessions if elsewhere is not None else 0,
     )

@@ -59,7 +59,7 @@ class Session:
         "_exchange",
         "_former",
         "_held",
-        "_startup_timer",
+        "_timer",
         "backend",
         "client",
         "dialled",
@@ -74,11 +74,13 @@ class Session:
         "tracker",
     )
 
-    def __init__(self, endpoint: "Endpoint", *, encrypted: bool, first_bytes: bytes) -> None:
+    def __init__(
+        self, endpoint: "Endpoint", *, encrypted: bool, first_bytes: bytes, tracker: SessionTracker | None = None
+    ) -> None:
         self.endpoint = endpoint
         self.encrypted = encrypted
         self.state = State.STARTING
-        self.tracker = SessionTracker()
+        self.tracker = tracker or SessionTracker()
         self.client = ClientEnd(self, first_bytes)
         self.server: ServerEnd | None = None
         self.backend = endpoint.route.backend  # where ``server`` leads
@@ -92,7 +94,7 @@ class Session:
         self._connecting: asyncio.Task[None] | None = None
         self._exchange: Exchange | None = None
         self._former: ServerEnd | None = None  # to the backend that the session has left, not closed yet
-        self._startup_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # how long the session may start, or wait
 
     def __repr__(self) -> str:
         user = self.startup.user.decode(errors="replace") if self.startup else "?"
@@ -122,8 +124,8 @@ class Session:
 
     def client_connected(self) -> None:
         self.endpoint.sessions.add(self)
-        loop = asyncio.get_running_loop()
-        self._startup_timer = loop.call_later(STARTUP_TIMEOUT_S, self.close)
+        if self.state is State.STARTING:
+            self._timer = asyncio.get_running_loop().call_later(STARTUP_TIMEOUT_S, self.close)
 
     def _open(self) -> None:
         """Look for the start-up packet in what has arrived."""
@@ -132,8 +134,7 @@ class Session:
             return
         raw = bytes(self._held[:size])
         packet = startup.read_packet(raw)
-        if self._startup_timer is not None:
-            self._startup_timer.cancel()
+        self._stop_timer()
         if isinstance(packet, startup.CancelRequest):
             self.state = State.CANCELLING
             self.endpoint.cancel(packet.key, self.close)
@@ -145,10 +146,33 @@ class Session:
         elif self.endpoint.admits:
             self.connect()
         else:
-            self.state = State.WAITING
+            self._wait()
+
+    def _wait(self) -> None:
+        self.state = State.WAITING
+        self._limit_waiting()
+
+    def _limit_waiting(self) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.endpoint.limits.max_wait_s, self._waited_too_long)
+
+    def _waited_too_long(self) -> None:
+        self.endpoint.counters.waited_too_long += 1
+        if self.state is State.WAITING:
+            self.fail("57P03", "the database system is not accepting connections", detail="A switchover is under way.")
+        else:
+            detail = "The request waited too long for the end of a switchover. It has not been executed."
+            self.fail("57P01", "terminating connection due to administrator command", detail=detail)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def connect(self) -> None:
         """STARTING, WAITING -> CONNECTING."""
+        self._stop_timer()
         self.state = State.CONNECTING
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
 
@@ -156,7 +180,7 @@ class Session:
         """CONNECTING -> WAITING: the endpoint is being parked, and the server has not seen this client yet."""
         if self._connecting is not None:
             self._connecting.cancel()
-        self.state = State.WAITING
+        self._wait()
 
     async def _connect(self) -> None:
         backend = self.backend = self.endpoint.route.backend
@@ -199,6 +223,8 @@ class Session:
                     self._advance()
                 case State.PARKED if self._held[0] == _TERMINATE:
                     self.close()
+                case State.PARKED:
+                    self._limit_waiting()
                 case _:
                     pass
         except ProtocolError as error:
@@ -283,6 +309,7 @@ class Session:
         """Pass on what was held, then let the two ends talk."""
         assert self.server is not None  # noqa: S101  only sessions with a server flow
         self.state = State.FLOWING
+        self._stop_timer()
         self.server.after = None
         if self._held:
             held = bytes(self._held)
@@ -320,7 +347,11 @@ class Session:
         consumed = self.tracker.client_data(bytes(self._held), stop=True)
         self.server.transport.write(bytes(self._held[:consumed]))
         del self._held[:consumed]
-        if len(self._held) <= MAX_HELD_BYTES and not self.client.transport.is_closing():
+        if (
+            len(self._held) <= MAX_HELD_BYTES
+            and not self.client.transport.is_closing()
+            and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES
+        ):
             self.client.transport.resume_reading()
 
     def _reached(self) -> None:
@@ -333,6 +364,8 @@ class Session:
         if (self._held and self._held[0] == _TERMINATE) or (self._client_eof and not self._held):
             self.close()
             return
+        if self._held:
+            self._limit_waiting()
         self.endpoint.session_parked(self)
 
     def settled(self) -> None:
@@ -469,6 +502,46 @@ class Session:
             self.dialled.close()
             self.dialled = None
 
+    # ------------------------------------------------------------------------------------------- moving to a successor
+
+    @property
+    def movable(self) -> bool:
+        """PARKED, and what its two connections still have to be sent has been sent: the descriptors of the connections
+        and ``succession.luggage`` are all that there is of it."""
+        return (
+            self.state is State.PARKED
+            and not self.encrypted  # what TLS knows is in this process
+            and not self._client_eof
+            and self.pinned is None
+            and self.owed is None
+            and self.server is not None
+            and not self.server.ended
+            and not self.client.transport.is_closing()
+            and not self.server.transport.is_closing()
+            and not self.client.transport.get_write_buffer_size()
+            and not self.server.transport.get_write_buffer_size()
+        )
+
+    @property
+    def held(self) -> bytes:
+        """From the client, not yet passed on."""
+        return bytes(self._held)
+
+    def settle_in(self, held: bytes) -> None:
+        """STARTING -> PARKED in the process that takes the session over, before its client's transport is made."""
+        self.state = State.PARKED
+        self._held += held
+
+    def surrender(self) -> None:
+        """PARKED -> CLOSED without a word to either side: both connections are another process's now."""
+        self.state = State.CLOSED
+        self._stop_timer()
+        self.close_dialled()
+        self.leave_former()
+        if self.server is not None:
+            self.server.drop()
+        self.client.transport.close()
+
     # -------------------------------------------------------------------------------------------------------- the end
 
     def fail_protocol(self, error: ProtocolError) -> None:
@@ -486,8 +559,7 @@ class Session:
             return
         self.state = State.CLOSED
         self.client.write = None
-        if self._startup_timer is not None:
-            self._startup_timer.cancel()
+        self._stop_timer()
         if self._connecting is not None and self._connecting is not asyncio.current_task():
             self._connecting.cancel()
         if self._exchange is not None:
