@@ -48,7 +48,7 @@ def test_pinned_sessions_are_named_then_refuse_or_are_waited_for(verdigris: Inst
     verdigris.create_instance("app", "17.10")
     with verdigris.connect("app") as other:
         other.execute(f"CREATE ROLE {WORKER} LOGIN PASSWORD 'as it was'".encode())
-        deployment, _ = verdigris.build_green("app", TargetEngineVersion="18.6")
+        deployment, green = verdigris.build_green("app", TargetEngineVersion="18.6")
         with worker(verdigris, "as it was") as pinned:
             assert details(verdigris, deployment) is None
             other.execute(f"ALTER ROLE {WORKER} PASSWORD 'as it is'".encode())
@@ -59,7 +59,7 @@ def test_pinned_sessions_are_named_then_refuse_or_are_waited_for(verdigris: Inst
             assert "authentication (1)" in status, status
 
             verdigris.restart(VERDIGRIS_PINNED_SESSIONS="refuse")
-            with Unchanged(verdigris, "app", host=False):
+            with Unchanged(verdigris, "app", host=False), Unchanged(verdigris, green, host=False):
                 refused = _switch_over_in_vain(verdigris, deployment)
             assert refused["StatusDetails"] == f"Switchover was canceled due to {told}"
             assert "park" not in {phase["name"] for phase in timeline(verdigris, deployment)["phases"]}

@@ -443,7 +443,7 @@ class SwitchOver:
         if self._services.policy.stragglers is Stragglers.CLOSE:
             # In time for a last attempt, which ends them.
             left_s = self._last_beginning() - asyncio.get_running_loop().time()
-            pause_s = min(pause_s, max(left_s, RETRY_FIRST_S))
+            pause_s = min(pause_s, left_s) if left_s > 0 else pause_s
         self._last_setback = reason
         self._timeline.set_back(reason)
         log.info("switchover.set_back", reason=reason, retry_s=pause_s)

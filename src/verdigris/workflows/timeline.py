@@ -61,6 +61,7 @@ class Phase:
     attempt: int
     started_s: float  # since the workflow began
     duration_s: float = 0.0
+    ended: bool = False
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Timeline:
         try:
             yield phase
         finally:
-            phase.duration_s = time.monotonic() - began_at
+            phase.duration_s, phase.ended = time.monotonic() - began_at, True
 
     def longest_s(self, name: str) -> float:
         return max((phase.duration_s for phase in self.phases if phase.name == name), default=0.0)
@@ -115,6 +116,7 @@ class Timeline:
         self.attempts.append(Attempt(time.monotonic() - self._began_at))
 
     def record(self) -> TimelineRecord:
+        """Without the phase that is going on: the one that writes the record."""
         return TimelineRecord(
             phases=tuple(
                 PhaseRecord(
@@ -124,6 +126,7 @@ class Timeline:
                     duration_ms=_ms(phase.duration_s),
                 )
                 for phase in self.phases
+                if phase.ended
             ),
             attempts=tuple(
                 AttemptRecord(

@@ -181,6 +181,16 @@ async def test_pinned_sessions_are_waited_for_until_the_deadline(store: SqlStore
     assert ("park" in world.calls) == (where == "hidden_pins")
 
 
+@pytest.mark.parametrize("policy", [PinnedSessions.WAIT, PinnedSessions.REFUSE])
+async def test_nobody_is_closed_who_could_be_carried_a_moment_ago(store: SqlStore, policy: PinnedSessions) -> None:
+    """A connection to target is lost after the handover: the router refuses the commit, and the next attempt works."""
+    world = World(policy=SwitchoverPolicy(pinned_sessions=policy), late_pins=["target-refused"])
+    await switch_over(world, store)
+    assert_completed(world, store)
+    assert world.closed == []
+    assert world.calls.count("commit") == 2
+
+
 async def test_the_switchover_goes_on_once_the_pinned_sessions_are_gone(store: SqlStore) -> None:
     world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.WAIT), hidden_pins=["listen"])
     plant_records(store)

@@ -73,12 +73,15 @@ class World:
         policy: SwitchoverPolicy | None = None,
         pins: Sequence[str] = (),
         hidden_pins: Sequence[str] = (),
+        late_pins: Sequence[str] = (),
     ) -> None:
         self.fault = fault
         self.policy = structs.replace(policy or SwitchoverPolicy(), retry_first_s=0.0, retry_max_s=0.0)
-        # Reasons why sessions cannot be carried: those that any look shows, and those that only the handover finds.
+        # Reasons why sessions cannot be carried: those that any look shows, those that only the handover finds, and
+        # those that come up between the handover and the commit.
         self.pins = list(pins)
         self.hidden_pins = list(hidden_pins)
+        self.late_pins = list(late_pins)
         self.stragglers_left = 0  # in the park that is granted; the fence ends them
         self.closed: list[str] = []
         self.calls: list[str] = []
@@ -224,7 +227,8 @@ class WorldRouter:
         effect = await self.world.act("commit")
         self._held(generation)
         assert not self.world.stragglers_left, "a straggler could still write to source"
-        pins = [*self.world.pins, *self.world.hidden_pins]
+        pins = [*self.world.pins, *self.world.hidden_pins, *self.world.late_pins]
+        self.world.late_pins.clear()
         if leave_nobody and pins:
             raise ParkBroken("somebody would be left behind")
         self.world.closed += pins
