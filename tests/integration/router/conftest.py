@@ -1,6 +1,7 @@
 """One pair of real servers for all of the router's tests, and a router for each."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, processes_of, server_spec
 from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover
+from verdigris.domain.errors import PortInUse
 from verdigris.domain.ports import Route
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import Catalogue
@@ -113,9 +115,11 @@ def router(verdigris_home: Path, router_process: RouterProcess) -> RouterClient:
 
 @pytest.fixture
 async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
-    route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
-    await router.put_route(route)
-    return Endpoint(route)
+    while True:
+        route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
+        with contextlib.suppress(PortInUse):  # taken since by another run of these tests
+            await router.put_route(route)
+            return Endpoint(route)
 
 
 @pytest.fixture
