@@ -10,6 +10,7 @@ import structlog
 from verdigris.domain.ports import Parked
 from verdigris.router.pins import PinReason
 from verdigris.router.session import Session, State
+from verdigris.router.state.cursors import carry_cursors
 from verdigris.router.state.replay import apply
 from verdigris.router.state.survey import StateUnreadable
 from verdigris.wire.postgres.errors import ProtocolError
@@ -207,18 +208,22 @@ class Park:
 
     async def _release(self) -> None:
         if self.state is ParkState.COMMITTED:
-            owing = [session for session in self.sessions() if session.owed is not None]
+            owing = [session for session in self.sessions() if session.owed is not None or session.cursors]
             if owing:
                 await asyncio.gather(*(self._complete(session) for session in owing))
         self.end()
 
     async def _complete(self, session: Session) -> None:
         batch, session.owed = session.owed, None
-        if batch is None:
-            return
+        cursors, session.cursors = session.cursors, ()
+        former = session.former
+        reason = None
         try:
             async with asyncio.timeout(OWED_TIMEOUT_S):
-                reason = await apply(session, batch)
+                if batch is not None:
+                    reason = await apply(session, batch)
+                if reason is None and cursors:
+                    reason = await carry_cursors(former, session, cursors) if former else PinReason.HELD_CURSORS
         except (StateUnreadable, ProtocolError, ConnectionError, TimeoutError) as error:
             log.warning("session.not_completed", endpoint=self.endpoint.name, error=repr(error))
             reason = PinReason.STATE_UNREADABLE

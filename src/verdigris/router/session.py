@@ -8,6 +8,7 @@ import structlog
 
 from verdigris.router.ends import ClientEnd, ServerEnd
 from verdigris.router.exchange import Exchange, Frame, frame
+from verdigris.router.former import Former
 from verdigris.wire.postgres import messages, startup
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.messages import BackendKey
@@ -16,6 +17,7 @@ from verdigris.wire.postgres.tracker import SessionTracker
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled
     from verdigris.router.endpoint import Endpoint
+    from verdigris.router.state.cursors import HeldCursor
     from verdigris.router.state.replay import Batch
 
 log = structlog.get_logger()
@@ -62,6 +64,7 @@ class Session:
         "_timer",
         "backend",
         "client",
+        "cursors",
         "dialled",
         "encrypted",
         "endpoint",
@@ -89,6 +92,7 @@ class Session:
         self.dialled: Dialled | None = None  # a connection to the target, ready to take over
         self.pinned: str | None = None  # why the session cannot be carried; it ends when it is released
         self.owed: Batch | None = None  # state that the new backend gets once it can be written to
+        self.cursors: tuple[HeldCursor, ...] = ()  # whose rows are still with the former backend
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
@@ -469,6 +473,7 @@ class Session:
         self._former.mute()
         self.dialled = None
         self.owed = dialled.owed
+        self.cursors = dialled.given.cursors if dialled.given is not None else ()
         self.backend = dialled.backend
         self.server, self.server_key, rest = dialled.give_away(self)
         self.server.feed = self.tracker.server_data
@@ -478,6 +483,11 @@ class Session:
                 self.tracker.parameters[name] = value
                 self.client.transport.write(messages.parameter_status(name, value))
         self._hear_again(self.server, rest)
+
+    @property
+    def former(self) -> Former | None:
+        """The backend that the session has left, as long as it can be asked."""
+        return None if self._former is None else Former(self._former)
 
     def leave_former(self) -> None:
         former, self._former = self._former, None

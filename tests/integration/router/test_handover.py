@@ -126,7 +126,7 @@ async def test_abort_leaves_the_session_as_it_was(
     ("reason", "statements"),
     [
         ("temporary-objects", ["CREATE FUNCTION pg_temp.scratch() RETURNS int LANGUAGE sql RETURN 1"]),
-        ("held-cursors", ["DECLARE c CURSOR WITH HOLD FOR SELECT 1"]),
+        ("held-cursors", ["DECLARE c CURSOR WITH HOLD FOR SELECT ROW(1, 2)"]),
         ("custom-settings", ["SELECT set_config('app.' || 'computed', 'x', false)"]),
     ],
 )

@@ -55,6 +55,8 @@ async def test_sessions_wait_for_the_promotion(
         # promotion.
         await connection.execute("CREATE TEMP TABLE noted AS SELECT 1 AS n FROM generate_series(1, 1000)")
         await connection.execute("CREATE TEMP TABLE cleared (n int) ON COMMIT DELETE ROWS")
+        await connection.execute("DECLARE held NO SCROLL CURSOR WITH HOLD FOR SELECT n FROM generate_series(1, 5) n")
+        await connection.execute("FETCH 2 IN held")
         await connection.execute("PREPARE noted AS SELECT sum(n) FROM noted")
         await connection.execute("SELECT pg_advisory_lock(7)")
         await connection.execute("LISTEN written")
@@ -79,6 +81,7 @@ async def test_sessions_wait_for_the_promotion(
             assert await one(other, "SELECT pg_try_advisory_lock(7)") is False
             await other.execute("NOTIFY written, 'heard'")
         assert [note.payload async for note in connection.notifies(timeout=5, stop_after=1)] == ["heard"]
+        assert await one(connection, "FETCH 1 IN held") == 3
         assert await one(connection, "EXECUTE noted") == 1000
         await connection.execute("INSERT INTO cleared VALUES (1)")
         assert await one(connection, "SELECT count(*) FROM cleared") == 0

@@ -45,6 +45,11 @@ class Result(Struct):
 
     rows: list[list[bytes | None]]
     copied: list[bytes]
+    tag: bytes = b""  # like "MOVE 3"
+
+    @property
+    def count(self) -> int:
+        return int(self.tag.rpartition(b" ")[2])
 
 
 def step(statement: bytes, values: Iterable[bytes | None] = ()) -> bytes:
@@ -105,8 +110,18 @@ def results(answer: list[Frame]) -> list[Result]:
         elif code == _COPY_DATA:
             found[-1].copied.append(body)
         elif code == _COMMAND_COMPLETE:
+            found[-1].tag = body.rstrip(b"\0")
             found.append(Result([], []))
     return found[1:-1]
+
+
+def text_array(values: Iterable[bytes | None]) -> bytes:
+    """One of ``text[]``, as a parameter."""
+    return b"{" + b",".join(map(_array_element, values)) + b"}"
+
+
+def _array_element(value: bytes | None) -> bytes:
+    return b"NULL" if value is None else b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
 
 
 def quoted_literal(text: bytes) -> bytes:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from verdigris.router.pins import PinReason
+from verdigris.router.state.cursors import HeldCursor, read_cursors
 from verdigris.router.state.survey import Asker, SessionState, StateUnreadable, survey
 from verdigris.router.state.temporary import TemporaryObjects, read_temporary
 from verdigris.wire.postgres.errors import ProtocolError
@@ -23,6 +24,7 @@ class Portable(Struct, frozen=True):
     state: SessionState
     unnamed: bytes | None  # body of the Parse message
     temporary: TemporaryObjects | None = None
+    cursors: tuple[HeldCursor, ...] = ()
 
     def without_rows(self) -> "Portable":
         """To be remembered: what was in temporary tables is known by its digest."""
@@ -47,8 +49,6 @@ async def examine(session: "Session", asker: Asker | None = None, *, contents: b
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE
-    if state.pins:
-        return state.pins[0]
     if not all(prepared.portable for prepared in state.prepared.values()):
         return PinReason.PREPARED_STATEMENTS
     unnamed = None
@@ -56,10 +56,19 @@ async def examine(session: "Session", asker: Asker | None = None, *, contents: b
         if not isinstance(tracker.unnamed, bytes):
             return PinReason.UNNAMED_STATEMENT
         unnamed = tracker.unnamed
-    if not state.has_temporary:
-        return Portable(state, unnamed)
+    portable = Portable(state, unnamed)
     try:
-        found = await read_temporary(asker or session, contents=contents)
-    except ConnectionError:
+        if state.has_temporary:
+            temporary = await read_temporary(asker or session, contents=contents)
+            if isinstance(temporary, PinReason):
+                return temporary
+            portable = replace(portable, temporary=temporary)
+        if state.has_cursors:
+            cursors = await read_cursors(asker or session)
+            if isinstance(cursors, PinReason):
+                return cursors
+            portable = replace(portable, cursors=cursors)
+    except ConnectionError as error:
+        log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE
-    return found if isinstance(found, PinReason) else Portable(state, unnamed, found)
+    return portable

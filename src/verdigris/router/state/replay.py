@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from verdigris.router.exchange import Frame, first_error
 from verdigris.router.pins import PinReason
-from verdigris.router.state import channels, prepared, settings, temporary
+from verdigris.router.state import channels, cursors, prepared, settings, temporary
 from verdigris.router.state.pieces import Piece, run
 from verdigris.router.state.private import RUN
 from verdigris.router.state.survey import SURVEY_SYNCS, Asker, SessionState, read_survey, survey_batch
@@ -88,6 +88,7 @@ def _compared(portable: "Portable") -> tuple[object, ...]:
         state.prepared,
         state.channels,
         rest.temporary,
+        rest.cursors,
     )
 
 
@@ -114,6 +115,7 @@ def _batches(dialled: "Dialled", wanted: "Portable") -> tuple[Batch, Batch | Non
         *settings.pieces(state.settings, state.custom, state.authorization, state.role),
         # After the role, which may not be that of their owner; before the statements, which may use them.
         *temporary.pieces(wanted.temporary),
+        *cursors.pieces(wanted.cursors),
         # After the role: statements are looked up with the role's rights, as when the session last used them.
         *prepared.pieces(state.prepared),
         *channels.pieces(state.channels),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from verdigris.router.exchange import Frame, first_error, rows
-from verdigris.router.pins import PinReason
 from verdigris.router.state import channels, locks, prepared, settings
 from verdigris.router.state.locks import AdvisoryLock
 from verdigris.router.state.prepared import Prepared
@@ -44,17 +43,13 @@ SELECT 'temporary', NULL, NULL, NULL
                        AND d.refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()) END
 """
 
-# What is found and not carried.
-_PINS = b"""
-SELECT 'pin', '%(cursors)s', NULL, NULL
- WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors k WHERE k.is_holdable)
-""" % {
-    b"cursors": PinReason.HELD_CURSORS.encode(),
-}
+_CURSORS = b"""
+SELECT 'cursors', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursors k WHERE k.is_holdable)
+"""
 
 # Each row has four columns of text: what it is, then what that kind needs.
 _SURVEY = b"UNION ALL".join(
-    (settings.QUESTION, prepared.QUESTION, channels.QUESTION, locks.QUESTION, _TEMPORARY, _PINS)
+    (settings.QUESTION, prepared.QUESTION, channels.QUESTION, locks.QUESTION, _TEMPORARY, _CURSORS)
 )
 
 
@@ -70,7 +65,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     channels: frozenset[bytes]
     locks: frozenset[AdvisoryLock]
     has_temporary: bool  # objects: see ``temporary``
-    pins: tuple[PinReason, ...]
+    has_cursors: bool  # WITH HOLD: see ``cursors``
 
 
 class StateUnreadable(Exception):
@@ -155,7 +150,7 @@ def _read(question: list[Frame], unnamed: list[Frame]) -> SessionState:
         channels=channels.read(found),
         locks=locks.read(found),
         has_temporary=b"temporary" in found,
-        pins=tuple(PinReason(name.decode()) for name, _, _ in found.get(b"pin", [])),
+        has_cursors=b"cursors" in found,
     )
 
 

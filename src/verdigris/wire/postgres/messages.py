@@ -11,6 +11,7 @@ from verdigris.wire.postgres.errors import LocalProtocolError, RemoteProtocolErr
 _INT16 = Packing("!H")
 _INT32 = Packing("!I")
 _LENGTH = Packing("!i")
+_FIELD = Packing("!IhIhih")
 
 NULL_LENGTH = -1
 
@@ -52,6 +53,10 @@ EXECUTE = message(b"E", b"\0\0\0\0\0")  # the unnamed portal, all rows
 
 def describe_statement(name: bytes) -> bytes:
     return message(b"D", b"S" + _string(name))
+
+
+def describe_portal(name: bytes) -> bytes:
+    return message(b"D", b"P" + _string(name))
 
 
 def close_statement(name: bytes) -> bytes:
@@ -119,6 +124,29 @@ def read_error(body: bytes) -> ServerError:
     fields: Mapping[bytes, str] = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
     severity = fields.get(b"V") or fields.get(b"S", "")
     return ServerError(severity, fields.get(b"C", ""), fields.get(b"M", ""), fields.get(b"D", ""))
+
+
+class Field(Struct, frozen=True):
+    """Of a ``RowDescription``: what does not depend on where the value comes from."""
+
+    name: bytes
+    type_oid: int
+    modifier: int
+
+
+def read_row_description(body: bytes) -> list[Field]:
+    try:
+        (count,) = _INT16.unpack_from(body)
+        pos = 2
+        fields: list[Field] = []
+        for _ in range(count):
+            end = body.index(b"\0", pos)
+            _table, _column, type_oid, _size, modifier, _format = _FIELD.unpack_from(body, end + 1)
+            fields.append(Field(body[pos:end], type_oid, modifier))
+            pos = end + 1 + _FIELD.size
+    except (struct.error, ValueError):
+        raise RemoteProtocolError("RowDescription cut short") from None
+    return fields
 
 
 def read_data_row(body: bytes) -> list[bytes | None]:
