@@ -524,6 +524,7 @@ class Session:
             and not self._client_eof
             and self.pinned is None
             and self.owed is None
+            and not self.cursors
             and self.server is not None
             and not self.server.ended
             and not self.client.transport.is_closing()

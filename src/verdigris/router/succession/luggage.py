@@ -22,6 +22,7 @@ LEFT = frozenset(
         "_exchange",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "_former",  # closed
         "_timer",  # stopped
+        "cursors",  # not movable with them
         "dialled",  # closed; only a switchover has one
         "encrypted",  # not movable
         "owed",  # not movable with it
