@@ -84,6 +84,43 @@ async def test_stragglers_may_be_left_out_of_a_park_for_the_fence_to_end(
     assert await work_done(pair) == 0
 
 
+async def test_what_a_straggler_hears_of_its_commit_is_true(
+    endpoint: Endpoint, router: RouterClient, pair: Pair
+) -> None:
+    """Ended in the very moment in which it commits: acknowledged and there, or refused and not there. A COMMIT that is
+    written to a backend which has just gone is neither: its client is told that the connection was lost, no more."""
+    await reset_work(pair)
+    rows = range(1, 25)
+    async with contextlib.AsyncExitStack() as stack:
+        admin = await stack.enter_async_context(await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True))
+        clients = {row: await connect(endpoint) for row in rows}
+        for row, client in clients.items():
+            stack.push_async_callback(client.close)
+            await client.execute("BEGIN")
+            await client.execute("UPDATE work SET n = 1 WHERE id = %s", [row])
+        parked = await router.park("app", budget_s=0.1, lease_s=20, leave_stragglers=True)
+        assert isinstance(parked, Parked)
+        assert (parked.sessions, parked.stragglers) == (0, len(clients))
+
+        async def commit(client: Connection) -> str:
+            try:
+                await client.execute("COMMIT")
+            except psycopg.OperationalError as error:
+                return error.sqlstate or "no reason given"
+            return "acknowledged"
+
+        pids = [client.pgconn.backend_pid for client in clients.values()]
+        committing = asyncio.gather(*(commit(client) for client in clients.values()))
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [pids])
+        told = dict(zip(rows, await committing, strict=True))
+        await router.abort(parked.generation)
+        cursor = await admin.execute("SELECT id FROM work WHERE n = 1")
+        there = {row for (row,) in await cursor.fetchall()}
+    assert set(told.values()) <= {"acknowledged", "57P01", "08006"}
+    assert {row for row, answer in told.items() if answer == "acknowledged"} <= there
+    assert not {row for row, answer in told.items() if answer == "57P01"} & there
+
+
 async def test_a_straggler_that_nobody_ended_runs_nothing_on_the_backend_that_was_left(
     endpoint: Endpoint, router: RouterClient, switchover: Switchover
 ) -> None:
