@@ -12,13 +12,22 @@ from tests.matrix import (
     rows_notifications,
     rows_settings,
     rows_statements,
+    rows_temporary,
     rows_transactions,
 )
 from tests.matrix.case import CASES, Case
 from tests.matrix.stage import BLUE, GREEN, Stage, stage
 
 # Importing them has put their cases into the list.
-ROWS = (rows_connections, rows_locks, rows_notifications, rows_settings, rows_statements, rows_transactions)
+ROWS = (
+    rows_connections,
+    rows_locks,
+    rows_notifications,
+    rows_settings,
+    rows_statements,
+    rows_temporary,
+    rows_transactions,
+)
 
 
 @pytest.fixture(scope="module")

@@ -428,6 +428,31 @@ async def test_what_is_not_carried_is_named(endpoint: Endpoint, switchover: Swit
             await connection.execute("SELECT 1")
 
 
+@pytest.mark.parametrize(
+    ("on_green", "undo"),
+    [
+        ("ALTER DEFAULT PRIVILEGES FOR ROLE alice GRANT SELECT ON TABLES TO reporting",
+         "ALTER DEFAULT PRIVILEGES FOR ROLE alice REVOKE SELECT ON TABLES FROM reporting"),
+        ("ALTER TYPE odd.pair ALTER ATTRIBUTE b TYPE char(9)", "SELECT 1"),
+        ("ALTER TYPE odd.mood RENAME VALUE 'sad' TO 'glad'", "SELECT 1"),
+        ("DROP TYPE odd.mood", "SELECT 1"),
+    ],
+    ids=["more privileges", "rows are read differently", "rows are refused", "a type is missing"],
+)  # fmt: skip
+async def test_green_is_not_believed(
+    endpoint: Endpoint, switchover: Switchover, pair: Pair, on_green: str, undo: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(pair.green_admin, autocommit=True) as admin:
+        await admin.execute(on_green)
+        async with await connect(endpoint) as connection:
+            await connection.execute("CREATE TEMP TABLE t (p odd.pair, m odd.mood)")
+            await connection.execute("INSERT INTO t VALUES ((1, 'x'), 'sad')")
+            try:
+                assert await switchover.run() == {"temporary-objects": 1}
+            finally:
+                await admin.execute(undo)
+
+
 @pytest.mark.parametrize("side", ["blue", "green"])
 async def test_event_triggers_are_not_fired_again(
     endpoint: Endpoint, switchover: Switchover, pair: Pair, side: str
