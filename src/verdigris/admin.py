@@ -24,8 +24,9 @@ from verdigris.store.sql_store import open_store
 from verdigris.workflows.pins import look_for_pins
 
 STOP_LIMIT_S = 30.0
-# For as long as that, sessions are asked whether they could be carried.
+# How long sessions are asked whether they could be carried, and how long that may take if a server is frozen.
 LOOK_S = 2.0
+LOOK_LIMIT_S = 10.0
 _POLL_S = 0.05
 
 
@@ -106,9 +107,10 @@ async def _pins(client: RouterClient, servers: PostgresServers, instances: Seque
     async def row(instance: DBInstance) -> tuple[Any, ...]:
         name = instance.identifier
         try:
-            report = await look_for_pins(client, servers, name, instance.resource_id, budget_s=LOOK_S)
-        except VerdigrisError as error:
-            return (name, "-", "-", "-", f"not known: {error}")
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                report = await look_for_pins(client, servers, name, instance.resource_id, budget_s=LOOK_S)
+        except (VerdigrisError, TimeoutError) as error:
+            return (name, "-", "-", "-", f"not known: {str(error) or 'no answer in time'}")
         pinned = sum(report.pinned.values())
         return (name, report.sessions, report.unseen, pinned, status_details.counts(report.pinned))
 

@@ -19,6 +19,8 @@ from verdigris.workflows.services import Services
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
+# A server or router that is frozen answers nothing for ever.
+LIMIT_S = 10.0
 # Sessions are asked this often, and each time for this long at most: blue works for it a twentieth of the time, however
 # many sessions there are.
 PINS_INTERVAL_S = 10.0
@@ -49,7 +51,7 @@ class DeploymentMonitor:
 
     async def _look_at(self, deployment: BlueGreenDeployment) -> None:
         try:
-            async with asyncio.timeout(INTERVAL_S * 5):
+            async with asyncio.timeout(LIMIT_S):
                 problem = await self._services.green.health(self._services.pair(deployment))
         except (VerdigrisError, TimeoutError) as error:
             # Not answering is not broken: a server that restarts is well again in a moment.
@@ -71,13 +73,14 @@ class DeploymentMonitor:
         services = self._services
         source = deployment.primary
         try:
-            report = await look_for_pins(
-                services.router,
-                services.servers,
-                source.source_identifier,
-                source.source_resource_id,
-                budget_s=PINS_BUDGET_S,
-            )
+            async with asyncio.timeout(LIMIT_S):
+                report = await look_for_pins(
+                    services.router,
+                    services.servers,
+                    source.source_identifier,
+                    source.source_resource_id,
+                    budget_s=PINS_BUDGET_S,
+                )
         except (VerdigrisError, TimeoutError) as error:
             log.info("deployment.pins_not_known", deployment=deployment.identifier, reason=str(error))
             return
