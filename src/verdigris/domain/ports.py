@@ -163,6 +163,13 @@ class Finding(Struct, frozen=True, kw_only=True):
     message: str
 
 
+class Helpers(Struct, frozen=True, kw_only=True):
+    """Functions of ours that both servers have, with which a router carries what no client can read or write itself."""
+
+    schema: str
+    databases: tuple[str, ...]  # that have them
+
+
 class GreenBuilder(Protocol):
     """Makes a green and keeps it in step. Each call raises ``StepFailed`` with the reason for ``StatusDetails``."""
 
@@ -209,6 +216,9 @@ class SwitchoverEngine(Protocol):
 
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         """Stored password verifiers on target, by role, for the router to dial with. Roles without one are absent."""
+
+    async def helpers(self, pair: Pair) -> Helpers:
+        """For the router to carry sessions with."""
 
     async def prepare(self, pair: Pair) -> None:
         """What can be done before the pause: sequences carried once, lag brought near zero."""
@@ -320,9 +330,12 @@ class Router(Protocol):
         nobody; asks at most for ``budget_s``, between requests, and only those whose clients have said something since
         they were asked last. ``verifiers``: what the roles of these sessions would log in with, by role."""
 
-    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
+    async def ready(
+        self, name: str, target: BackendAddress, verifiers: Mapping[str, str], helpers: Helpers | None = None
+    ) -> ReadyReport:
         """Dial target for every live session of the endpoint and log in as its user, so that no connection is opened
-        inside the pause. May be called again: only what is missing is dialled."""
+        inside the pause. May be called again: only what is missing is dialled. Without ``helpers`` sessions go without
+        what only they carry."""
 
     async def park(
         self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False

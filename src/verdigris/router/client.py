@@ -13,6 +13,7 @@ from verdigris.domain.errors import ControllerSuperseded, ParkBroken, PortInUse,
 from verdigris.domain.ports import (
     BackendAddress,
     HandoverReport,
+    Helpers,
     Parked,
     ParkRefused,
     PinReport,
@@ -76,8 +77,11 @@ class RouterClient:
 
     # ------------------------------------------------------------------------------------------------------- switchover
 
-    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
-        return await self._ask(messages.Ready(name, target, dict(verifiers)), ReadyReport, timeout_s=None)
+    async def ready(
+        self, name: str, target: BackendAddress, verifiers: Mapping[str, str], helpers: Helpers | None = None
+    ) -> ReadyReport:
+        command = messages.Ready(name, target, dict(verifiers), helpers)
+        return await self._ask(command, ReadyReport, timeout_s=None)
 
     async def park(
         self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False

@@ -120,8 +120,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             return await service.sessions(name)
         case messages.GetPins(name, verifiers, budget_s):
             return await service.pins(name, verifiers, budget_s=budget_s)
-        case messages.Ready(name, target, verifiers):
-            return await service.ready(name, target, verifiers)
+        case messages.Ready(name, target, verifiers, helpers):
+            return await service.ready(name, target, verifiers, helpers)
         case messages.Park(name, budget_s, lease_s, leave_stragglers):
             outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s, leave_stragglers=leave_stragglers)
             return messages.ParkOutcome.of(outcome)

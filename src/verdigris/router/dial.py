@@ -16,6 +16,7 @@ from verdigris.wire.postgres.startup import PROTOCOL_3_0, StartupMessage, startu
 if TYPE_CHECKING:
     from verdigris.router.state.examine import Portable
     from verdigris.router.state.replay import Batch
+    from verdigris.router.state.sequences import Memory
 
 _PARAMETER_STATUS = ord("S")
 # What a server says by itself to a connection that does nothing.
@@ -39,7 +40,9 @@ class Dialled:
         "locks",
         "lost",
         "owed",
+        "owed_sequences",
         "parameters",
+        "remembers",
         "replays",
     )
 
@@ -52,6 +55,8 @@ class Dialled:
         self.given: Portable | None = None  # the state that it has, if it is known
         self.as_of: int | None = None  # how much the client had said when its session had that state
         self.owed: Batch | None = None  # what of it a standby does not take
+        self.remembers: Memory | None = ()  # of sequences; None: unknown
+        self.owed_sequences: Memory | None = None  # what of that a standby does not take
         self.locks = False  # it may hold advisory locks
         self.carries = False  # that is the session's state now
         self.lost = False

@@ -21,6 +21,7 @@ from verdigris.wire.postgres.startup import StartupMessage, cancel_request
 
 if TYPE_CHECKING:
     from verdigris.router.park import Park
+    from verdigris.router.state.sequences import SequenceHelp
 
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ class Counters(Struct, kw_only=True):
     server_bytes: int = 0
     handed_over: int = 0
     longest_park_s: float = 0.0
+    sequences_forgotten: int = 0  # sessions that had to go without their currval()
     turned_away: int = 0  # 53300
     waited_too_long: int = 0  # 57P03, and 57P01 of parked sessions
     pinned: dict[str, int] = {}  # reason -> sessions that the latest handover could not carry
@@ -54,6 +56,7 @@ class Counters(Struct, kw_only=True):
         self.server_bytes += other.server_bytes
         self.handed_over += other.handed_over
         self.longest_park_s = max(self.longest_park_s, other.longest_park_s)
+        self.sequences_forgotten += other.sequences_forgotten
         self.turned_away += other.turned_away
         self.waited_too_long += other.waited_too_long
         self.pinned = self.pinned or other.pinned
@@ -69,6 +72,7 @@ class Endpoint:
         # Where and with what to dial, from the latest ``ready``.
         self.target: BackendAddress | None = None
         self.verifiers: dict[str, str] = {}
+        self.sequence_help: SequenceHelp | None = None
         self.counters = Counters()
         self.census = Census()
         # While a router is being replaced: who takes a session that has stopped, and who is asked to cancel what is
@@ -115,6 +119,7 @@ class Endpoint:
         """Verifiers are not kept longer than they are needed."""
         self.target = None
         self.verifiers = {}
+        self.sequence_help = None
         for session in self.sessions:
             session.close_dialled()
 

@@ -15,6 +15,7 @@ from verdigris.router.session import Session
 from verdigris.router.state.examine import Portable, examine
 from verdigris.router.state.locks import carry_locks
 from verdigris.router.state.replay import replay
+from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable
 from verdigris.wire.postgres.errors import ProtocolError
 
@@ -67,6 +68,8 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
             if isinstance(found, PinReason):
                 return found
             reason = await _give(session, endpoint, dialled, found)
+            if reason is None and session.dialled is not None:
+                await carry_sequences(session, session.dialled, found)
         return reason or await _lock(session)
     except StateUnreadable as error:
         log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from verdigris.domain.ports import BackendAddress, Parked, ParkRefused, Route
+from verdigris.domain.ports import BackendAddress, Helpers, Parked, ParkRefused, Route
 
 _LENGTH = Packing("!I")
 # Verifiers of some ten thousand roles, or as many process ids.
@@ -57,6 +57,7 @@ class Ready(Struct, frozen=True, tag=True):
     name: str
     target: BackendAddress
     verifiers: dict[str, str]
+    helpers: Helpers | None = None
 
 
 class Park(Struct, frozen=True, tag=True):
@@ -148,6 +149,7 @@ class EndpointStatistics(Struct, frozen=True, kw_only=True):
     handed_over_total: int
     longest_park_s: float
     pinned_last: dict[str, int] = {}
+    sequences_forgotten_total: int = 0
     turned_away_total: int = 0
     waited_too_long_total: int = 0
     with_predecessor: int = 0

@@ -12,6 +12,7 @@ from verdigris.router.pins import PinReason
 from verdigris.router.session import Session, State
 from verdigris.router.state.cursors import carry_cursors
 from verdigris.router.state.replay import apply
+from verdigris.router.state.sequences import complete_sequences
 from verdigris.router.state.survey import StateUnreadable
 from verdigris.wire.postgres.errors import ProtocolError
 
@@ -28,6 +29,9 @@ LOGIN_GRACE_S = 1.0
 OWED_TIMEOUT_S = 10.0
 # After a release: how long until the connections to the old backend are closed. Clients go first.
 LEAVING_S = 0.25
+# Sessions of a promoted standby that are made to remember their sequences at a time, and for how long this is begun.
+REMINDED_AT_ONCE = 16
+REMINDING_S = 0.5
 
 
 class ParkState(Enum):
@@ -211,7 +215,39 @@ class Park:
             owing = [session for session in self.sessions() if session.owed is not None or session.cursors]
             if owing:
                 await asyncio.gather(*(self._complete(session) for session in owing))
+            await self._remind(
+                [
+                    session
+                    for session in self.sessions()
+                    if session.owed_sequences is not None and session.pinned is None
+                ]
+            )
         self.end()
+
+    async def _remind(self, sessions: list[Session]) -> None:
+        """Before anybody runs: it takes locks that clients would wait for, and wait behind clients' transactions. It is
+        not worth a long pause: first come those whose clients have asked for something by now, and whoever is still
+        left when the time is spent goes without."""
+        slots = asyncio.Semaphore(REMINDED_AT_ONCE)
+        until = self._loop.time() + REMINDING_S
+
+        async def remind(session: Session) -> None:
+            async with slots:
+                if session.owed_sequences and self._loop.time() > until:
+                    session.owed_sequences = ()
+                    self.endpoint.counters.sequences_forgotten += 1
+                try:
+                    async with asyncio.timeout(OWED_TIMEOUT_S):
+                        await complete_sequences(session)
+                except (ProtocolError, ConnectionError, TimeoutError) as error:
+                    log.warning("session.sequences_forgotten", endpoint=self.endpoint.name, error=repr(error))
+
+        forgotten = self.endpoint.counters.sequences_forgotten
+        sessions.sort(key=lambda session: not session.is_waited_for)
+        await asyncio.gather(*(remind(session) for session in sessions))
+        if sessions:
+            forgotten = self.endpoint.counters.sequences_forgotten - forgotten
+            log.info("park.reminded", endpoint=self.endpoint.name, sessions=len(sessions), forgotten=forgotten)
 
     async def _complete(self, session: Session) -> None:
         batch, session.owed = session.owed, None

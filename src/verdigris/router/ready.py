@@ -15,6 +15,7 @@ from verdigris.router.pins import PinReason
 from verdigris.router.session import State
 from verdigris.router.state.examine import NotAsked, examine
 from verdigris.router.state.replay import replay
+from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable, survey
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
@@ -94,6 +95,8 @@ async def _carry_beforehand(session: "Session") -> PinReason | None:
         return None
     try:
         reason = await replay(dialled, found)
+        if reason is None:
+            await carry_sequences(session, dialled, found)
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.info("session.not_carried_beforehand", endpoint=session.endpoint.name, error=str(error))
         return None  # tried again in the pause

@@ -14,6 +14,7 @@ from verdigris.domain.errors import ParkBroken, PortInUse
 from verdigris.domain.ports import (
     BackendAddress,
     HandoverReport,
+    Helpers,
     Parked,
     ParkRefused,
     PinReport,
@@ -32,6 +33,7 @@ from verdigris.router.ready import ready
 from verdigris.router.routes import RouteStore, Table
 from verdigris.router.session import State
 from verdigris.router.state.channels import deliver_pending
+from verdigris.router.state.sequences import SequenceHelp
 
 if TYPE_CHECKING:
     from verdigris.router.succession.messages import Remaining
@@ -304,10 +306,13 @@ class RouterService:
 
     # ------------------------------------------------------------------------------------------------------- switchover
 
-    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
+    async def ready(
+        self, name: str, target: BackendAddress, verifiers: Mapping[str, str], helpers: Helpers | None = None
+    ) -> ReadyReport:
         endpoint = self._endpoint(name)
         endpoint.target = target
         endpoint.verifiers = dict(verifiers)
+        endpoint.sequence_help = SequenceHelp(helpers) if helpers is not None else None
         report = await ready(endpoint, endpoint.live())
         log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
         return report
@@ -474,4 +479,5 @@ def _statistics(endpoint: Endpoint, elsewhere: "Remaining | None") -> EndpointSt
         turned_away_total=counters.turned_away,
         waited_too_long_total=counters.waited_too_long,
         with_predecessor=elsewhere.sessions if elsewhere is not None else 0,
+        sequences_forgotten_total=counters.sequences_forgotten,
     )

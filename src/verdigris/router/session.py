@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from verdigris.router.endpoint import Endpoint
     from verdigris.router.state.cursors import HeldCursor
     from verdigris.router.state.replay import Batch
+    from verdigris.router.state.sequences import Memory
 
 log = structlog.get_logger()
 
@@ -69,6 +70,7 @@ class Session:
         "encrypted",
         "endpoint",
         "owed",
+        "owed_sequences",
         "pinned",
         "server",
         "server_key",
@@ -93,6 +95,7 @@ class Session:
         self.pinned: str | None = None  # why the session cannot be carried; it ends when it is released
         self.owed: Batch | None = None  # state that the new backend gets once it can be written to
         self.cursors: tuple[HeldCursor, ...] = ()  # whose rows are still with the former backend
+        self.owed_sequences: Memory | None = None  # what it is to remember of sequences then, and nothing else
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
@@ -119,6 +122,11 @@ class Session:
     def passed_on(self) -> int:
         """Bytes of the client's that the server has been given: while they are the same, so is the session's state."""
         return self.client.bytes_total - len(self._held)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Its client has asked for something that the server has not been told yet."""
+        return bool(self._held)
 
     @property
     def open(self) -> bool:
@@ -474,6 +482,7 @@ class Session:
         self.dialled = None
         self.owed = dialled.owed
         self.cursors = dialled.given.cursors if dialled.given is not None else ()
+        self.owed_sequences = dialled.owed_sequences
         self.backend = dialled.backend
         self.server, self.server_key, rest = dialled.give_away(self)
         self.server.feed = self.tracker.server_data
@@ -525,6 +534,7 @@ class Session:
             and self.pinned is None
             and self.owed is None
             and not self.cursors
+            and self.owed_sequences is None
             and self.server is not None
             and not self.server.ended
             and not self.client.transport.is_closing()

@@ -238,8 +238,9 @@ class SwitchOver:
         self._know(dialled=True)
         sessions = await self._services.router.sessions(self._name)
         verifiers = await self._services.switchover.login_verifiers(self._pair, sessions.usernames)
+        helpers = await self._services.switchover.helpers(self._pair)
         report = await self._services.router.ready(
-            self._name, self._services.servers.address(self._target.resource_id), verifiers
+            self._name, self._services.servers.address(self._target.resource_id), verifiers, helpers
         )
         log.info("switchover.readied", sessions=report.sessions, dialled=report.dialled, pinned=report.pinned)
         self._know_pins(report.pinned)

@@ -7,7 +7,7 @@ from msgspec import Struct
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import MASTER, MASTER_PASSWORD
-from verdigris.domain.ports import BackendAddress, Parked, Route
+from verdigris.domain.ports import BackendAddress, Helpers, Parked, Route
 from verdigris.router.client import RouterClient
 
 # The second user of the tests: its verifier is the same on both servers, as after a copy.
@@ -59,11 +59,11 @@ async def park(router: RouterClient, *, budget_s: float = 5, lease_s: float = 10
 class Switchover:
     """The router's part of one, in order."""
 
-    def __init__(self, router: RouterClient, pair: Pair, switched: Route) -> None:
-        self.router, self.pair, self.switched = router, pair, switched
+    def __init__(self, router: RouterClient, pair: Pair, switched: Route, helpers: Helpers | None = None) -> None:
+        self.router, self.pair, self.switched, self.helpers = router, pair, switched, helpers
 
     async def ready(self) -> None:
-        await self.router.ready("app", self.pair.green, self.pair.verifiers)
+        await self.router.ready("app", self.pair.green, self.pair.verifiers, self.helpers)
 
     async def ready_and_hand_over(self) -> tuple[Parked, Mapping[str, int]]:
         await self.ready()

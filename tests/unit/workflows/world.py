@@ -19,6 +19,7 @@ from verdigris.domain.ports import (
     BackendAddress,
     Finding,
     HandoverReport,
+    Helpers,
     Pair,
     Parked,
     ParkRefused,
@@ -182,7 +183,9 @@ class WorldRouter:
         (await self.world.act("pins")).done()
         return PinReport(sessions=2, pinned=Counter(self.world.pins))
 
-    async def ready(self, name: str, target: BackendAddress, verifiers: Mapping[str, str]) -> ReadyReport:
+    async def ready(
+        self, name: str, target: BackendAddress, verifiers: Mapping[str, str], helpers: Helpers | None = None
+    ) -> ReadyReport:
         effect = await self.world.act("ready")
         self.world.dialled = True
         effect.done()
@@ -268,6 +271,10 @@ class WorldEngine:
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         (await self.world.act("login_verifiers")).done()
         return {}
+
+    async def helpers(self, pair: Pair) -> Helpers:
+        (await self.world.act("helpers")).done()
+        return Helpers(schema="ours", databases=("app",))
 
     async def prepare(self, pair: Pair) -> None:
         (await self.world.act("prepare")).done()

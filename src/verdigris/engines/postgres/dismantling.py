@@ -22,15 +22,15 @@ async def detach_target(mode: ReplicationMode, target: PostgresServer, names: Ob
         return
     if followed:
         target.reload()
+    async with session(target) as connection:
+        if await connection.value("SELECT pg_is_in_recovery()"):
+            return  # a standby, or a copy in the making: it has no subscription, and nothing can be dropped on it
     if mode is ReplicationMode.LOGICAL:
-        async with session(target) as connection:
-            if await connection.value("SELECT pg_is_in_recovery()"):
-                return  # still a copy in the making: it has no subscription, and nothing can be dropped on it
         await subscriber.unsubscribe(target, names)
-        await publisher.unpublish(target, names)
+    await publisher.unpublish(target, names)
 
 
-async def clean_source(mode: ReplicationMode, source: PostgresServer, names: ObjectNames) -> None:
+async def clean_source(source: PostgresServer, names: ObjectNames) -> None:
     """Leave nothing of the deployment on the source."""
     wal_limit.lift(source)
     await fence.lift(source)
@@ -39,5 +39,4 @@ async def clean_source(mode: ReplicationMode, source: PostgresServer, names: Obj
         return
     source.reload()
     await publisher.drop_slots(source, names)
-    if mode is ReplicationMode.LOGICAL:
-        await publisher.unpublish(source, names)
+    await publisher.unpublish(source, names)

@@ -15,6 +15,7 @@ from verdigris.engines.postgres import (
     fingerprint,
     marker,
     publisher,
+    session_functions,
     standby,
     subscriber,
     upgrade,
@@ -88,6 +89,7 @@ class PostgresGreenBuilder:
     async def join(self, pair: Pair) -> None:
         source, target, names = self._pair(pair)
         if pair.mode is ReplicationMode.PHYSICAL:
+            await session_functions.install_everywhere(source, names)
             await marker.prove_physical(source, target)
             return
         async with session(target) as connection:
@@ -118,7 +120,7 @@ class PostgresGreenBuilder:
                 await dismantling.detach_target(pair.mode, target, names)
         source = self._known(pair.source_resource_id)
         if source is not None:
-            await dismantling.clean_source(pair.mode, source, names)
+            await dismantling.clean_source(source, names)
 
     async def release_target(self, pair: Pair) -> None:
         await self.dismantle(pair)
@@ -127,6 +129,7 @@ class PostgresGreenBuilder:
         if target.is_running():
             target.reload()
             await standby.promote(target)
+            await publisher.unpublish(target, ObjectNames(pair.deployment_id))
         else:
             standby.stop_following(target)
 

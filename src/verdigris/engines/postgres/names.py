@@ -28,7 +28,7 @@ class ObjectNames(Struct, frozen=True):
 
     @property
     def schema(self) -> str:
-        """Holds the marker table (both sides) and what green remembers of its making."""
+        """Holds the marker table and the router's functions (both sides), and what green remembers of its making."""
         return self.base
 
     @property

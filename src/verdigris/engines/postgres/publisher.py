@@ -6,6 +6,7 @@ import structlog
 from psycopg import errors, sql
 
 from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres import session_functions
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
@@ -69,6 +70,7 @@ async def _create_publication(source: PostgresServer, names: ObjectNames, databa
         await connection.run(
             sql.SQL("CREATE TABLE {}.marker (id integer PRIMARY KEY, token text NOT NULL)").format(schema)
         )
+        await session_functions.install(connection, names)
         tables = [sql.Identifier(*row) for row in await connection.rows(_PUBLISHED_TABLES)]
         listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table) for table in tables)
         await connection.run(

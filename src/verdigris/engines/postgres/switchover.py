@@ -7,9 +7,18 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from verdigris.domain.errors import EngineError, StepFailed
-from verdigris.domain.ports import Finding, Pair
+from verdigris.domain.ports import Finding, Helpers, Pair
 from verdigris.domain.statuses import ReplicationMode
-from verdigris.engines.postgres import dismantling, fence, fingerprint, guardrails, marker, standby, subscriber
+from verdigris.engines.postgres import (
+    dismantling,
+    fence,
+    fingerprint,
+    guardrails,
+    marker,
+    session_functions,
+    standby,
+    subscriber,
+)
 from verdigris.engines.postgres.carried_passwords import carry_passwords
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
@@ -89,6 +98,9 @@ class PostgresSwitchoverEngine:
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         async with session(self._servers.server(pair.target_resource_id)) as connection:
             return await read_verifiers(connection, usernames)
+
+    async def helpers(self, pair: Pair) -> Helpers:
+        return await session_functions.find(*self._pair(pair))
 
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
@@ -171,7 +183,7 @@ class PostgresSwitchoverEngine:
                         # Nobody who came in while it could be written to may stay.
                         await fence.clear(source, ())
                 await dismantling.detach_target(pair.mode, target, names)
-                await dismantling.clean_source(pair.mode, source, names)
+                await dismantling.clean_source(source, names)
         except TimeoutError:
             raise EngineError(f"{source.resource_id} did not answer for {_SOURCE_LIMIT_S:g} s") from None
 

@@ -39,13 +39,16 @@ async def examine(session: "Session", asker: Asker | None = None, *, contents: b
     """Ask the session's own backend. The session must be at a safe point, but need not be parked; or ``asker`` finds
     the moment for it and raises ``NotAsked`` if there is none.
 
-    Without ``contents`` what is in temporary tables is not read: the answer tells of pins, but cannot be replayed.
+    Without ``contents`` what is in temporary tables and sequences is not read: the answer tells of pins, but cannot be
+    replayed.
     """
     tracker = session.tracker
     if tracker.custom_settings.unknown:
         return PinReason.CUSTOM_SETTINGS
     try:
-        state = await survey(asker or session, tracker.custom_settings.names)
+        help_ = session.endpoint.sequence_help if contents else None
+        of_sequences = help_.question(session, beforehand=asker is not None) if help_ is not None else None
+        state = await survey(asker or session, tracker.custom_settings.names, of_sequences)
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE

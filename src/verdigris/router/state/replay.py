@@ -65,10 +65,13 @@ async def replay(dialled: "Dialled", wanted: "Portable") -> PinReason | None:
     if given is None or not _alike(given, wanted) or not await _bring_unnamed(dialled, given, wanted):
         now, later = _batches(dialled, wanted)
         dialled.replays += 1
+        dialled.remembers = None
         reason = await apply(dialled, now)
         if reason is not None:
             return reason
         dialled.owed = later
+        # A new connection, or one that has discarded all. The positions of temporary sequences are set.
+        dialled.remembers = () if wanted.temporary is None else None
     dialled.given = wanted.without_rows()
     return None
 

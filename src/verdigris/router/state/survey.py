@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from verdigris.router.exchange import Frame, first_error, rows
-from verdigris.router.state import channels, locks, prepared, settings
+from verdigris.router.state import channels, locks, prepared, sequences, settings
 from verdigris.router.state.locks import AdvisoryLock
 from verdigris.router.state.prepared import Prepared
 from verdigris.router.state.private import PRIVATE_PREFIX
+from verdigris.router.state.sequences import Memory
 from verdigris.wire.postgres import messages
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
     locks: frozenset[AdvisoryLock]
     has_temporary: bool  # objects: see ``temporary``
     has_cursors: bool  # WITH HOLD: see ``cursors``
+    sequences: Memory | None = ()  # None: they could not be read
 
 
 class StateUnreadable(Exception):
@@ -82,8 +84,12 @@ class Asker(Protocol):
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]: ...
 
 
-def survey_batch(custom_names: "Iterable[bytes]") -> bytes:
-    """Three Syncs: the question, its clearing away even if it failed, and the unnamed statement."""
+def survey_batch(custom_names: "Iterable[bytes]", of_sequences: bytes | None = None) -> bytes:
+    """Three Syncs: the question, its clearing away even if it failed, and the unnamed statement.
+
+    The question ``of_sequences``, if any, comes second and has its own Sync: whatever becomes of it, the rest stands.
+    """
+    second = (messages.bind(_NO_TIMEOUT_NAME), messages.EXECUTE, of_sequences, messages.SYNC) if of_sequences else ()
     return b"".join(
         (
             messages.parse(_TIMEOUT_NAME, _TIMEOUT),
@@ -96,6 +102,8 @@ def survey_batch(custom_names: "Iterable[bytes]") -> bytes:
             messages.bind(_NAME, [_text_array(custom_names)]),
             messages.EXECUTE,
             messages.SYNC,
+            *second,
+            messages.close_statement(sequences.QUESTION_NAME),
             messages.close_statement(_TIMEOUT_NAME),
             messages.close_statement(_NO_TIMEOUT_NAME),
             messages.close_statement(_NAME),
@@ -109,12 +117,13 @@ def survey_batch(custom_names: "Iterable[bytes]") -> bytes:
 SURVEY_SYNCS = 3
 
 
-async def survey(asker: Asker, custom_names: "Iterable[bytes]") -> SessionState:
+async def survey(asker: Asker, custom_names: "Iterable[bytes]", of_sequences: bytes | None = None) -> SessionState:
     """Raises ``StateUnreadable``, ``ProtocolError`` or ``ConnectionError``."""
-    batch = survey_batch(custom_names)
+    batch = survey_batch(custom_names, of_sequences)
+    syncs = SURVEY_SYNCS + (of_sequences is not None)
     for attempt in range(_ATTEMPTS):
         try:
-            return read_survey(await asker.ask(batch, SURVEY_SYNCS))
+            return read_survey(await asker.ask(batch, syncs))
         except StateUnreadable as error:
             # A statement_timeout of a few milliseconds may strike before it is taken away.
             if error.sqlstate != _QUERY_CANCELED or attempt == _ATTEMPTS - 1:
@@ -128,12 +137,13 @@ def read_survey(segments: list[list[Frame]]) -> SessionState:
     if refusal is not None:
         raise StateUnreadable(str(refusal), refusal.sqlstate)
     try:
-        return _read(segments[0], segments[2])
+        memory = sequences.read(segments[1]) if len(segments) > SURVEY_SYNCS else ()
+        return _read(segments[0], segments[-1], memory)
     except (LookupError, ValueError) as error:
         raise StateUnreadable(f"the answer makes no sense: {error!r}") from error
 
 
-def _read(question: list[Frame], unnamed: list[Frame]) -> SessionState:
+def _read(question: list[Frame], unnamed: list[Frame], memory: Memory | None) -> SessionState:
     found: dict[bytes, list[tuple[bytes, bytes | None, bytes | None]]] = {}
     for row in rows(question):
         if len(row) == 4:  # not the row of set_config
@@ -151,6 +161,7 @@ def _read(question: list[Frame], unnamed: list[Frame]) -> SessionState:
         locks=locks.read(found),
         has_temporary=b"temporary" in found,
         has_cursors=b"cursors" in found,
+        sequences=memory,
     )
 
 

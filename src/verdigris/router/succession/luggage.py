@@ -26,6 +26,7 @@ LEFT = frozenset(
         "dialled",  # closed; only a switchover has one
         "encrypted",  # not movable
         "owed",  # not movable with it
+        "owed_sequences",  # likewise
         "pinned",  # not movable with it
         "state",  # PARKED on both sides
     }
