@@ -41,8 +41,8 @@ def test_sessions_remember_what_they_inserted(verdigris: Installation, source: s
         scratch = "SELECT lastval(), currval('scratch_id_seq')"
         of_scratch = other.execute(scratch).fetchall()
         verdigris.switch_over(deployment)
-        assert one.info.parameter_status("server_version") == target
         assert [connection.execute(VALUES).fetchall() for connection in (one, other)] == before
+        assert one.info.parameter_status("server_version") == target
         assert other.execute(scratch).fetchall() == of_scratch
         with pytest.raises(errors.ObjectNotInPrerequisiteState):
             fresh.execute("SELECT lastval()")

@@ -43,6 +43,8 @@ async def hand_over(park: Park) -> HandoverReport:
         return reason
 
     park.pins.clear()
+    if park.endpoint.sequence_help is not None:
+        park.endpoint.sequence_help.hurry()
     async with asyncio.TaskGroup() as group:
         tasks = {session: group.create_task(carry(session)) for session in park.sessions()}
     pinned = Counter(task.result() for session, task in tasks.items() if session.open and task.result() is not None)

@@ -29,9 +29,8 @@ LOGIN_GRACE_S = 1.0
 OWED_TIMEOUT_S = 10.0
 # After a release: how long until the connections to the old backend are closed. Clients go first.
 LEAVING_S = 0.25
-# Sessions of a promoted standby that are made to remember their sequences at a time, and for how long this is begun.
+# Sessions of a promoted standby that are made to remember their sequences at a time.
 REMINDED_AT_ONCE = 16
-REMINDING_S = 0.5
 
 
 class ParkState(Enum):
@@ -229,13 +228,11 @@ class Park:
         not worth a long pause: first come those whose clients have asked for something by now, and whoever is still
         left when the time is spent goes without."""
         slots = asyncio.Semaphore(REMINDED_AT_ONCE)
-        until = self._loop.time() + REMINDING_S
+        if self.endpoint.sequence_help is not None:
+            self.endpoint.sequence_help.hurry()
 
         async def remind(session: Session) -> None:
             async with slots:
-                if session.owed_sequences and self._loop.time() > until:
-                    session.owed_sequences = ()
-                    self.endpoint.counters.sequences_forgotten += 1
                 try:
                     async with asyncio.timeout(OWED_TIMEOUT_S):
                         await complete_sequences(session)

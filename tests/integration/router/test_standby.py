@@ -12,6 +12,7 @@ from verdigris.domain.ports import Pair, Route
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
@@ -60,12 +61,18 @@ async def test_sessions_wait_for_the_promotion(
         await connection.execute("PREPARE noted AS SELECT sum(n) FROM noted")
         await connection.execute("SELECT pg_advisory_lock(7)")
         await connection.execute("LISTEN written")
+        await connection.execute("CREATE TABLE orders (id serial, note text)")
+        await connection.execute("CREATE TEMP TABLE scratch (id serial, note text)")
+        for table in ("scratch", "orders", "orders"):
+            await connection.execute(f"INSERT INTO {table} DEFAULT VALUES".encode())
         async with await blue.connect() as admin:
             row = await (
                 await admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [MASTER])
             ).fetchone()
             assert row is not None
-        report = await router.ready("app", green.address, {MASTER: row[0]})
+        helpers = await PostgresSwitchoverEngine(servers, builder).helpers(pair)
+        assert "app" in helpers.databases
+        report = await router.ready("app", green.address, {MASTER: row[0]}, helpers)
         assert (report.dialled, report.pinned) == (1, {})
         parked = await park(router)
         assert (await router.hand_over(parked.generation)).carried == 1
@@ -86,6 +93,15 @@ async def test_sessions_wait_for_the_promotion(
         await connection.execute("INSERT INTO cleared VALUES (1)")
         assert await one(connection, "SELECT count(*) FROM cleared") == 0
         assert await one(connection, "SHOW transaction_isolation") == "serializable"
+        for question in ("lastval()", "currval('orders_id_seq')"):
+            assert await one(connection, f"SELECT {question}") == 2
+        assert await one(connection, "SELECT currval('scratch_id_seq')") == 1
+        # A standby goes on where the WAL says, which is up to 32 values ahead.
+        assert await one(connection, "SELECT nextval('orders_id_seq') > 2")
         assert await one(connection, "SELECT inet_server_port() IS NULL AND count(*) = 2 FROM written")
         assert connection.pgconn.parameter_status(b"in_hot_standby") == b"off"
     await builder.dismantle(pair)
+    for server in (blue, green):
+        async with await server.connect("app") as admin:
+            left = await admin.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^verdigris'")
+            assert await left.fetchall() == []

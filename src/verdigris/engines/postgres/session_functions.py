@@ -88,7 +88,7 @@ _RECALL = sql.SQL("""
     CREATE FUNCTION {}(in_schema text, named text, remembered bigint, is_last boolean) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    SET lock_timeout = '500ms'
+    SET lock_timeout = '1s'
     SET log_min_messages = 'panic'
     AS $function$
     #variable_conflict use_variable
