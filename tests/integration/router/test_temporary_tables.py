@@ -570,6 +570,18 @@ async def test_there_and_back(endpoint: Endpoint, router: RouterClient, switchov
         assert await one(connection, "SELECT count(*) FROM cleared") == 0
 
 
+async def test_the_planner_knows_them_as_before(endpoint: Endpoint, switchover: Switchover) -> None:
+    """Autovacuum leaves temporary tables alone: who has analysed one has done it for a reason."""
+    async with await connect(endpoint) as connection:
+        for name in ("analysed", "other"):
+            await connection.execute(f"CREATE TEMP TABLE {name} AS SELECT g % 10 AS n FROM generate_series(1, 1000) g")
+        await connection.execute("ANALYZE analysed")
+        assert await switchover.run() == {}
+        assert await rows(
+            connection, "SELECT tablename, n_distinct FROM pg_stats WHERE schemaname LIKE 'pg_temp%'"
+        ) == [("analysed", 10.0)]
+
+
 async def test_many_sessions(endpoint: Endpoint, switchover: Switchover) -> None:
     async def work(number: int) -> Connection:
         connection = await connect(endpoint)

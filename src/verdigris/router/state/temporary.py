@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from verdigris.router.exchange import Frame, first_error
 from verdigris.router.pins import PinReason
+from verdigris.router.state.baggage import Baggage, Ticket
 from verdigris.router.state.dialogue import (
     CLEAR,
     Result,
@@ -47,6 +48,7 @@ MAX_ROW_BYTES: Final = 7 * 1024 * 1024
 # Each costs a few milliseconds: beyond this the session is pinned.
 MAX_QUESTIONABLE: Final = 64
 
+_BAGGAGE: Final = Baggage()
 _FEATURE_NOT_SUPPORTED = "0A000"
 # Names that nobody else's table has: they are looked for in an error's text, in whatever language that is.
 _TOKEN = secrets.token_hex(8).encode()
@@ -84,10 +86,11 @@ class TemporaryObjects(Struct, frozen=True):
     described: tuple[Described, ...]
     positions: dict[bytes, tuple[bytes, bytes]]  # of sequences: last_value, is_called
     contents: dict[bytes, Content]
+    ticket: Ticket | None = None  # of the rows
 
     def without_rows(self) -> "TemporaryObjects":
         contents = {name: replace(content, rows=b"") for name, content in self.contents.items()}
-        return replace(self, contents=contents)
+        return replace(self, contents=contents, ticket=None)
 
 
 class _NotPortable(Exception):
@@ -105,8 +108,13 @@ async def read_temporary(asker: Asker, *, contents: bool) -> TemporaryObjects | 
         version, described = _read_description(answer)
         tables = _tables(described)
         positions = await _positions(asker, described)
-        found = await _contents(asker, tables) if contents and tables else {}
-        return TemporaryObjects(version, described, positions, found)
+        if not contents or not tables:
+            return TemporaryObjects(version, described, positions, {})
+        ticket = await _BAGGAGE.room(sum(sum(one.sizes) for one in tables))
+        return TemporaryObjects(version, described, positions, await _contents(asker, tables), ticket)
+    except TimeoutError:
+        log.warning("session.pinned", reason=PinReason.TEMPORARY_OBJECTS, detail="the router carries too much already")
+        return PinReason.TEMPORARY_OBJECTS
     except (_NotPortable, ProtocolError) as error:
         log.info("session.pinned", reason=PinReason.TEMPORARY_OBJECTS, detail=str(error))
         return PinReason.TEMPORARY_OBJECTS
@@ -299,6 +307,9 @@ def _is_made(wanted: TemporaryObjects, answer: list[Frame]) -> bool:
 
 
 def _comparable(described: tuple[Described, ...], *, exact: bool) -> list[tuple[bytes, ...]]:
+    """Statistics are for the planner: they are no part of what a table is, and shown only to who may read it."""
     return sorted(
-        (one.kind, one.owner, one.name, one.statement if exact or not one.printed else b"") for one in described
+        (one.kind, one.owner, one.name, one.statement if exact or not one.printed else b"")
+        for one in described
+        if one.kind != b"analyze"
     )

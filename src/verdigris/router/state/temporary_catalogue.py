@@ -210,6 +210,10 @@ WITH relation AS MATERIALIZED (
                    'TRIGGER ' || quote_ident(t.tgname) FROM trig t) n
       JOIN pg_catalog.pg_description d ON d.classoid = n.class AND d.objoid = n.oid
     UNION ALL
+    SELECT 12, r.oid, 'analyze', r.owner, r.called, 'ANALYZE ' || r.called, NULL, false FROM relation r
+     WHERE r.relkind = 'r' AND EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.tablename = r.relname
+               AND s.schemaname = (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid = pg_my_temp_schema()))
+    UNION ALL
     SELECT 12, s.oid, 'sequence', s.owner, s.called, NULL, s.seqcache::pg_catalog.text, false FROM sequence s
     UNION ALL
     SELECT 13, r.oid, 'make', r.owner, r.called || ' owner''s privileges',
