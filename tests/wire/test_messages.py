@@ -89,3 +89,26 @@ def test_any_row_is_read_or_refused(body: bytes) -> None:
 def test_zero_bytes_are_our_own_fault() -> None:
     with pytest.raises(LocalProtocolError):
         ours.parse(b"a\0b", b"select 1")
+
+
+def test_a_log_is_told_no_data() -> None:
+    refused = ours.read_error(b'VERROR\0C22P02\0Minvalid input: "secret"\0Dmore\0\0')
+    assert (refused.discreet, refused.detail) == ("ERROR 22P02", "more")
+    assert ours.read_error(b"VERROR\0C42704\0Mno such type\0\0").discreet == "ERROR 42704: no such type"
+
+
+def test_row_description() -> None:
+    fields = (
+        b"\0\x02a\0"
+        + bytes(6)
+        + b"\0\0\0\x17\0\4\xff\xff\xff\xff\0\0"
+        + b'b"\0'
+        + bytes(9)
+        + b"\x19"
+        + b"\xff\xff\0\0\0\7\0\1"
+    )
+    found = ours.read_row_description(fields)
+    assert [(field.name, field.type_oid, field.modifier) for field in found] == [(b"a", 23, -1), (b'b"', 25, 7)]
+    for cut in range(len(fields)):
+        with pytest.raises(RemoteProtocolError):
+            ours.read_row_description(fields[:cut])

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, processes_of, server_spec
 from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover
+from tests.integration.router.odd import PERMANENT, on_both
 from verdigris.domain.errors import PortInUse
 from verdigris.domain.ports import Route
 from verdigris.engines.account import EngineAccount
@@ -131,3 +132,10 @@ def switched(endpoint: Endpoint, pair: Pair) -> Route:
 @pytest.fixture
 def switchover(router: RouterClient, pair: Pair, switched: Route) -> Switchover:
     return Switchover(router, pair, switched)
+
+
+@pytest.fixture
+async def odd_schema(pair: Pair) -> AsyncIterator[None]:
+    await on_both(pair, PERMANENT)
+    yield
+    await on_both(pair, "DROP SCHEMA odd CASCADE")

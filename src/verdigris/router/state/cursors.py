@@ -110,7 +110,7 @@ async def _answer(asker: Asker, *steps: bytes) -> list[Frame]:
     [answer] = await converse(asker, [transaction(*steps)])
     refusal = first_error(answer)
     if refusal is not None:
-        raise _NotPortable(str(refusal))
+        raise _NotPortable(refusal.discreet)
     return answer
 
 

@@ -45,7 +45,9 @@ class Batch(Struct, frozen=True):
         first, last = len(self.before), len(segments) - len(self.after)
         for piece, answer in zip([*self.before, *self.after], segments[:first] + segments[last:], strict=True):
             if not piece.succeeded(answer):
-                log.info("target.refused", reason=piece.reason, error=str(first_error(answer) or "another answer"))
+                refusal = first_error(answer)
+                error = "another answer" if refusal is None else refusal.discreet
+                log.info("target.refused", reason=piece.reason, error=error)
                 return piece.reason
         return None if self.wanted is None else _difference(self.wanted, read_survey(segments[first:last]))
 

@@ -128,7 +128,7 @@ async def _answer(asker: Asker, question: bytes) -> list[Frame]:
 def _complete(answer: list[Frame]) -> list[Frame]:
     refusal = first_error(answer)
     if refusal is not None:
-        raise _NotPortable(str(refusal))
+        raise _NotPortable(refusal.discreet)
     return answer
 
 
@@ -235,7 +235,7 @@ def _deletes_rows(table: Described, answer: list[Frame]) -> bool:
         raise AssertionError(f"a transaction that must fail was committed: {name}")
     # The text is translated, the names in it are not.
     if refusal.sqlstate != _FEATURE_NOT_SUPPORTED or _CLEARED.decode() not in refusal.detail:
-        raise _NotPortable(f"{name}: {refusal}")
+        raise _NotPortable(f"{name}: {refusal.discreet}")
     if results(answer)[-1].rows != [[b"t"]]:
         raise _NotPortable(f"{name}: it is not known whether it is cleared at commit")
     return _KEPT.decode() in refusal.detail

@@ -105,6 +105,11 @@ class ServerError(Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.severity} {self.sqlstate}: {self.text}"
 
+    @property
+    def discreet(self) -> str:
+        """For a log: what is wrong with data (classes 22 and 23) is told by quoting it."""
+        return f"{self.severity} {self.sqlstate}" if self.sqlstate[:2] in ("22", "23") else str(self)
+
 
 def read_backend_key(body: bytes) -> BackendKey:
     if not 8 <= len(body) <= 4 + 256:
