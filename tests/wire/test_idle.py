@@ -12,7 +12,7 @@ from verdigris.wire.postgres.session import MAX_STATEMENT_BYTES, Unnamed
 
 READY = messages.message(b"Z", b"I")
 # What a tracker has for the eyes of others; whoever adds something decides here whether it travels.
-TRAVELS = {"custom_settings", "key", "login", "parameters", "status", "unnamed"}
+TRAVELS = {"custom_settings", "key", "login", "parameters", "sequence_values", "status", "unnamed"}
 STAYS = {"in_doubt", "terminated"}  # false at a safe point
 
 
@@ -23,6 +23,7 @@ def test_nothing_is_forgotten() -> None:
         name for name in type(session.SessionTracker().login).__slots__ if not name.startswith("_")
     }
     assert set(type(session.SessionTracker().custom_settings).__slots__) == {"names", "unknown"}
+    assert set(type(session.SessionTracker().sequence_values).__slots__) == {"asked"}
 
 
 @pytest.mark.parametrize("unnamed", [None, b"\0SELECT $1\0\0\0", bytes(MAX_STATEMENT_BYTES + 1)])
@@ -33,7 +34,7 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
     original.login.protocol_minor = 2
     original.server_data(messages.message(b"K", b"\0\0\0\7secret"))
     original.server_data(messages.parameter_status(b"TimeZone", b"UTC") + READY)
-    original.client_data(messages.message(b"Q", b"SET app.tenant = 7\0"))
+    original.client_data(messages.message(b"Q", b"SET app.tenant = 7; SELECT lastval()\0"))
     original.server_data(READY)
     if unnamed is not None:
         original.client_data(messages.message(b"P", unnamed) + messages.SYNC)
@@ -50,6 +51,7 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
         2,
     )
     assert (copy.custom_settings.names, copy.custom_settings.unknown) == ({b"app.tenant"}, False)
+    assert copy.sequence_values.asked
     assert copy.unnamed == original.unnamed
     assert (copy.unnamed is Unnamed.TOO_LONG) == (unnamed is not None and len(unnamed) > MAX_STATEMENT_BYTES)
     copy.client_data(messages.message(b"Q", b"SELECT 1\0"))

@@ -293,6 +293,26 @@ def test_custom_settings_are_bounded(tracker: SessionTracker) -> None:
     assert tracker.custom_settings.unknown
 
 
+# ---------------------------------------------------------------------------------------------------- sequence values
+
+
+@pytest.mark.parametrize(
+    ("statement", "asked"),
+    [
+        (b"SELECT currval('orders_id_seq')", True),
+        (b"select pg_catalog.LastVal()", True),
+        (b"INSERT INTO t VALUES (1); SELECT\nLASTVAL()", True),
+        (b"INSERT INTO t VALUES (nextval('s')) RETURNING id", False),
+        (b"SELECT curr, val, last FROM v", False),
+    ],
+)
+def test_who_asks_for_sequence_values(tracker: SessionTracker, statement: bytes, asked: bool) -> None:
+    tracker.client_data(query(b"SELECT 1"))
+    tracker.client_data(query(statement))
+    tracker.client_data(query(b"SELECT 1"))
+    assert tracker.sequence_values.asked == asked
+
+
 # -------------------------------------------------------------------------------------------------------- bad servers
 
 

@@ -168,6 +168,7 @@ class Helpers(Struct, frozen=True, kw_only=True):
 
     schema: str
     databases: tuple[str, ...]  # that have them
+    asking: tuple[str, ...] = ()  # those with definitions (functions, defaults, views) that call currval() or lastval()
 
 
 class GreenBuilder(Protocol):

@@ -45,6 +45,7 @@ class Counters(Struct, kw_only=True):
     handed_over: int = 0
     longest_park_s: float = 0.0
     sequences_forgotten: int = 0  # sessions that had to go without their currval()
+    sequence_values_asked: bool = False  # by a session that has ended
     turned_away: int = 0  # 53300
     waited_too_long: int = 0  # 57P03, and 57P01 of parked sessions
     pinned: dict[str, int] = {}  # reason -> sessions that the latest handover could not carry
@@ -57,6 +58,7 @@ class Counters(Struct, kw_only=True):
         self.handed_over += other.handed_over
         self.longest_park_s = max(self.longest_park_s, other.longest_park_s)
         self.sequences_forgotten += other.sequences_forgotten
+        self.sequence_values_asked |= other.sequence_values_asked
         self.turned_away += other.turned_away
         self.waited_too_long += other.waited_too_long
         self.pinned = self.pinned or other.pinned
@@ -110,6 +112,13 @@ class Endpoint:
             for session in list(self.sessions):
                 if session.state is State.WAITING:
                     session.resume()
+
+    @property
+    def asks_for_sequence_values(self) -> bool:
+        """Whether any client that came here has called ``currval()`` or ``lastval()``, so that others may, too."""
+        return self.counters.sequence_values_asked or any(
+            session.tracker.sequence_values.asked for session in self.sessions
+        )
 
     def live(self) -> list[Session]:
         """Sessions that have a backend, or are getting one."""
@@ -179,6 +188,7 @@ class Endpoint:
         self.census.forget(session)
         self.departing.add(session)
         self.counters.client_bytes += session.client.bytes_total
+        self.counters.sequence_values_asked |= session.tracker.sequence_values.asked
         if session.server is not None:
             self.counters.server_bytes += session.server.bytes_total
         if self.park is not None:

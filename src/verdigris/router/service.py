@@ -312,7 +312,9 @@ class RouterService:
         endpoint = self._endpoint(name)
         endpoint.target = target
         endpoint.verifiers = dict(verifiers)
-        endpoint.sequence_help = SequenceHelp(helpers) if helpers is not None else None
+        endpoint.sequence_help = (
+            SequenceHelp(helpers, everywhere=endpoint.asks_for_sequence_values) if helpers is not None else None
+        )
         report = await ready(endpoint, endpoint.live())
         log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
         return report

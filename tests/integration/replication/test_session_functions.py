@@ -90,6 +90,24 @@ async def test_a_value_is_remembered_and_the_sequence_stays_as_it_is(server: Pos
     assert "ERROR" not in server.log_path.read_text()
 
 
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'",
+        "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT currval('s'); END",
+        "CREATE TABLE t (id bigint DEFAULT currval('s'))",
+        "CREATE VIEW v AS SELECT currval('s') AS last",
+    ],
+)
+async def test_definitions_that_ask_are_found(server: PostgresServer, definition: str) -> None:
+    async with client(server) as connection:
+        await connection.execute("CREATE SEQUENCE s")
+        await connection.execute("CREATE TABLE u (id bigserial)")
+        assert (await session_functions.find(server, server, NAMES)).asking == ()
+        await connection.execute(definition)
+        assert (await session_functions.find(server, server, NAMES)).asking == ("app",)
+
+
 async def test_only_the_last_one_is_the_one_of_lastval(server: PostgresServer) -> None:
     async with client(server) as session:
         await session.execute("CREATE SEQUENCE a; CREATE SEQUENCE b")

@@ -16,7 +16,7 @@ from verdigris.router.client import RouterClient
 from verdigris.router.state.sequences import SCAN_BEFOREHAND
 
 NAMES = ObjectNames("bgd-0123456789abcdef")
-HELPERS = Helpers(schema=NAMES.schema, databases=("app",))
+HELPERS = Helpers(schema=NAMES.schema, databases=("app",), asking=("app",))
 # What green's sequences stand at, as if they had been carried over.
 GREEN_POSITION = 1000
 
@@ -112,6 +112,25 @@ async def test_a_session_gets_the_values_of_what_it_inserted(
         assert await lastval(connection) == await currval(connection) == GREEN_POSITION + 1
         assert await currval(connection, "audit") == wanted[2]
     assert await forgotten(router) == 0
+
+
+@pytest.mark.parametrize("somebody_asks", [True, False])
+async def test_only_where_somebody_asks(endpoint: Endpoint, switching: MakeSwitchover, somebody_asks: bool) -> None:
+    """One that has left counts, too."""
+    switchover = switching(msgspec.structs.replace(HELPERS, asking=()))
+    async with await connect(endpoint) as connection:
+        await insert(connection)
+        if somebody_asks:
+            async with await connect(endpoint) as other:
+                await insert(other)
+                await lastval(other)
+        assert await switchover.run() == {}
+        await assert_on_green(connection)
+        if somebody_asks:
+            assert await lastval(connection) == await currval(connection)
+        else:
+            with pytest.raises(errors.ObjectNotInPrerequisiteState):
+                await lastval(connection)
 
 
 async def test_lastval_goes_on_speaking_of_the_same_sequence(endpoint: Endpoint, switchover: Switchover) -> None:

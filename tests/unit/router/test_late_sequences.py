@@ -34,7 +34,7 @@ class Asked:
 
 async def test_a_late_session_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequences, "RECALLING_S", -1.0)
-    sequence_help = SequenceHelp(Helpers(schema="ours", databases=("app",)))
+    sequence_help = SequenceHelp(Helpers(schema="ours", databases=("app",)), everywhere=True)
     sequence_help.hurry()
     counters = types.SimpleNamespace(sequences_forgotten=0)
     endpoint = types.SimpleNamespace(name="app", sequence_help=sequence_help, counters=counters)

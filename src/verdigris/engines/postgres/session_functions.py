@@ -130,6 +130,17 @@ _PRESENT = """
      WHERE n.nspname = %s AND p.proname = ANY (%s)
 """
 
+# Definitions that call currval() or lastval(): in a function's text, or as a node of a parsed expression or query.
+_ASKS = """
+    SELECT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+                    WHERE n.nspname NOT IN ('pg_catalog', %s)
+                      AND (p.prosrc ~* '(curr|last)val' OR p.prosqlbody::text ~ called.by_node))
+        OR EXISTS (SELECT FROM pg_attrdef d WHERE d.adbin::text ~ called.by_node)
+        OR EXISTS (SELECT FROM pg_rewrite r WHERE r.oid >= 16384 AND r.ev_action::text ~ called.by_node)
+      FROM (SELECT format(':funcid (%%s|%%s) ', 'currval(regclass)'::regprocedure::oid,
+                          'lastval()'::regprocedure::oid) AS by_node) called
+"""
+
 
 async def install(connection: Session, names: ObjectNames) -> None:
     """In one database, whose schema of the deployment is there. Without PL/pgSQL there are none."""
@@ -167,10 +178,17 @@ async def find(source: PostgresServer, target: PostgresServer, names: ObjectName
     shared = [database for database in await list_databases(source) if database.name in on_target]
     found = await for_each(shared, are_there)
     databases = tuple(database.name for database, present in found.items() if present)
+    asks = await for_each(shared, lambda database: _asks(source, names, database))
+    asking = tuple(database.name for database, does in asks.items() if does)
     if len(databases) < len(shared):
         missing = sorted(database.name for database, present in found.items() if not present)
         log.info("session_functions.missing", source=source.resource_id, databases=missing)
-    return Helpers(schema=names.schema, databases=databases)
+    return Helpers(schema=names.schema, databases=databases, asking=asking)
+
+
+async def _asks(source: PostgresServer, names: ObjectNames, database: Database) -> bool:
+    async with session(source, database.name) as connection:
+        return bool(await connection.value(_ASKS, names.schema))
 
 
 async def _present(connection: Session, names: ObjectNames) -> bool:

@@ -63,11 +63,16 @@ Memory = tuple[Remembered, ...]
 
 
 class SequenceHelp:
-    """The functions that an endpoint's two servers have, and which sequences are worth asking for."""
+    """The functions that an endpoint's two servers have, and which sequences are worth asking for.
 
-    def __init__(self, helpers: Helpers) -> None:
+    ``everywhere``: clients of the endpoint have been heard to ask for such values. Else only those sessions are helped
+    whose own client has, or whose database has definitions that do: most programs never do, and it costs them nothing.
+    """
+
+    def __init__(self, helpers: Helpers, *, everywhere: bool) -> None:
         self._schema = quoted_identifier(helpers.schema.encode())
         self._databases = frozenset(name.encode() for name in helpers.databases)
+        self._asking = self._databases if everywhere else frozenset(name.encode() for name in helpers.asking)
         self._used: dict[bytes, Counter[int]] = {}  # database -> oid on the source -> how often it was found
         self._until: float | None = None  # event loop time
 
@@ -80,9 +85,11 @@ class SequenceHelp:
         return self._until is not None and asyncio.get_running_loop().time() > self._until
 
     def question(self, session: "Session", *, beforehand: bool) -> bytes | None:
-        """A part of a batch, without its Sync; None where there are no functions."""
+        """A part of a batch, without its Sync; None where there are no functions, or nobody asks."""
         database = _database(session)
         if database not in self._databases:
+            return None
+        if database not in self._asking and not session.tracker.sequence_values.asked:
             return None
         used = self._used.get(database, Counter())
         candidates = b",".join(b"%d" % oid for oid, _ in used.most_common(MOST_ASKED_FOR))

@@ -111,6 +111,7 @@ cdef class SessionTracker:
     cdef public dict parameters
     cdef public object login
     cdef public object custom_settings
+    cdef public object sequence_values
 
     cdef int rare(self, bint of_client, uint8_t code, bytes body, uint32_t size) noexcept
     cdef int scan(self, bytes text) noexcept

@@ -13,6 +13,7 @@ from verdigris.wire.postgres.custom_settings import CustomSettings
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import MAX_MESSAGE_BYTES, impossible
 from verdigris.wire.postgres.login import LoginWatch
+from verdigris.wire.postgres.sequence_values import SequenceValues
 from verdigris.wire.postgres.session import (
     MAX_PARAMETER_BYTES,
     MAX_PARAMETERS,
@@ -540,7 +541,8 @@ cdef class SessionTracker:
         self.parameters = {}
         self.login = LoginWatch()
         self.custom_settings = CustomSettings()
-        self.scans = (self.custom_settings.scan,)
+        self.sequence_values = SequenceValues()
+        self.scans = (self.custom_settings.scan, self.sequence_values.scan)
 
     def __dealloc__(self):
         while self.state.count:

@@ -31,6 +31,7 @@ class IdleTracker(Struct, frozen=True, kw_only=True):
     protocol_minor: int | None
     custom_settings: frozenset[bytes]
     custom_settings_unknown: bool
+    asks_for_sequence_values: bool = False
     unnamed: bytes | None
     unnamed_too_long: bool
 
@@ -48,6 +49,7 @@ def pack_tracker(tracker: SessionTracker) -> IdleTracker:
         protocol_minor=login.protocol_minor,
         custom_settings=frozenset(custom.names),
         custom_settings_unknown=custom.unknown,
+        asks_for_sequence_values=tracker.sequence_values.asked,
         unnamed=tracker.unnamed if isinstance(tracker.unnamed, bytes) else None,
         unnamed_too_long=tracker.unnamed is Unnamed.TOO_LONG,
     )
@@ -68,4 +70,5 @@ def unpack_tracker(packed: IdleTracker) -> SessionTracker:
     tracker.login.protocol_minor = packed.protocol_minor
     tracker.custom_settings.names.update(packed.custom_settings)
     tracker.custom_settings.unknown = packed.custom_settings_unknown
+    tracker.sequence_values.asked = packed.asks_for_sequence_values
     return tracker

@@ -20,11 +20,12 @@ from collections import deque
 from enum import Enum
 from typing import Final
 
-from verdigris.wire.postgres import custom_settings, messages
+from verdigris.wire.postgres import custom_settings, messages, sequence_values
 from verdigris.wire.postgres.custom_settings import CustomSettings
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import MAX_MESSAGE_BYTES, Skimmer, actions
 from verdigris.wire.postgres.login import LoginWatch
+from verdigris.wire.postgres.sequence_values import SequenceValues
 
 IDLE: Final = ord("I")
 _STATUSES: Final = frozenset(b"ITE")
@@ -37,7 +38,7 @@ MAX_PARAMETERS: Final = 256
 
 # The compiled tracker shows a statement to its scanners only if it sets what may be a custom setting, or holds one of
 # these, in whatever case: lower case here, a space stands for any white space. What a scanner looks for is named here.
-NEEDLES: Final = custom_settings.NEEDLES
+NEEDLES: Final = custom_settings.NEEDLES + sequence_values.NEEDLES
 
 
 class Expected(Enum):
@@ -77,6 +78,7 @@ class SessionTracker:
         "key",
         "login",
         "parameters",
+        "sequence_values",
         "status",
         "terminated",
         "unnamed",
@@ -88,7 +90,8 @@ class SessionTracker:
         self.parameters: dict[bytes, bytes] = {}  # ParameterStatus, as the client was last told
         self.login = LoginWatch()
         self.custom_settings = CustomSettings()
-        self._scans = (self.custom_settings.scan,)
+        self.sequence_values = SequenceValues()
+        self._scans = (self.custom_settings.scan, self.sequence_values.scan)
         self.unnamed: bytes | Unnamed | None = None  # body of the confirmed unnamed Parse
         self.terminated = False  # the client has said goodbye
         self.in_doubt = False
