@@ -27,7 +27,12 @@ def temporary_objects(stage: Stage) -> Iterator[None]:
     with stage.connect() as connection:
         for statement in _BUILD:
             connection.execute(statement)
-        questions = ("TABLE basket", "TABLE line", "SELECT * FROM both_of ORDER BY n", "SELECT last_value FROM counter")
+        questions = (
+            "TABLE basket",
+            "TABLE line",
+            "SELECT * FROM both_of ORDER BY n",
+            "SELECT currval('counter'), currval('line_n_seq'), lastval()",
+        )
         before = [connection.execute(question).fetchall() for question in questions]
         yield
         assert [connection.execute(question).fetchall() for question in questions] == before
