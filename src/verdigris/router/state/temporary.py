@@ -41,7 +41,8 @@ from verdigris.wire.postgres.errors import ProtocolError
 
 log = structlog.get_logger()
 
-# Pages of all tables together; what they hold may be twice as much as what is read of them at most.
+# Pages of all tables together, looked at before anything is read. Dead rows count as well, hence twice what an answer
+# may have (``exchange.MAX_ANSWER_BYTES``).
 MAX_TABLE_BYTES: Final = 64 * 1024 * 1024
 # A row that is larger is not read: it would have to be kept in one piece.
 MAX_ROW_BYTES: Final = 7 * 1024 * 1024
