@@ -6,7 +6,7 @@ Where they cannot be compiled, the build goes on without them and the same code 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-MODULES = ("wire.postgres._tracker",)
+MODULES = ("wire.postgres._tracker", "router._relay")
 
 extensions = cythonize(
     [

@@ -104,6 +104,7 @@ def observed(tracker: SessionTracker) -> dict[str, Any]:
         "parameters": tracker.parameters,
         "login": (login.method, login.transcript, login.protocol_minor),
         "custom_settings": (custom.names, custom.unknown),
+        "sequence_values": tracker.sequence_values.asked,
     }
 
 

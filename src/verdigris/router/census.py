@@ -85,8 +85,8 @@ class Census:
         until = asyncio.get_running_loop().time() + budget_s
         due = [session for session in endpoint.live() if session.tracker.logged_in and self._is_due(session)]
         due.sort(key=lambda session: self._of(session).asked_at)
-        idle = [session for session in due if session.askable]
-        busy = [session for session in due if not session.askable]
+        idle = [session for session in due if session.asking.possible]
+        busy = [session for session in due if not session.asking.possible]
         try:
             async with asyncio.timeout(budget_s + GRACE_S):
                 await self._ask_all(idle, IDLE_AT_ONCE, until)

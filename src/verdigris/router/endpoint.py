@@ -11,15 +11,18 @@ from msgspec import Struct
 
 from verdigris.domain.ports import BackendAddress, Route
 from verdigris.router.census import Census
+from verdigris.router.lending import bytes_from_client, bytes_from_server
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
-from verdigris.router.session import CONNECT_TIMEOUT_S, Session, State
+from verdigris.router.session import CONNECT_TIMEOUT_S, Session
+from verdigris.router.states import State
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.messages import BackendKey
 from verdigris.wire.postgres.startup import StartupMessage, cancel_request
 
 if TYPE_CHECKING:
+    from verdigris.router.lending import Lender
     from verdigris.router.park import Park
     from verdigris.router.state.sequences import SequenceHelp
 
@@ -65,9 +68,12 @@ class Counters(Struct, kw_only=True):
 
 
 class Endpoint:
-    def __init__(self, route: Route, listener: Listener, tls: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(
+        self, route: Route, listener: Listener, tls: ssl.SSLContext, limits: Limits, lender: "Lender | None"
+    ) -> None:
         self.route = route
         self.limits = limits
+        self.lender = lender  # to the threads that carry sessions, where there are any
         self.sessions: set[Session] = set()
         self.departing: set[Session] = set()  # ended, their last words not yet with the client
         self.park: Park | None = None
@@ -187,10 +193,9 @@ class Endpoint:
         self.sessions.discard(session)
         self.census.forget(session)
         self.departing.add(session)
-        self.counters.client_bytes += session.client.bytes_total
+        self.counters.client_bytes += bytes_from_client(session)
+        self.counters.server_bytes += bytes_from_server(session)
         self.counters.sequence_values_asked |= session.tracker.sequence_values.asked
-        if session.server is not None:
-            self.counters.server_bytes += session.server.bytes_total
         if self.park is not None:
             self.park.left(session)
 
@@ -225,7 +230,11 @@ class Endpoint:
             current = session.current_key
             # A parked session runs nothing, and one that we ask something nothing of its client's; what the client asks
             # for next shall not be hit by this.
-            if current is not None and session.state in (State.FLOWING, State.STOPPING) and not session.asked:
+            if (
+                current is not None
+                and session.state in (State.FLOWING, State.STOPPING)
+                and not session.asking.under_way
+            ):
                 self._run(self._cancel(session.backend, current, answered))
             else:
                 answered()

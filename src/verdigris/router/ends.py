@@ -1,4 +1,4 @@
-"""The two ends of a session, as asyncio sees them: the hot path, and nothing else.
+"""The two ends of a session, as asyncio sees them. This is the hot path where a session is not lent (see ``lending``).
 
 While a session flows, a chunk costs one walk over its message headers and one ``write``. An end whose ``write`` is None
 gives what arrives to its owner instead, which holds it or reads it.
@@ -79,7 +79,7 @@ class ServerOwner(Protocol):
 class ServerEnd(asyncio.Protocol):
     """The connection to one backend. ``owner`` is None once nobody cares for it any more."""
 
-    __slots__ = ("after", "bytes_total", "ended", "feed", "owner", "transport", "write")
+    __slots__ = ("after", "bytes_total", "ended", "error", "feed", "owner", "transport", "write")
 
     transport: asyncio.Transport
 
@@ -90,6 +90,7 @@ class ServerEnd(asyncio.Protocol):
         self.after: Callable[[], None] | None = None  # called after each chunk while the session seeks a safe point
         self.bytes_total = 0
         self.ended = False  # the server has been told that nothing more will come
+        self.error: Exception | None = None  # why it cannot be written to any more, if that is known already
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -116,7 +117,7 @@ class ServerEnd(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.owner is not None:
-            self.owner.server_lost(exc)
+            self.owner.server_lost(exc or self.error)
 
     def pause_writing(self) -> None:
         if self.owner is not None:

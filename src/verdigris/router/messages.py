@@ -136,7 +136,8 @@ class EndpointStatistics(Struct, frozen=True, kw_only=True):
 
     ``pinned_last``: reason -> sessions that the latest handover could not carry. ``turned_away_total``: newcomers
     beyond ``Limits.max_connections``; ``waited_too_long_total``: clients beyond ``Limits.max_wait_s``.
-    ``with_predecessor``: clients that a replaced router still has; they are counted nowhere else.
+    ``with_predecessor``: clients that a replaced router still has; they are counted nowhere else. ``lent``: sessions
+    that threads carry at this moment.
     """
 
     name: str
@@ -153,6 +154,7 @@ class EndpointStatistics(Struct, frozen=True, kw_only=True):
     turned_away_total: int = 0
     waited_too_long_total: int = 0
     with_predecessor: int = 0
+    lent: int = 0
 
 
 class Statistics(Struct, frozen=True, kw_only=True):

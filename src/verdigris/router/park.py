@@ -9,11 +9,12 @@ import structlog
 
 from verdigris.domain.ports import Parked
 from verdigris.router.pins import PinReason
-from verdigris.router.session import Session, State
+from verdigris.router.session import Session
 from verdigris.router.state.cursors import carry_cursors
 from verdigris.router.state.replay import apply
 from verdigris.router.state.sequences import complete_sequences
 from verdigris.router.state.survey import StateUnreadable
+from verdigris.router.states import State
 from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import Dialled, dial
 from verdigris.router.exchange import Frame
 from verdigris.router.pins import PinReason
-from verdigris.router.session import State
 from verdigris.router.state.examine import NotAsked, examine
 from verdigris.router.state.replay import replay
 from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable, survey
+from verdigris.router.states import State
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
 
@@ -70,7 +70,7 @@ class Patient:
         if self._session.state is not State.FLOWING:
             raise NotAsked  # whoever has parked it does the asking
         try:
-            exchange, asked_at = await self._session.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
+            exchange, asked_at = await self._session.asking.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
         except TimeoutError:
             raise NotAsked from None
         answers = await exchange.answers()

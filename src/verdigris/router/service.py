@@ -25,15 +25,16 @@ from verdigris.domain.ports import (
 from verdigris.router.endpoint import Counters, Endpoint
 from verdigris.router.errors import NotAbortable, RouteConflict
 from verdigris.router.handover import hand_over
+from verdigris.router.lending import bytes_from_client, bytes_from_server, lender
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.messages import EndpointStatistics, Statistics
 from verdigris.router.park import Park, ParkState
 from verdigris.router.ready import ready
 from verdigris.router.routes import RouteStore, Table
-from verdigris.router.session import State
 from verdigris.router.state.channels import deliver_pending
 from verdigris.router.state.sequences import SequenceHelp
+from verdigris.router.states import State
 
 if TYPE_CHECKING:
     from verdigris.router.succession.messages import Remaining
@@ -56,6 +57,7 @@ class RouterService:
         self._store = store
         self._tls = tls
         self._limits = limits or Limits()
+        self._lender = lender()
         self._endpoints: dict[str, Endpoint] = {}
         self._parks: dict[int, Park] = {}
         self._rebind: asyncio.TimerHandle | None = None
@@ -91,6 +93,8 @@ class RouterService:
         for endpoint in self._endpoints.values():
             endpoint.close()
         await self.last_words()
+        if self._lender is not None:
+            self._lender.close()
 
     async def last_words(self) -> None:
         """Give clients whose sessions have ended a moment to hear why."""
@@ -249,7 +253,7 @@ class RouterService:
         endpoint = self._endpoints.get(route.name)
         if endpoint is None:
             assert listener is not None  # noqa: S101  only a listening endpoint goes without a new one
-            self._endpoints[route.name] = endpoint = Endpoint(route, listener, self._tls, self._limits)
+            self._endpoints[route.name] = endpoint = Endpoint(route, listener, self._tls, self._limits, self._lender)
             if self.predecessor is not None:
                 endpoint.cancel_elsewhere = self.predecessor.cancel
             return
@@ -473,13 +477,14 @@ def _statistics(endpoint: Endpoint, elsewhere: "Remaining | None") -> EndpointSt
         parked=sum(session.state is State.PARKED for session in live),
         waiting=sum(session.state is State.WAITING for session in endpoint.sessions),
         connections_total=counters.connections,
-        client_bytes_total=counters.client_bytes + sum(s.client.bytes_total for s in endpoint.sessions),
-        server_bytes_total=counters.server_bytes + sum(s.server.bytes_total for s in live if s.server is not None),
+        client_bytes_total=counters.client_bytes + sum(bytes_from_client(s) for s in endpoint.sessions),
+        server_bytes_total=counters.server_bytes + sum(bytes_from_server(s) for s in live),
         handed_over_total=counters.handed_over,
         longest_park_s=counters.longest_park_s,
         pinned_last=dict(counters.pinned),
         turned_away_total=counters.turned_away,
         waited_too_long_total=counters.waited_too_long,
+        lent=sum(session.loan is not None for session in live),
         with_predecessor=elsewhere.sessions if elsewhere is not None else 0,
         sequences_forgotten_total=counters.sequences_forgotten,
     )

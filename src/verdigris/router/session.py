@@ -1,20 +1,23 @@
 """One client's session: its two ends, and the states between which a park moves it."""
 
 import asyncio
-from enum import Enum
 from typing import TYPE_CHECKING
 
 import structlog
 
+from verdigris.router.asking import Asking
 from verdigris.router.ends import ClientEnd, ServerEnd
-from verdigris.router.exchange import Exchange, Frame, frame
+from verdigris.router.exchange import Frame
 from verdigris.router.former import Former
+from verdigris.router.lending import bytes_from_client, offer, take_back
+from verdigris.router.states import State
 from verdigris.wire.postgres import messages, startup
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.messages import BackendKey
 from verdigris.wire.postgres.tracker import SessionTracker
 
 if TYPE_CHECKING:
+    from verdigris.router._relay import Loan
     from verdigris.router.dial import Dialled
     from verdigris.router.endpoint import Endpoint
     from verdigris.router.state.cursors import HeldCursor
@@ -34,41 +37,21 @@ LINGER_S = 10.0
 _TERMINATE = ord("X")
 
 
-class State(Enum):
-    """
-    STARTING -> CANCELLING              all that came is a CancelRequest
-    STARTING -> WAITING | CONNECTING    the start-up packet is complete: is the endpoint parked?
-    WAITING -> CONNECTING               released
-    CONNECTING -> FLOWING | WAITING     connected | the endpoint was parked meanwhile, nothing has been sent
-    FLOWING -> STOPPING -> PARKED       a park asked for the next safe point; it has been reached
-    STOPPING, PARKED -> FLOWING         released
-    every one -> CLOSED
-    """
-
-    STARTING = "starting"
-    CANCELLING = "cancelling"
-    WAITING = "waiting"
-    CONNECTING = "connecting"
-    FLOWING = "flowing"
-    STOPPING = "stopping"
-    PARKED = "parked"
-    CLOSED = "closed"
-
-
 class Session:
     __slots__ = (
         "_client_eof",
         "_connecting",
-        "_exchange",
         "_former",
         "_held",
         "_timer",
+        "asking",
         "backend",
         "client",
         "cursors",
         "dialled",
         "encrypted",
         "endpoint",
+        "loan",
         "owed",
         "owed_sequences",
         "pinned",
@@ -86,6 +69,7 @@ class Session:
         self.encrypted = encrypted
         self.state = State.STARTING
         self.tracker = tracker or SessionTracker()
+        self.asking = Asking(self)
         self.client = ClientEnd(self, first_bytes)
         self.server: ServerEnd | None = None
         self.backend = endpoint.route.backend  # where ``server`` leads
@@ -96,10 +80,10 @@ class Session:
         self.owed: Batch | None = None  # state that the new backend gets once it can be written to
         self.cursors: tuple[HeldCursor, ...] = ()  # whose rows are still with the former backend
         self.owed_sequences: Memory | None = None  # what it is to remember of sequences then, and nothing else
+        self.loan: Loan | None = None  # while the relay's threads carry it; ``take_back`` ends that
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
-        self._exchange: Exchange | None = None
         self._former: ServerEnd | None = None  # to the backend that the session has left, not closed yet
         self._timer: asyncio.TimerHandle | None = None  # how long the session may start, or wait
 
@@ -121,7 +105,7 @@ class Session:
     @property
     def passed_on(self) -> int:
         """Bytes of the client's that the server has been given: while they are the same, so is the session's state."""
-        return self.client.bytes_total - len(self._held)
+        return bytes_from_client(self) - len(self._held)
 
     @property
     def is_waited_for(self) -> bool:
@@ -131,6 +115,10 @@ class Session:
     @property
     def open(self) -> bool:
         return self.state is not State.CLOSED
+
+    @property
+    def flowing(self) -> bool:
+        return self.state is State.FLOWING
 
     # ---------------------------------------------------------------------------------------------------- the opening
 
@@ -272,7 +260,7 @@ class Session:
             return
         if not congested:
             self.server.transport.resume_reading()
-        elif self._exchange is None:
+        elif not self.asking.under_way:
             self.server.transport.pause_reading()
 
     def _pass_eof(self) -> None:
@@ -283,19 +271,17 @@ class Session:
 
     def read(self, data: bytes) -> None:
         """Bytes from the server while an exchange of ours is under way."""
-        exchange, server = self._exchange, self.server
-        if exchange is None or server is None:
-            return
         try:
-            exchange.feed(data)
+            rest = self.asking.read(data)
         except ProtocolError as error:
             self.fail_protocol(error)
             return
-        if exchange.complete:
-            self._exchange = None
-            self._hear_again(server, exchange.rest())
+        if rest is not None and self.server is not None:
+            self._hear_again(self.server, rest)
             if self.state is State.STOPPING:
                 self._advance()  # it was let go and stopped again meanwhile
+            else:
+                offer(self)
 
     def server_lost(self, exc: Exception | None) -> None:
         if self.open:
@@ -333,10 +319,18 @@ class Session:
             self.client.transport.resume_reading()
         if self._client_eof:
             self._pass_eof()
+        else:
+            offer(self)
+
+    @property
+    def half_closed(self) -> bool:
+        """The client sends no more."""
+        return self._client_eof
 
     def stop(self) -> None:
         """FLOWING -> STOPPING, and on to PARKED at the next safe point, which may be now."""
         assert self.server is not None  # noqa: S101  only sessions with a server flow
+        take_back(self)
         self.state = State.STOPPING
         self.client.write = None
         self.server.after = self._advance
@@ -344,7 +338,7 @@ class Session:
 
     def _advance(self) -> None:
         """STOPPING: pass the client's bytes on one request at a time, until the session is safe."""
-        while self.state is State.STOPPING and self._exchange is None:
+        while self.state is State.STOPPING and not self.asking.under_way:
             if self.tracker.safe:
                 self._reached()
                 return
@@ -399,64 +393,9 @@ class Session:
 
     # --------------------------------------------------------------------------------------------- asking, handing over
 
-    @property
-    def askable(self) -> bool:
-        server = self.server
-        return (
-            server is not None
-            and not server.ended
-            and not server.transport.is_closing()
-            and self.open
-            and self._exchange is None
-            and self.tracker.safe
-        )
-
-    @property
-    def asked(self) -> bool:
-        """An exchange of ours is under way: what the backend runs is not the client's."""
-        return self._exchange is not None
-
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
-        """Put a batch that begins with a Parse to the session's own backend; the session must be at a safe point.
-
-        It need not be stopped: what its client sends meanwhile queues up behind the batch, as do the answers to it.
-        What is not an answer to the batch goes on to the client. Raises ``ConnectionError`` if the session is busy, or
-        ends meanwhile.
-        """
-        return await self._begin_exchange(batch, syncs).answers()
-
-    async def begin_when_safe(self, batch: bytes, syncs: int, *, timeout_s: float) -> tuple[Exchange, int]:
-        """As ``ask`` at the next safe point, which may last for microseconds: the batch leaves in the very moment the
-        server's last answer has come. Returns what was begun, and ``passed_on`` as it was then.
-
-        Raises ``TimeoutError`` if there is no such point, or if a park comes first.
-        """
-        begun: asyncio.Future[tuple[Exchange, int]] = asyncio.get_running_loop().create_future()
-
-        def begin() -> None:
-            if not begun.done() and self.askable:
-                begun.set_result((self._begin_exchange(batch, syncs), self.passed_on))
-
-        begin()
-        server = self.server
-        if not begun.done() and server is not None and self.state is State.FLOWING and server.after is None:
-            server.after = begin
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await begun
-        finally:
-            if server is not None and server.after is begin:
-                server.after = None
-
-    def _begin_exchange(self, batch: bytes, syncs: int) -> Exchange:
-        server = self.server
-        if server is None or not self.askable:
-            raise ConnectionError("the session is not at a safe point")
-        exchange = self._exchange = Exchange(syncs, self._foreign)
-        server.write = None
-        server.transport.resume_reading()  # even if the client is slow: this is for us
-        server.transport.write(batch)
-        return exchange
+        """As ``Asking.ask``."""
+        return await self.asking.ask(batch, syncs)
 
     def _hear_again(self, server: ServerEnd, rest: bytes) -> None:
         """What the server sends is the client's again, from the bytes on that have been read already."""
@@ -466,11 +405,6 @@ class Session:
         if rest:
             server.bytes_total -= len(rest)
             server.data_received(rest)
-
-    def _foreign(self, code: int, body: bytes) -> None:
-        data = frame(code, body)
-        self.tracker.server_data(data)
-        self.client.transport.write(data)
 
     def adopt(self, dialled: "Dialled") -> None:
         """PARKED: from now on the session runs on the dialled connection. The old one is closed by ``leave_former``:
@@ -578,13 +512,13 @@ class Session:
         """Any state -> CLOSED: both connections go, after the client has been sent what is due to it."""
         if self.state is State.CLOSED:
             return
+        take_back(self)
         self.state = State.CLOSED
         self.client.write = None
         self._stop_timer()
         if self._connecting is not None and self._connecting is not asyncio.current_task():
             self._connecting.cancel()
-        if self._exchange is not None:
-            self._exchange.fail(ConnectionError("the session has ended"))
+        self.asking.end()
         self.close_dialled()
         self.leave_former()
         if self.server is not None:

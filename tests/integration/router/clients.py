@@ -31,6 +31,8 @@ class Endpoint(Struct, frozen=True):
     route: Route
 
     def conninfo(self, user: str = ALICE, password: str = ALICE_PASSWORD, **more: str) -> str:
+        """Without TLS unless asked for: the router has more to do with such a session (see ``lending``)."""
+        more.setdefault("sslmode", "disable")
         address = f"host={self.route.host} port={self.route.port} dbname=app"
         return make_conninfo(address, user=user, password=password, **more)
 

@@ -132,7 +132,8 @@ async def test_a_straggler_that_nobody_ended_runs_nothing_on_the_backend_that_wa
         await router.commit(parked.generation, [switchover.switched], hold=False)
         await router.release(parked.generation)
         await connection.execute("ROLLBACK")
-        with pytest.raises(psycopg.errors.AdminShutdown, match="after the switchover"):
+        # libpq may find the end of the connection before it reads why.
+        with pytest.raises(psycopg.OperationalError, match=r"after the switchover|closed the connection"):
             await connection.execute("SELECT label FROM which")
 
 

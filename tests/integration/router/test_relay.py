@@ -65,7 +65,7 @@ async def test_require_tls(endpoint: Endpoint, router: RouterClient) -> None:
     await router.put_route(msgspec.structs.replace(endpoint.route, require_tls=True))
     with pytest.raises(psycopg.OperationalError, match="no encryption"):
         await connect(endpoint, sslmode="disable")
-    async with await connect(endpoint) as connection:
+    async with await connect(endpoint, sslmode="prefer") as connection:
         assert connection.pgconn.ssl_in_use
 
 

@@ -1,13 +1,16 @@
 """Several questions to a session that goes on meanwhile have one answer, or none."""
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from verdigris.router.exchange import Exchange, Frame
 from verdigris.router.ready import Patient
-from verdigris.router.session import Session, State
 from verdigris.router.state.examine import NotAsked
+from verdigris.router.states import State
+
+if TYPE_CHECKING:
+    from verdigris.router.session import Session
 
 
 class _Exchange:
@@ -22,6 +25,7 @@ class _Session:
 
     def __init__(self, *passed_on: int) -> None:
         self._passed_on = iter(passed_on)
+        self.asking = self
 
     async def begin_when_safe(self, _batch: bytes, _syncs: int, *, timeout_s: float) -> tuple[Exchange, int]:
         assert timeout_s > 0

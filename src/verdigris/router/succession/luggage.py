@@ -19,12 +19,13 @@ LEFT = frozenset(
     {
         "_client_eof",  # not movable with it
         "_connecting",
-        "_exchange",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "_former",  # closed
         "_timer",  # stopped
+        "asking",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "cursors",  # not movable with them
         "dialled",  # closed; only a switchover has one
         "encrypted",  # not movable
+        "loan",  # called back when it was stopped
         "owed",  # not movable with it
         "owed_sequences",  # likewise
         "pinned",  # not movable with it

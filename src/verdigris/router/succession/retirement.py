@@ -14,7 +14,8 @@ from verdigris.router.control import ControlServer
 from verdigris.router.endpoint import Counters, Endpoint
 from verdigris.router.seat import Seat
 from verdigris.router.service import RouterService
-from verdigris.router.session import Session, State
+from verdigris.router.session import Session
+from verdigris.router.states import State
 from verdigris.router.succession import cancelling, messages
 from verdigris.router.succession.channel import Channel, ChannelLost
 from verdigris.router.succession.luggage import descriptors, pack

@@ -6,7 +6,7 @@ Its state is C, and following a message needs no interpreter. What does, because
 """
 
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.custom_settings import CustomSettings
