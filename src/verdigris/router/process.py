@@ -146,7 +146,8 @@ class RouterProcess:
 
     async def stop(self, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End it politely, then not. Nothing happens if it does not run."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        # The last one for a router that has been replaced and comes back when its successor is killed.
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
             pid = self.pid
             if pid is None:
                 return

@@ -80,11 +80,14 @@ class RouterService:
 
     def inherit(self, listeners: Mapping[tuple[str, int], tuple[Listener, Counters]]) -> None:
         """Before ``open``: endpoints whose ports another process has been listening on, and what it has counted."""
+        nobodys = dict(listeners)
         for route in self._store.table.routes:
-            if (route.host, route.port) in listeners:
-                listener, counters = listeners[route.host, route.port]
+            if (route.host, route.port) in nobodys:
+                listener, counters = nobodys.pop((route.host, route.port))
                 self._apply(route, listener)
                 self._endpoints[route.name].counters = counters
+        for listener, _ in nobodys.values():
+            listener.close()
 
     async def close(self) -> None:
         """Tell every client, and give them a moment to hear it."""

@@ -10,10 +10,13 @@ from struct import Struct as Packing
 from typing import TypeVar
 
 import msgspec
+import structlog
 from msgspec import Struct
 
 from verdigris.router.succession import messages
 from verdigris.router.succession.messages import Message
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -107,7 +110,12 @@ class Channel:
         self._incoming += data
         try:
             self._take()
-        except (msgspec.MsgspecError, ValueError):
+        except (msgspec.MsgspecError, ValueError) as error:
+            log.warning("succession.misunderstood", error=repr(error))
+            self._end()
+        except Exception:
+            # A message that has been half obeyed: whoever sees the end of the channel puts things right.
+            log.exception("succession.message_failed")
             self._end()
 
     def _take(self) -> None:

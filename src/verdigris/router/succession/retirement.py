@@ -1,6 +1,7 @@
 """The old process's side of a succession: it lets go of one thing after the other, and of nothing that is not taken."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Coroutine
@@ -50,6 +51,7 @@ class Retirement:
         self._in_charge: asyncio.Future[None] = self._loop.create_future()
         self._channel_lost = asyncio.Event()
         self._offered: dict[int, Session] = {}
+        self._staying: set[Session] = set()
         self._counted: dict[str, Counters] = {}  # until the successor began to count
         self._numbers = 0
         self._moved = 0
@@ -66,7 +68,6 @@ class Retirement:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 begin = await self._begun
         except (TimeoutError, ChannelLost):
-            self._channel.close()
             return False
         reason = self._objection(begin) or await self._stand_still()
         if reason is not None:
@@ -80,11 +81,12 @@ class Retirement:
                 await self._in_charge
             log.info("succession.begun", successor=self._successor.pid, version=begin.version)
             await self._empty(begin.drain_s)
-        except (TimeoutError, ChannelLost, OSError) as error:
+        except Exception as error:  # whatever it is, somebody has to be the router
             if self._told_to_stop:
                 await self._service.close()
                 return True
-            log.warning("succession.failed", successor=self._successor.pid, error=repr(error))
+            unexpected = not isinstance(error, TimeoutError | OSError)
+            log.warning("succession.failed", successor=self._successor.pid, error=repr(error), exc_info=unexpected)
             await self._reclaim()
             return False
         log.info("succession.finished", successor=self._successor.pid, moved=self._moved)
@@ -132,7 +134,12 @@ class Retirement:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await self._channel_lost.wait()
         except TimeoutError:
-            self._channel.close()
+            log.info("succession.refusal_ignored", successor=self._successor.pid)
+
+    def close(self) -> None:
+        """After ``run``."""
+        self._channel.close()
+        self._successor.close()
 
     async def stop(self) -> bool:
         """The process is told to end in the middle of it. Whether it is still the router; if it is not, it has nothing
@@ -170,7 +177,8 @@ class Retirement:
         for session in list(endpoint.sessions):
             while len(self._offered) >= _AT_ONCE:
                 await self._wait_for_change()
-            if session.state is State.FLOWING and (self._expelling or not session.encrypted):
+            stays = session.encrypted or session in self._staying
+            if session.state is State.FLOWING and (self._expelling or not stays):
                 session.stop()
 
     async def _wait_for_change(self) -> None:
@@ -187,19 +195,26 @@ class Retirement:
         """A session has come to a safe point."""
         if self._expelling:
             session.fail("57P01", "terminating connection due to administrator command")
-        elif not session.movable or self._channel_lost.is_set():
-            session.resume()  # asked again in the next sweep
-        else:
-            self._offer(session)
+            return
+        if session.movable and not self._channel_lost.is_set():
+            try:
+                self._offer(session)
+            except Exception:
+                # One session's trouble must not keep the others from moving: it stays, as those with TLS do.
+                log.exception("session.not_moved", session=repr(session))
+                self._staying.add(session)
+            else:
+                return
+        session.resume()  # asked again in the next sweep
 
     def _offer(self, session: Session) -> None:
         assert session.server is not None  # noqa: S101  it is movable
+        luggage = msgspec.Raw(msgspec.msgpack.encode(pack(session)))
         session.client.transport.pause_reading()
         session.server.transport.pause_reading()
         session.endpoint.sessions.discard(session)
         self._numbers += 1
         self._offered[self._numbers] = session
-        luggage = msgspec.Raw(msgspec.msgpack.encode(pack(session)))
         self._channel.send(messages.Offer(self._numbers, luggage), descriptors(session))
 
     def _release(self, number: int) -> None:
@@ -262,9 +277,11 @@ class Retirement:
             case messages.RenameEndpoint(name, new_name):
                 self._service.rename_endpoint(name, new_name)
         # What is on its way under the old name, or in spite of the disconnection, arrives before the answer.
-        while self._offered:
-            await self._wait_for_change()
-        self._channel.answer(number, None)
+        on_the_way = set(self._offered)
+        with contextlib.suppress(ChannelLost):
+            while on_the_way & self._offered.keys():
+                await self._wait_for_change()
+            self._channel.answer(number, None)
 
     def _remaining(self) -> dict[str, messages.Remaining]:
         on_the_way = [session.endpoint for session in self._offered.values()]

@@ -33,9 +33,13 @@ class SuccessionServer:
             connection.close()
             return
         self._acceptor.stop()
-        self._retirement = Retirement(self._service, self._control, self._seat, connection)
-        if await self._retirement.run():
+        self._retirement = retirement = Retirement(self._service, self._control, self._seat, connection)
+        try:
+            is_replaced = await retirement.run()
+        finally:
+            retirement.close()
+        if is_replaced:
             self.replaced.set()
-            return
-        self._retirement = None
-        self._acceptor.start()
+        else:
+            self._retirement = None
+            self._acceptor.start()
