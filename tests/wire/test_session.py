@@ -107,6 +107,22 @@ def test_open_batch_and_flush(tracker: SessionTracker) -> None:
     assert tracker.safe
 
 
+@pytest.mark.parametrize("ending", [query(b"select 1"), m.message(b"F", bytes(10))])
+def test_a_query_ends_an_open_batch(tracker: SessionTracker, ending: bytes) -> None:
+    tracker.client_data(m.parse(b"named", b"select 1") + m.describe_statement(b"named") + m.FLUSH)
+    tracker.server_data(PARSE_COMPLETE)
+    assert not tracker.safe
+    tracker.client_data(ending)
+    assert not tracker.safe
+    assert not tracker.needs_client
+    tracker.server_data(COMPLETE + ready())
+    assert tracker.safe
+    tracker.client_data(ending + BATCH)
+    tracker.server_data(COMPLETE + ready() + PARSE_COMPLETE + BIND_COMPLETE + COMPLETE)
+    assert not tracker.safe
+    assert tracker.needs_client
+
+
 def test_pipeline_of_many(tracker: SessionTracker) -> None:
     tracker.client_data((BATCH + m.SYNC) * 50 + query(b"select 1"))
     for _ in range(50):

@@ -117,6 +117,7 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
     if code == b"Q":
         if _look_into(state, body, kept) < 0 or _append(state, QUERY, NULL, 0) < 0:
             return -1
+        state.batch_open = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         return 1
     if code == b"B" or code == b"E" or code == b"D" or code == b"C" or code == b"H":
         state.batch_open = True
@@ -145,6 +146,7 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
         state.terminated = True
         return 1
     if code == b"F":
+        state.batch_open = False
         return -1 if _append(state, FUNCTION, NULL, 0) < 0 else 1
     if code == b"p":
         return _ask_python(state, True, code, body, kept, size)

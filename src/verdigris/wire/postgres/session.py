@@ -191,6 +191,7 @@ class SessionTracker:
 
     def _query(self, body: bytes, _size: int) -> bool:
         self._look_into(body)
+        self._batch_open = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         self._expected.append(Expected.QUERY)
         return True
 
@@ -217,6 +218,7 @@ class SessionTracker:
         return True
 
     def _function_call(self, _body: bytes, _size: int) -> bool:
+        self._batch_open = False
         self._expected.append(Expected.FUNCTION)
         return True
 
