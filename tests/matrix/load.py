@@ -49,7 +49,7 @@ class _Client(threading.Thread):
     def run(self) -> None:
         try:
             with psycopg.connect(self._dsn, autocommit=True, prepare_threshold=1) as connection:
-                while not self.stop.wait(0.005):
+                while not self.stop.wait(0.01):
                     self._write(connection, self.acknowledged + 1)
         except Exception as error:  # whatever it is, it is the test's to judge
             self.error = error

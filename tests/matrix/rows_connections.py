@@ -86,13 +86,13 @@ def newcomers(stage: Stage) -> Iterator[None]:
 
     def go(login: dict[str, str]) -> list[str]:
         versions = []
-        while not stage.over.is_set():
+        while stage.goes_on():
             with stage.connect(**login) as connection:
                 versions.append(str(value(connection, "SHOW server_version")))
         return versions
 
     md5 = {"user": MD5_ROLE, "password": ROLE_PASSWORD}
-    coming = [stage.spawn(go, login) for login in ({}, {"sslmode": "disable"}, md5)]
+    coming = [stage.meanwhile(go, login) for login in ({}, {"sslmode": "disable"}, md5)]
     yield
     for task in coming:
         versions = task.result(LIMIT_S)
@@ -126,14 +126,14 @@ def leavers(stage: Stage) -> Iterator[None]:
 
     def go(ending: bytes) -> int:
         count = 0
-        while not stage.over.is_set():
+        while stage.goes_on():
             with stage.raw(application_name="leaver") as raw:
                 assert raw.query("SELECT 1") == [b"1"]
                 raw.send(ending)
             count += 1
         return count
 
-    leaving = [stage.spawn(go, ending) for ending in endings]
+    leaving = [stage.meanwhile(go, ending) for ending in endings]
     yield
     for task in leaving:
         assert task.result(LIMIT_S) > 0
@@ -211,13 +211,13 @@ def cancel(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             count = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 _cancelled(stage, connection)
                 assert value(bystander, "SELECT 1") == 1
                 count += 1
             return count
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         assert going.result(LIMIT_S) > 0
         _cancelled(stage, connection)
@@ -244,12 +244,12 @@ def cancel_idle(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             count = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 connection.cancel_safe()
                 count += 1
             return count
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         assert going.result(LIMIT_S) > 0
         assert_on_green(connection)

@@ -38,7 +38,7 @@ def locks(stage: Stage) -> Iterator[None]:
             connection.execute(f"SELECT {lock}")
         before = connection.execute(_HELD).fetchall()
         assert len(before) == len(_LOCKS)
-        going = stage.spawn(_contend, stage, 7001)
+        going = stage.meanwhile(_contend, stage, 7001)
         yield
         tries = going.result(LIMIT_S)
         assert tries.keys() == {("17.10", False), (GREEN, False)}, tries
@@ -81,7 +81,7 @@ def waiting(stage: Stage) -> Iterator[None]:
     """Who waits is in a request: the switchover waits for it, until the holder gives the lock up."""
     with stage.connect() as holder, stage.connect() as waiter:
         holder.execute("SELECT pg_advisory_lock(7100)")
-        going = stage.spawn(lambda: waiter.execute("SELECT pg_advisory_lock(7100)"))
+        going = stage.meanwhile(lambda: waiter.execute("SELECT pg_advisory_lock(7100)"))
         ending = stage.once_attempted(lambda: value(holder, "SELECT pg_advisory_unlock(7100)"))
         yield
         assert ending.result(LIMIT_S) is True

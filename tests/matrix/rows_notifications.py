@@ -20,12 +20,12 @@ class Notifier:
     def __init__(self, stage: Stage, *channels: str) -> None:
         self._stage = stage
         self._channels = channels
-        self._going = stage.spawn(self._go)
+        self._going = stage.meanwhile(self._go)
 
     def _go(self) -> int:
         n = 0
         with self._stage.connect() as connection:
-            while not self._stage.over.is_set() or n < 10:
+            while self._stage.goes_on() or n < 10:
                 n += 1
                 with connection.transaction():
                     for channel in self._channels:
@@ -48,11 +48,11 @@ def listen(stage: Stage) -> Iterator[None]:
 
         def hear() -> list[tuple[str, str]]:
             heard: list[tuple[str, str]] = []
-            while not stage.over.is_set():
+            while stage.goes_on():
                 heard += [(notify.channel, notify.payload) for notify in connection.notifies(timeout=0.05)]
             return heard
 
-        hearing = stage.spawn(hear)
+        hearing = stage.meanwhile(hear)
         yield
         expected = notifier.expected()
         heard = hearing.result(LIMIT_S)
@@ -80,12 +80,12 @@ def listen_and_ask(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             own = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 own += 1
                 ask(f"NOTIFY asked, 'own {own}'")
             return own
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         own = going.result(LIMIT_S)
         expected = [payload for _, payload in notifier.expected()]

@@ -135,7 +135,7 @@ def syncs_in_flight(stage: Stage) -> Iterator[None]:
     with stage.raw() as raw:
         raw.send(messages.parse(b"next", b"SELECT $1::int"), messages.SYNC)
         raw.answer()
-        going = stage.spawn(_pipeline, stage, raw)
+        going = stage.meanwhile(_pipeline, stage, raw)
         yield
         assert going.result(LIMIT_S) > 10
         assert raw.query("SHOW server_version") == [GREEN.encode()]
@@ -189,7 +189,7 @@ def errors_in_flight(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             rounds = 0
-            while not stage.over.is_set() or rounds < 10:
+            while stage.goes_on() or rounds < 10:
                 batch = messages.parse(b"", b"SELECT 1 / $1::int") + run(b"", b"0") + run(b"", b"1") + messages.SYNC
                 raw.send(batch, messages.parse(b"", b"SELECT 7"), run(b""), messages.SYNC)
                 failed = raw.read_until(b"Z")
@@ -198,7 +198,7 @@ def errors_in_flight(stage: Stage) -> Iterator[None]:
                 rounds += 1
             return rounds
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         going.result(LIMIT_S)
         assert raw.query("SHOW server_version") == [GREEN.encode()]
@@ -210,7 +210,7 @@ def pipeline_mode(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             last = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 with connection.pipeline() as pipeline:
                     cursors = [connection.execute("SELECT %s::int", (last + n,)) for n in range(20)]
                     pipeline.sync()
@@ -219,7 +219,7 @@ def pipeline_mode(stage: Stage) -> Iterator[None]:
                 last += 40
             return last
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         assert going.result(LIMIT_S) > 0
         assert_on_green(connection)
@@ -232,7 +232,7 @@ def batches(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             n = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 n += 1
                 whole = (
                     f"INSERT INTO written VALUES ('batch', {2 * n}); INSERT INTO written VALUES ('batch', {2 * n + 1});"
@@ -243,7 +243,7 @@ def batches(stage: Stage) -> Iterator[None]:
                 assert raw.query(f"BEGIN; SELECT {n}; COMMIT; SELECT {n}") == [b"%d" % n] * 2
             return n
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         n = going.result(LIMIT_S)
         assert raw.query("SELECT count(*), min(n), max(n) FROM written WHERE by = 'batch'") == [
@@ -261,7 +261,7 @@ def in_pieces(stage: Stage) -> Iterator[None]:
 
         def go() -> int:
             rounds = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 request = simple(f"SELECT {rounds}")
                 for at in range(len(request)):
                     raw.send(request[at : at + 1])
@@ -269,7 +269,7 @@ def in_pieces(stage: Stage) -> Iterator[None]:
                 rounds += 1
             return rounds
 
-        going = stage.spawn(go)
+        going = stage.meanwhile(go)
         yield
         assert going.result(LIMIT_S) > 0
         assert raw.query("SHOW server_version") == [GREEN.encode()]

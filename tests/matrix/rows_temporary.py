@@ -51,14 +51,14 @@ def in_use(stage: Stage) -> Iterator[None]:
 
         def count() -> int:
             done = 0
-            while not stage.over.is_set():
+            while stage.goes_on():
                 connection.execute("INSERT INTO counted VALUES (%s)", [done])
                 done += 1
                 if done % 200 == 0:
                     connection.execute("DELETE FROM counted WHERE n < %s", [done - 100])
             return done
 
-        going = stage.spawn(count)
+        going = stage.meanwhile(count)
         yield
         done = going.result(LIMIT_S)
         found = [n for (n,) in connection.execute("SELECT n FROM counted ORDER BY n")]

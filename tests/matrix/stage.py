@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.acceptance.inspection import Inspector
 from tests.acceptance.installation import Installation
 from tests.acceptance.serve_log import ServeLog
+from tests.conftest import until
 from tests.matrix.case import Case
 from tests.matrix.load import Load
 from tests.matrix.raw import RawSession
@@ -25,6 +26,7 @@ BLUE, GREEN = "17.10", "18.6"
 INSTANCE_CLASS = "db.t3.medium"  # its max_connections have room for every case, twice during the switchover
 SWITCHOVER_TIMEOUT_S = 120
 LIMIT_S = 60.0
+PACE_S = 0.005
 
 T = TypeVar("T")
 
@@ -45,11 +47,15 @@ SCRAM_ROLE, MD5_ROLE, ROLE_PASSWORD = "with_scram", "with_md5", "it's a \\ pass 
 
 
 class Stage:
-    """What a case may use. ``attempted`` is set when the first attempt was set back, for those that kept it from
-    succeeding; ``over`` when the switchover has been completed."""
+    """What a case may use.
+
+    ``begun`` is set when the switchover is about to begin; ``attempted`` when its first attempt was set back, for those
+    that kept it from succeeding; ``over`` when it has been completed.
+    """
 
     def __init__(self, verdigris: Installation) -> None:
         self.verdigris = verdigris
+        self.begun = threading.Event()
         self.attempted = threading.Event()
         self.over = threading.Event()
         self._threads = ThreadPoolExecutor(64, thread_name_prefix="case")
@@ -89,8 +95,21 @@ class Stage:
         return RawSession(self.dsn(**parameters))
 
     def spawn(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """What goes on while the switchover does."""
+        """In a thread of its own, at once."""
         return self._threads.submit(function, *arguments)
+
+    def meanwhile(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
+        """What goes on while the switchover does, and not while other cases are built: they have few seconds for it."""
+
+        def wait_and_run() -> T:
+            assert self.begun.wait(LIMIT_S), "the switchover has not begun"
+            return function(*arguments)
+
+        return self.spawn(wait_and_run)
+
+    def goes_on(self) -> bool:
+        """Whether to do once more what is done meanwhile; takes a moment, so that everyone gets his turn."""
+        return not self.over.wait(PACE_S)
 
     def once_attempted(self, function: Callable[[], T]) -> Future[T]:
         """For the sessions that straggle: run it when they have kept the first attempt from succeeding."""
@@ -103,7 +122,7 @@ class Stage:
         return self.spawn(wait_and_run)
 
     async def wait_async(self, event: threading.Event) -> None:
-        assert await asyncio.to_thread(event.wait, LIMIT_S), "waited for too long"
+        await until(event.is_set, limit_s=LIMIT_S)
 
     def inspector(self, resource_id: str) -> Inspector:
         return Inspector(self.verdigris.home, resource_id)
@@ -138,6 +157,7 @@ class Stage:
                 self._begin(case)
             log = ServeLog(self.verdigris.log_path)
             self.spawn(self._watch, log)
+            self.begun.set()
             self.deployment = self.verdigris.switch_over(deployment, SWITCHOVER_TIMEOUT_S)
             self.over.set()
         self.load = load
@@ -174,8 +194,10 @@ class Stage:
         raise AssertionError("a case yields once")
 
     def close(self) -> None:
-        self.attempted.set()
-        self.over.set()
+        if not self.over.is_set():
+            self._disconnect()
+        for event in (self.begun, self.attempted, self.over):
+            event.set()
         for steps in self._begun.values():
             if isinstance(steps, AsyncIterator):
                 asyncio.run_coroutine_threadsafe(cast("Any", steps).aclose(), self._loop).result(LIMIT_S)
@@ -185,6 +207,15 @@ class Stage:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._loop_thread.join(LIMIT_S)
         self._loop.close()
+
+    def _disconnect(self) -> None:
+        """It went wrong: nobody shall wait for an answer any more."""
+        for resource_id in filter(None, (self.blue_id, self.green_id)):
+            with suppress(psycopg.Error):
+                self.inspector(resource_id).query(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE backend_type = 'client backend' AND usename <> current_user"
+                )
 
 
 async def _next(steps: AsyncIterator[None]) -> None:

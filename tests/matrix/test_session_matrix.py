@@ -1,33 +1,22 @@
 """Every kind of session through one switchover from 17 to 18 under load, by bytes and by drivers: each goes on, on the
 same connection, as if nothing had happened."""
 
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.installation import installation
-from tests.matrix import (
-    rows_connections,
-    rows_locks,
-    rows_notifications,
-    rows_settings,
-    rows_statements,
-    rows_temporary,
-    rows_transactions,
-)
 from tests.matrix.case import CASES, Case
 from tests.matrix.stage import BLUE, GREEN, Stage, stage
 
-# Importing them has put their cases into the list.
-ROWS = (
-    rows_connections,
-    rows_locks,
-    rows_notifications,
-    rows_settings,
-    rows_statements,
-    rows_temporary,
-    rows_transactions,
-)
+# A module puts its cases into the list as it is imported.
+for path in sorted(Path(__file__).parent.glob("[dr]*_*.py")):
+    importlib.import_module(f"tests.matrix.{path.stem}")
+
+# All that takes long is the scenario, which belongs to whichever test comes first.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
