@@ -53,8 +53,7 @@ class RouterProcess:
         log if it does not come up."""
         self._paths.check()
         pid = self.pid
-        if pid is None:
-            self._start()
+        started = self._start() if pid is None else None
         try:
             async with asyncio.timeout(timeout_s):
                 while not await self._answers():
@@ -66,6 +65,9 @@ class RouterProcess:
         running = self.pid
         if running is None:
             raise VerdigrisError(f"the router ended as it started: {self._last_words()}")
+        if started is not None and started.pid != running:
+            started.kill()  # another one has the seat, and this one must not find it free later
+            started.wait()
         log.info("router.attached" if pid == running else "router.launched", pid=running)
         return running
 
