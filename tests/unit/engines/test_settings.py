@@ -67,6 +67,11 @@ def test_nothing_can_be_smuggled_in(settings: dict[str, str]) -> None:
 
 
 def test_include_line_is_added_once_and_last() -> None:
-    text = config.with_include("a = 1\n")
+    text = config.managed("a = 1\n")
     assert text.splitlines()[-1] == config.INCLUDE_LINE
-    assert config.with_include(text) == text
+    assert config.managed(text) == text
+
+
+def test_comments_are_left_out_and_settings_are_not() -> None:
+    text = config.managed("# a\n\n  # b = 2\na = '# 1'  # of them\n\tinclude_dir = 'conf.d'\n#c = 3\n")
+    assert text.splitlines() == ["a = '# 1'  # of them", "\tinclude_dir = 'conf.d'", config.INCLUDE_LINE]

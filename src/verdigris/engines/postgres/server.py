@@ -204,7 +204,7 @@ class PostgresServer:
         data_dir = data_dir or self.data_dir
         version = version or self.version
         postgresql_conf = data_dir / "postgresql.conf"
-        self.account.write_file(postgresql_conf, config.with_include(self.account.read_file(postgresql_conf)))
+        self.account.write_file(postgresql_conf, config.managed(self.account.read_file(postgresql_conf)))
         self.account.write_file(data_dir / "pg_hba.conf", config.HBA)
         ours = config.server_settings(version, self._record.instance_class)
         self.write_settings(self.read_settings(data_dir) | ours, data_dir)
