@@ -9,6 +9,7 @@ An object dropped and made again has another oid and is found, but for indexes, 
 came and went again is not: it does no harm.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -51,7 +52,8 @@ async def take(copy: Session, names: ObjectNames, *, shared: bool) -> None:
 
 async def is_unchanged(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> bool:
     """The short answer, for inside the pause: one statement on each side, a few rows each."""
-    return await _sums_now(source, names, shared=shared) == await _sums_then(target, names)
+    now, then = await asyncio.gather(_sums_now(source, names, shared=shared), _sums_then(target, names))
+    return now == then
 
 
 async def changes(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> list[Change]:
@@ -73,10 +75,13 @@ async def changes(source: Session, target: Session, names: ObjectNames, *, share
 
 
 async def _sums_now(source: Session, names: ObjectNames, *, shared: bool) -> Sums:
-    digests = await _digests(source, names, shared=shared, labelled=False)
-    rows = await source.rows(
-        sql.SQL("SELECT catalogue, count(*), sum(digest) FROM ({}) AS digests GROUP BY catalogue").format(digests)
-    )
+    async def statement() -> sql.Composed:
+        digests = await _digests(source, names, shared=shared, labelled=False)
+        return sql.SQL("SELECT catalogue, count(*), sum(digest) FROM ({}) AS digests GROUP BY catalogue").format(
+            digests
+        )
+
+    rows = await source.rows_prepared(f"{names.base}_sums_{shared}".lower(), statement)
     return {catalogue: (count, int(total)) for catalogue, count, total in rows}
 
 

@@ -63,6 +63,10 @@ class Session(psycopg.AsyncConnection[Row]):
     the socket.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._planned: set[str] = set()
+
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         waiting = asyncio.ensure_future(super().wait(gen, *args, **kwargs))
         try:
@@ -87,6 +91,14 @@ class Session(psycopg.AsyncConnection[Row]):
     async def rows(self, query: Query, *parameters: Any) -> list[Row]:
         cursor = await self.execute(query, parameters or None)
         return await cursor.fetchall()
+
+    async def rows_prepared(self, name: str, query: Callable[[], Awaitable[sql.Composed]]) -> list[Row]:
+        """The rows of a statement without parameters that is put together and planned once, for as long as the session
+        is kept. ``name`` names it, and its text: ``query`` is asked for that only the first time."""
+        if name not in self._planned:
+            await self.run(sql.SQL("PREPARE {} AS {}").format(sql.Identifier(name), await query()))
+            self._planned.add(name)
+        return await self.rows(sql.SQL("EXECUTE {}").format(sql.Identifier(name)))
 
     async def value(self, query: Query, *parameters: Any) -> Any:
         """The one column of the one row; None if there is no row."""
