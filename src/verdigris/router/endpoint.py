@@ -1,6 +1,7 @@
 """One endpoint: its port, its route, its sessions, and the park that may hold them."""
 
 import asyncio
+import contextlib
 import hmac
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from verdigris.domain.ports import BackendAddress, Route
 from verdigris.router.census import Census
+from verdigris.router.following import Follower
 from verdigris.router.lending import bytes_from_client, bytes_from_server
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
@@ -37,6 +39,9 @@ INTERNAL_USER = b"rdsadmin"
 
 # How long newcomers wait for a control plane to come back after its lease has run out.
 DOUBT_S = 60.0
+# How long a backend is given to answer a start-up packet.
+HOLD_S = 1.0
+_POLL_S = 0.002
 
 
 class Counters(Struct, kw_only=True):
@@ -83,6 +88,7 @@ class Endpoint:
         self.sequence_help: SequenceHelp | None = None
         self.counters = Counters()
         self.census = Census()
+        self.follower = Follower()
         # While a router is being replaced: who takes a session that has stopped, and who is asked to cancel what is
         # not served here.
         self.leave: Callable[[Session], None] | None = None
@@ -103,9 +109,11 @@ class Endpoint:
         return self.park is None and self._doubt is None
 
     def doubt(self) -> None:
-        """The control plane was lost in the middle of a switchover, and may have left the backend fenced: it would
-        refuse newcomers. They wait until the control plane is back and has seen to it, or gives no sign for long."""
-        self.trust()
+        """The backend may refuse newcomers: it is being fenced, or the control plane was lost in the middle of a
+        switchover and may have left it fenced. They wait until the control plane has seen to it, or gives no sign for
+        long."""
+        if self._doubt is not None:
+            self._doubt.cancel()
         self._doubt = asyncio.get_running_loop().call_later(DOUBT_S, self.trust)
 
     def trust(self) -> None:
@@ -126,12 +134,25 @@ class Endpoint:
             session.tracker.sequence_values.asked for session in self.sessions
         )
 
+    async def hold(self) -> None:
+        """Let newcomers wait, and return when the backend has answered those that came before: it decides at their
+        start-up packet whether they may come in. One that does not answer is not waited for long."""
+        self.doubt()
+        for session in list(self.sessions):
+            if session.state is State.CONNECTING:
+                session.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_S):
+                while any(session.unanswered for session in self.sessions):  # noqa: ASYNC110  once in a switchover
+                    await asyncio.sleep(_POLL_S)
+
     def live(self) -> list[Session]:
         """Sessions that have a backend, or are getting one."""
         return [session for session in self.sessions if session.server is not None]
 
     def forget_target(self) -> None:
         """Verifiers are not kept longer than they are needed."""
+        self.follower.end()
         self.target = None
         self.verifiers = {}
         self.sequence_help = None

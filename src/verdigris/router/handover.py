@@ -13,7 +13,7 @@ from verdigris.router.pins import PinReason
 from verdigris.router.ready import dial_for
 from verdigris.router.session import Session
 from verdigris.router.state.examine import Portable, examine
-from verdigris.router.state.locks import carry_locks
+from verdigris.router.state.locks import AdvisoryLock, Held, carry_locks, everybodys
 from verdigris.router.state.replay import replay
 from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable
@@ -27,36 +27,68 @@ AT_ONCE = 64
 
 async def hand_over(park: Park) -> HandoverReport:
     """Prepare the switch of every parked session. Nothing has changed for any client until the park is committed."""
+    park.pins.clear()
+    sessions = park.sessions()
+    try:
+        held = await everybodys(sessions) if sessions else {}
+    except ConnectionError as error:
+        log.warning("locks.unreadable", endpoint=park.endpoint.name, error=str(error))
+        park.pins.update(dict.fromkeys(sessions, PinReason.STATE_UNREADABLE))
+        return _report(park, sessions, asked=0)
+    behind = [session for session in sessions if not _carries_already(session, held)]
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def carry(session: Session) -> PinReason | None:
+    async def carry(session: Session) -> None:
         async with slots:
             try:
-                reason = await _carry(session, park.endpoint)
+                reason = await _carry(session, park.endpoint, held)
             except Exception:
                 log.exception("session.not_carried", endpoint=park.endpoint.name)  # its trouble is not the others'
                 reason = PinReason.STATE_UNREADABLE
-        if reason is None and session.dialled is not None:
-            session.dialled.carries = True
-        elif reason is not None:
+        if reason is not None:
             park.pins[session] = reason
-        return reason
+        elif session.dialled is not None:
+            session.dialled.carries = True
 
-    park.pins.clear()
     if park.endpoint.sequence_help is not None:
         park.endpoint.sequence_help.hurry()
     async with asyncio.TaskGroup() as group:
-        tasks = {session: group.create_task(carry(session)) for session in park.sessions()}
-    pinned = Counter(task.result() for session, task in tasks.items() if session.open and task.result() is not None)
-    park.endpoint.counters.pinned = {reason.value: n for reason, n in pinned.items() if reason}
-    carried = sum(session.open and task.result() is None for session, task in tasks.items())
-    log.info("park.handed_over", endpoint=park.endpoint.name, carried=carried, pinned=dict(pinned))
+        for session in behind:
+            group.create_task(carry(session))
+    return _report(park, sessions, asked=len(behind))
+
+
+def _report(park: Park, sessions: list[Session], *, asked: int) -> HandoverReport:
+    pinned = Counter(reason.value for session, reason in park.pins.items() if session.open)
+    park.endpoint.counters.pinned = dict(pinned)
+    carried = sum(session.open for session in sessions) - pinned.total()
+    log.info("park.handed_over", endpoint=park.endpoint.name, carried=carried, asked=asked, pinned=dict(pinned))
     return HandoverReport(carried=carried, pinned=park.endpoint.counters.pinned)
 
 
-async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
+def _carries_already(session: Session, held: Held) -> bool:
+    """Without a task for each: of thousands of sessions most have said nothing since they were made ready."""
+    dialled = session.dialled
+    if dialled is None or dialled.lost:
+        return False
+    if not dialled.carries and _is_current(session, dialled) and not _locks_of(session, held):
+        dialled.carries = True
+    return dialled.carries
+
+
+def _is_current(session: Session, dialled: Dialled) -> bool:
+    """Its client has said nothing since it was made ready, and nothing can have happened to it since: it is parked."""
+    return dialled.given is not None and dialled.as_of == session.passed_on
+
+
+def _locks_of(session: Session, held: Held) -> frozenset[AdvisoryLock]:
+    return held.get(session.server_pid or 0, frozenset())
+
+
+async def _carry(session: Session, endpoint: Endpoint, held: Held) -> PinReason | None:
+    await endpoint.follower.settled(session)
     if session.dialled is not None and session.dialled.carries:
-        return None  # done before, and nothing can have happened to it since: it is parked
+        return None  # done before
     reason = await dial_for(session, endpoint)
     dialled = session.dialled
     if reason is not None or not session.open:
@@ -64,15 +96,14 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
     if dialled is None:
         return PinReason.TARGET_REFUSED  # another target was named meanwhile
     try:
-        if dialled.given is None or dialled.as_of != session.passed_on:
-            # Its client has said something since it was made ready.
+        if not _is_current(session, dialled):
             found = await examine(session)
             if isinstance(found, PinReason):
                 return found
             reason = await _give(session, endpoint, dialled, found)
             if reason is None and session.dialled is not None:
                 await carry_sequences(session, session.dialled, found)
-        return reason or await _lock(session)
+        return reason or await _lock(session, _locks_of(session, held))
     except StateUnreadable as error:
         log.warning("target.state_unreadable", endpoint=endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE
@@ -81,13 +112,13 @@ async def _carry(session: Session, endpoint: Endpoint) -> PinReason | None:
         return PinReason.TARGET_REFUSED
 
 
-async def _lock(session: Session) -> PinReason | None:
+async def _lock(session: Session, locks: frozenset[AdvisoryLock]) -> PinReason | None:
     """Only in the pause: until then its locks on the target could be in the way of another session's."""
     dialled = session.dialled
-    if dialled is None or dialled.given is None or not dialled.given.state.locks:
+    if dialled is None or not locks:
         return None
     dialled.locks = True
-    return await carry_locks(session, dialled, dialled.given.state.locks)
+    return await carry_locks(session, dialled, locks)
 
 
 async def _give(session: Session, endpoint: Endpoint, dialled: Dialled, found: Portable) -> PinReason | None:

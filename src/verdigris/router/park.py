@@ -28,8 +28,10 @@ LOGIN_GRACE_S = 1.0
 
 # How long a new backend may take for what it is owed by a session.
 OWED_TIMEOUT_S = 10.0
-# After a release: how long until the connections to the old backend are closed. Clients go first.
+# After a release: how long until the connections to the old backend are closed, and how far apart. Clients go first,
+# and the end of a server process takes more than a millisecond of a processor.
 LEAVING_S = 0.25
+LEAVING_APART_S = 0.004
 # Sessions of a promoted standby that are made to remember their sequences at a time.
 REMINDED_AT_ONCE = 16
 
@@ -84,6 +86,7 @@ class Park:
         With ``leave_stragglers`` the park may be granted all the same: whoever fences the backend ends them there.
         """
         self.endpoint.park = self
+        self.endpoint.follower.end()
         for session in list(self.endpoint.sessions):
             if session.state is State.CONNECTING:
                 session.wait()
@@ -222,6 +225,11 @@ class Park:
                     if session.owed_sequences is not None and session.pinned is None
                 ]
             )
+            # Whoever has asked something first: their requests leave before the many that wait for nothing are seen to.
+            for session in self.sessions():
+                if session.is_waited_for:
+                    session.resume()
+            await asyncio.sleep(0)
         self.end()
 
     async def _remind(self, sessions: list[Session]) -> None:
@@ -289,8 +297,8 @@ class Park:
             if session.state is not State.WAITING or self.endpoint.admits:
                 session.resume()
         if committed:
-            for session in self.endpoint.sessions:
-                self._loop.call_later(LEAVING_S, session.leave_former)
+            for n, session in enumerate(self.endpoint.sessions):
+                self._loop.call_later(LEAVING_S + n * LEAVING_APART_S, session.leave_former)
 
 
 def _pinned(reason: PinReason) -> str:

@@ -45,7 +45,7 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     async def make_ready(session: "Session") -> PinReason | None:
         async with slots:
             try:
-                return await dial_for(session, endpoint) or await _carry_beforehand(session)
+                return await dial_for(session, endpoint) or await carry_beforehand(session)
             except Exception:
                 log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
                 return PinReason.TARGET_REFUSED
@@ -80,10 +80,10 @@ class Patient:
         return answers
 
 
-async def _carry_beforehand(session: "Session") -> PinReason | None:
+async def carry_beforehand(session: "Session", *, patience_s: float = PATIENCE_S) -> PinReason | None:
     """Give the dialled connection the session's state as it is now. In the pause only what has changed since is done
     again, and nothing for a client that has said nothing."""
-    asker = Patient(session)
+    asker = Patient(session, patience_s)
     try:
         found = await examine(session, asker)
     except NotAsked:

@@ -60,6 +60,7 @@ class RouterService:
         self._lender = lender()
         self._endpoints: dict[str, Endpoint] = {}
         self._parks: dict[int, Park] = {}
+        self._reserved: int | None = None  # the generation of the next park, if it has been counted already
         self._rebind: asyncio.TimerHandle | None = None
         self._began_at = asyncio.get_running_loop().time()
 
@@ -322,7 +323,9 @@ class RouterService:
         endpoint.sequence_help = (
             SequenceHelp(helpers, everywhere=endpoint.asks_for_sequence_values) if helpers is not None else None
         )
+        endpoint.follower.end()
         report = await ready(endpoint, endpoint.live())
+        await endpoint.follower.begin(endpoint)
         log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
         return report
 
@@ -339,7 +342,8 @@ class RouterService:
             # Left by a controller that is gone, or this one asks twice: the new generation counts.
             self._end(endpoint.park)
         self._parks = {generation: park for generation, park in self._parks.items() if park.live}
-        park = Park(endpoint, await self._next_generation())
+        generation, self._reserved = self._reserved, None
+        park = Park(endpoint, await self._next_generation() if generation is None else generation)
         self._parks[park.generation] = park
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -453,6 +457,16 @@ class RouterService:
                 park.endpoint.trust()
                 park.endpoint.forget_target()
                 log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
+
+    async def hold(self, name: str) -> None:
+        await self._endpoint(name).hold()
+        if self._reserved is None:
+            self._reserved = await self._next_generation()
+
+    async def admit(self, name: str) -> None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            endpoint.trust()
 
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)

@@ -113,6 +113,16 @@ class Session:
         return bool(self._held)
 
     @property
+    def unanswered(self) -> bool:
+        """Its backend has been sent a start-up packet and has said nothing yet."""
+        return (
+            self.state is State.FLOWING
+            and not self.tracker.logged_in
+            and self.server is not None
+            and self.server.bytes_total == 0
+        )
+
+    @property
     def open(self) -> bool:
         return self.state is not State.CLOSED
 

@@ -1,6 +1,7 @@
 """What is carried before the pause counts in it only as far as it is still true."""
 
 import asyncio
+import contextlib
 
 import psycopg
 import pytest
@@ -19,21 +20,59 @@ async def last_query_at(pair: Pair, pid: object) -> object:
     return row[0]
 
 
-async def test_a_silent_client_is_not_asked_again(
+async def last_query(pair: Pair, pid: object) -> object:
+    async with await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True) as admin:
+        cursor = await admin.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", [pid])
+        row = await cursor.fetchone()
+    assert row is not None
+    return row[0]
+
+
+async def take_over(router: RouterClient, switchover: Switchover, pair: Pair, pids: list[object]) -> int:
+    """Switch over; how many of blue's backends were asked something for it in the pause."""
+    before = [await last_query_at(pair, pid) for pid in pids]
+    parked, pinned = await switchover.hand_over()
+    assert pinned == {}
+    after = [await last_query_at(pair, pid) for pid in pids]
+    await router.commit(parked.generation, [switchover.switched], hold=False)
+    await router.release(parked.generation)
+    return sum(one != other for one, other in zip(before, after, strict=True))
+
+
+async def test_silent_clients_are_not_asked_again(
     endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
 ) -> None:
-    async with await connect(endpoint) as connection:
-        await connection.execute("SET work_mem = '7MB'")
-        pid = await one(connection, "SELECT pg_backend_pid()")
+    """But for one of them, which is asked for everybody's advisory locks."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(await connect(endpoint)) for _ in range(3)]
+        for connection in connections:
+            await connection.execute("SET work_mem = '7MB'")
+        pids = [await one(connection, "SELECT pg_backend_pid()") for connection in connections]
         await switchover.ready()
-        asked = await last_query_at(pair, pid)
-        parked, pinned = await switchover.hand_over()
-        assert pinned == {}
-        assert await last_query_at(pair, pid) == asked
-        await router.commit(parked.generation, [switchover.switched], hold=False)
-        await router.release(parked.generation)
-        assert await one(connection, "SHOW work_mem") == "7MB"
-        assert await one(connection, "SELECT label FROM which") == "green"
+        assert await take_over(router, switchover, pair, pids) == 1
+        for connection in connections:
+            assert await one(connection, "SHOW work_mem") == "7MB"
+            assert await one(connection, "SELECT label FROM which") == "green"
+
+
+async def test_clients_that_fall_silent_are_asked_before_the_pause(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    """What they say after they were made ready is carried as well, and costs nothing in the pause."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(await connect(endpoint)) for _ in range(3)]
+        pids = [await one(connection, "SELECT pg_backend_pid()") for connection in connections]
+        await switchover.ready()
+        for connection in connections:
+            await connection.execute("SET work_mem = '9MB'")
+
+        async def all_asked() -> bool:
+            return "SET work_mem = '9MB'" not in [await last_query(pair, pid) for pid in pids]
+
+        await until(all_asked)
+        assert await take_over(router, switchover, pair, pids) == 1
+        for connection in connections:
+            assert await one(connection, "SHOW work_mem") == "9MB"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 """Advisory locks of the session: held on the target before any session runs there.
 
+One session is asked for everybody's, once all are parked: to look for its own a server looks at the locks of all, which
+takes a thousand sessions milliseconds each.
+
 How often a lock is held is in no catalogue. It is counted by giving it back until there is nothing left to give back,
 and taking it as often again; meanwhile the transaction that does so holds the same lock itself, so that nobody else can
 get in between. Counted only while the session is parked: nobody can cancel that transaction half way then.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from verdigris.router.exchange import first_error, rows
 from verdigris.router.pins import PinReason
-from verdigris.router.state.pieces import Rows
 from verdigris.router.state.private import PRIVATE_PREFIX
 from verdigris.wire.postgres import messages
+from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled
@@ -25,15 +29,14 @@ _QUIET_NAME = PRIVATE_PREFIX + b"quiet"
 _MAX_HOLDS = 10_000
 _ATTEMPTS = 3
 _QUERY_CANCELED = "57014"
+_COLUMNS = 5
 _ONE_KEY = 1  # objsubid of a lock with one key of 64 bits; 2: two keys of 32
 
-QUESTION: Final = b"""
-SELECT 'lock', l.mode,
-       l.classid::pg_catalog.text OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) l.objid::pg_catalog.text
-         OPERATOR(pg_catalog.||) ' ' OPERATOR(pg_catalog.||) l.objsubid::pg_catalog.text, NULL
+# Prepared transactions hold theirs without a process.
+_EVERYBODYS: Final = b"""
+SELECT l.pid, l.mode, l.classid, l.objid, l.objsubid
   FROM pg_catalog.pg_locks l
- WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted
-   AND l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+ WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.pid IS NOT NULL
 """
 
 # For the length of the transaction: no timeout may strike between giving back and taking again, and the warning that
@@ -86,13 +89,34 @@ class AdvisoryLock(Struct, frozen=True, order=True):
         )
 
 
-def read(found: Rows) -> frozenset[AdvisoryLock]:
-    return frozenset(_lock(mode, key or b"") for mode, key, _ in found.get(b"lock", []))
+Held = Mapping[int, frozenset[AdvisoryLock]]  # by the pid of the server process
 
 
-def _lock(mode: bytes, fields: bytes) -> AdvisoryLock:
-    """``fields`` is like ``0 7 1``: classid, objid, objsubid, as unsigned numbers of 32 bits."""
-    high, low, kind = (int(field) for field in fields.split())
+async def everybodys(sessions: "Iterable[Session]") -> Held:
+    """The locks of a backend's sessions, from the first of ``sessions`` that answers; all of them are parked.
+
+    Raises ``ConnectionError`` if none does.
+    """
+    batch = _statement(_QUIET_NAME, _QUIET) + _statement(_NAME, _EVERYBODYS) + messages.SYNC
+    for session in sessions:
+        try:
+            [answer] = await session.ask(batch, 1)
+        except (ConnectionError, ProtocolError):
+            continue  # it has ended, or something of ours is still under way
+        if first_error(answer) is None:
+            return _read(row for row in rows(answer) if len(row) == _COLUMNS)
+    raise ConnectionError("no session could be asked for advisory locks")
+
+
+def _read(found: "Iterable[list[bytes | None]]") -> Held:
+    held: dict[int, set[AdvisoryLock]] = {}
+    for pid, mode, *fields in found:
+        held.setdefault(int(pid or 0), set()).add(_lock(mode or b"", *(int(field or 0) for field in fields)))
+    return {pid: frozenset(locks) for pid, locks in held.items()}
+
+
+def _lock(mode: bytes, high: int, low: int, kind: int) -> AdvisoryLock:
+    """classid, objid and objsubid, the first two as unsigned numbers of 32 bits."""
     key = (_signed(high << 32 | low, 64),) if kind == _ONE_KEY else (_signed(high, 32), _signed(low, 32))
     return AdvisoryLock(key, shared=mode == b"ShareLock")
 

@@ -43,8 +43,9 @@ UNION ALL
 SELECT 'role', pg_catalog.current_setting('role'), NULL, NULL
 UNION ALL
 SELECT 'authorization', SESSION_USER::pg_catalog.text, NULL, NULL
- WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a, pg_catalog.pg_roles r
-                WHERE r.oid OPERATOR(pg_catalog.=) a.usesysid AND r.rolname OPERATOR(pg_catalog.<>) SESSION_USER)
+ WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a
+                WHERE a.usesysid OPERATOR(pg_catalog.<>)
+                      pg_catalog.quote_ident(SESSION_USER::pg_catalog.text)::pg_catalog.regrole::pg_catalog.oid)
 """
 
 NO_ROLE: Final = b"none"

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from msgspec import Struct
 
 from verdigris.router.exchange import Frame, first_error, rows
-from verdigris.router.state import channels, locks, prepared, sequences, settings
-from verdigris.router.state.locks import AdvisoryLock
+from verdigris.router.state import channels, prepared, sequences, settings
 from verdigris.router.state.prepared import Prepared
 from verdigris.router.state.private import PRIVATE_PREFIX
 from verdigris.router.state.sequences import Memory
@@ -49,9 +48,7 @@ SELECT 'cursors', NULL, NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_curso
 """
 
 # Each row has four columns of text: what it is, then what that kind needs.
-_SURVEY = b"UNION ALL".join(
-    (settings.QUESTION, prepared.QUESTION, channels.QUESTION, locks.QUESTION, _TEMPORARY, _CURSORS)
-)
+_SURVEY = b"UNION ALL".join((settings.QUESTION, prepared.QUESTION, channels.QUESTION, _TEMPORARY, _CURSORS))
 
 
 class SessionState(Struct, frozen=True, kw_only=True):
@@ -64,7 +61,6 @@ class SessionState(Struct, frozen=True, kw_only=True):
     prepared: dict[bytes, Prepared]
     has_unnamed: bool
     channels: frozenset[bytes]
-    locks: frozenset[AdvisoryLock]
     has_temporary: bool  # objects: see ``temporary``
     has_cursors: bool  # WITH HOLD: see ``cursors``
     sequences: Memory | None = ()  # None: they could not be read
@@ -158,7 +154,6 @@ def _read(question: list[Frame], unnamed: list[Frame], memory: Memory | None) ->
         prepared=prepared.read(found),
         has_unnamed=unnamed_error is None or unnamed_error.sqlstate != _INVALID_STATEMENT_NAME,
         channels=channels.read(found),
-        locks=locks.read(found),
         has_temporary=b"temporary" in found,
         has_cursors=b"cursors" in found,
         sequences=memory,

@@ -1,0 +1,100 @@
+"""Keeping what has been carried beforehand true until the pause begins.
+
+Between the moment at which a session was made ready and the park its client goes on talking, and whoever has said
+something must be asked again in the pause: with many clients that was most of it. So whoever falls silent for a moment
+is asked then. Clients that never do are left alone: they would be behind again at once, and the question takes as much
+time of their backend as a request of theirs.
+"""
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from verdigris.router.ready import carry_beforehand
+from verdigris.router.states import State
+
+if TYPE_CHECKING:
+    from verdigris.router.endpoint import Endpoint
+    from verdigris.router.session import Session
+
+# How long a client is silent before it is asked, at least; twice that at most.
+SILENCE_S = 0.005
+# The park follows within milliseconds, unless the control plane is in trouble.
+LIMIT_S = 2.0
+# How long it is worth to wait for clients to fall silent: as long as so many of them have yet to.
+WORTH_S = 0.5
+FEW = 1 / 8
+AT_ONCE = 16
+
+
+class Follower:
+    """Of one endpoint, from the end of its latest ``ready`` to the park."""
+
+    def __init__(self) -> None:
+        self._watching: asyncio.Task[None] | None = None
+        self._asking: dict[Session, asyncio.Task[object]] = {}
+
+    async def begin(self, endpoint: "Endpoint") -> None:
+        """Return when few are behind, or when waiting for that is not worth it; it goes on until ``end``."""
+        self.end()
+        few_are_behind = asyncio.Event()
+        self._watching = asyncio.get_running_loop().create_task(self._watch(endpoint, few_are_behind))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WORTH_S):
+                await few_are_behind.wait()
+
+    def end(self) -> None:
+        """Nobody else is asked. Questions that are under way are answered: see ``settled``."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    async def settled(self, session: "Session") -> None:
+        """Return when ``session``, and the connection dialled for it, are not in use by this any more."""
+        asking = self._asking.get(session)
+        if asking is not None:
+            await asyncio.wait({asking})
+
+    async def _watch(self, endpoint: "Endpoint", few_are_behind: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LIMIT_S
+        said: dict[Session, int] = {}  # at the last look
+        asked: dict[Session, int] = {}
+        while loop.time() < until:
+            behind = 0
+            for session in endpoint.sessions:
+                now = session.passed_on
+                if not _is_behind(session, now):
+                    continue
+                behind += 1
+                if said.get(session) != now:
+                    said[session] = now
+                elif _is_worth_asking(session, now, asked.get(session)) and len(self._asking) < AT_ONCE:
+                    asked[session] = now
+                    self._ask(session)
+            if behind <= FEW * len(endpoint.sessions):
+                few_are_behind.set()
+            await asyncio.sleep(SILENCE_S)
+
+    def _ask(self, session: "Session") -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(carry_beforehand(session, patience_s=0))
+        self._asking[session] = task
+        task.add_done_callback(lambda _: self._asking.pop(session, None))
+
+
+def _is_behind(session: "Session", now: int) -> bool:
+    dialled = session.dialled
+    return (
+        dialled is not None
+        and not dialled.lost
+        and (dialled.given is None or dialled.as_of != now)
+        and session.state is State.FLOWING
+    )
+
+
+def _is_worth_asking(session: "Session", now: int, asked: int | None) -> bool:
+    """Once as things are, whatever came of it; and once at all where the answer is as long as temporary tables are."""
+    if asked == now or not session.asking.possible:
+        return False
+    given = session.dialled.given if session.dialled is not None else None
+    return asked is None or given is None or given.temporary is None
