@@ -227,6 +227,10 @@ class SwitchoverEngine(Protocol):
     async def stand_down(self, pair: Pair) -> None:
         """The workflow ends, whichever way: let go of what ``prepare`` holds open. Does nothing if it holds nothing."""
 
+    async def close(self, pair: Pair) -> None:
+        """Source takes no new connection but the internal user's; whoever is connected stays. ``unfence`` undoes it.
+        ``fence`` is quicker after it."""
+
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         """Source takes no new connection but the internal user's, and every other backend is gone except ``keep``
         and replication to target. Returns when that is so."""
@@ -234,7 +238,7 @@ class SwitchoverEngine(Protocol):
     async def is_fenced(self, pair: Pair) -> bool: ...
 
     async def unfence(self, pair: Pair) -> None:
-        """Undo ``fence`` without a trace."""
+        """Undo ``close`` and ``fence`` without a trace."""
 
     async def catch_up(self, pair: Pair) -> None:
         """Write the marker on source (after the fence) and wait until it is seen on target; sequences carried."""
@@ -347,6 +351,13 @@ class Router(Protocol):
 
         Sessions that do not reach a safe point within ``budget_s`` are the reason for a ``ParkRefused``, or with
         ``leave_stragglers`` stay out of the park: they are still the backend's, and the fence ends them."""
+
+    async def hold(self, name: str) -> None:
+        """New connections wait from now on, for a minute, or until ``admit``, ``abort``, ``unready`` or a ``release``
+        after a commit. Returns when the backend has answered those that came before, or after a moment."""
+
+    async def admit(self, name: str) -> None:
+        """New connections are let through again, unless a park holds the endpoint."""
 
     async def renew(self, generation: int, *, lease_s: float) -> None: ...
 

@@ -31,6 +31,7 @@ class Step(Enum):
     CHECK_GUARDRAILS = "check_guardrails"
     PREPARE = "prepare"
     READY_SESSIONS = "ready_sessions"
+    CLOSE_SOURCE = "close_source"
     # The pause.
     PARK = "park"
     PARK_WITHOUT_STRAGGLERS = "park_without_stragglers"
@@ -64,6 +65,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     checked: bool = False
     prepared: bool = False
     readied: bool = False
+    closed: bool = False  # nobody comes in to source any more; whoever was there still works
     fence_complete: bool = False
     caught_up: bool = False
     handed_over: bool = False
@@ -104,6 +106,9 @@ def _towards_commit(facts: Facts) -> tuple[Step, ...]:
         return (Step.PREPARE,)
     if not facts.readied:
         return (Step.READY_SESSIONS,)
+    if facts.park is not Park.HELD and not facts.closed:
+        # The longer half of the fence, and nobody who is at work waits for it.
+        return (Step.CLOSE_SOURCE,)
     if facts.park is not Park.HELD:
         return (Step.PARK_WITHOUT_STRAGGLERS if facts.ends_stragglers else Step.PARK,)
     steps = []

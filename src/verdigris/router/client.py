@@ -93,6 +93,12 @@ class RouterClient:
             raise RouterUnavailable("the router answered a park with neither")
         return result
 
+    async def hold(self, name: str) -> None:
+        await self._ask(messages.Hold(name), NoneType)
+
+    async def admit(self, name: str) -> None:
+        await self._ask(messages.Admit(name), NoneType)
+
     async def renew(self, generation: int, *, lease_s: float) -> None:
         await self._ask(messages.Renew(generation, lease_s), NoneType)
 

@@ -125,6 +125,10 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
         case messages.Park(name, budget_s, lease_s, leave_stragglers):
             outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s, leave_stragglers=leave_stragglers)
             return messages.ParkOutcome.of(outcome)
+        case messages.Hold(name):
+            await service.hold(name)
+        case messages.Admit(name):
+            await service.admit(name)
         case messages.Renew(generation, lease_s):
             await service.renew(generation, lease_s=lease_s)
         case messages.HandOver(generation):

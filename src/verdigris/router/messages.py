@@ -67,6 +67,14 @@ class Park(Struct, frozen=True, tag=True):
     leave_stragglers: bool = False
 
 
+class Hold(Struct, frozen=True, tag=True):
+    name: str
+
+
+class Admit(Struct, frozen=True, tag=True):
+    name: str
+
+
 class Renew(Struct, frozen=True, tag=True):
     generation: int
     lease_s: float
@@ -110,6 +118,8 @@ Command = (
     | GetPins
     | Ready
     | Park
+    | Hold
+    | Admit
     | Renew
     | HandOver
     | Commit

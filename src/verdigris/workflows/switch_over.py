@@ -69,6 +69,7 @@ class SwitchOver:
             Step.READY_SESSIONS: self._ready_sessions,
             Step.PARK: lambda: self._park(leave_stragglers=False),
             Step.PARK_WITHOUT_STRAGGLERS: lambda: self._park(leave_stragglers=True),
+            Step.CLOSE_SOURCE: self._close_source,
             Step.FENCE_SOURCE: self._fence_source,
             Step.CATCH_UP: self._catch_up,
             Step.HAND_OVER: self._hand_over,
@@ -320,6 +321,13 @@ class SwitchOver:
             await asyncio.gather(self._renewing, return_exceptions=True)
             self._renewing = None
 
+    async def _close_source(self) -> None:
+        # Known before it is true: what was half done has to be undone as well.
+        self._know(fenced=True)
+        await self._services.router.hold(self._name)
+        await self._services.switchover.close(self._pair)
+        self._know(closed=True)
+
     async def _fence_source(self) -> None:
         # Known before it is true: a fence that was half built has to be taken down as well.
         self._know(fenced=True)
@@ -419,7 +427,8 @@ class SwitchOver:
 
     async def _unfence_source(self) -> None:
         await self._services.switchover.unfence(self._pair)
-        self._know(fenced=False, fence_complete=False, caught_up=False)
+        await self._services.router.admit(self._name)
+        self._know(fenced=False, closed=False, fence_complete=False, caught_up=False)
 
     async def _abort_park(self) -> None:
         await self._stop_renewing()
@@ -458,6 +467,7 @@ class SwitchOver:
             pinned=None,
             park=Park.NONE,
             readied=False,
+            closed=False,
             fence_complete=False,
             caught_up=False,
             handed_over=False,

@@ -43,6 +43,40 @@ async def test_fence_and_back_leaves_no_trace(create_server: CreateServer) -> No
     await other.close()
 
 
+async def test_closed_to_newcomers_it_ends_nobody_until_the_fence_is_complete(create_server: CreateServer) -> None:
+    source = await create_server()
+    kept, other = await as_master(source), await as_master(source)
+    await fence.close(source)
+    assert fence.is_raised(source)
+    assert await admission(source.address.socket_path) is Admission.REFUSED
+    for connection in (kept, other):
+        await connection.execute("SELECT 1")
+    await fence.raise_fence(source, [kept.info.backend_pid], closed=True)
+    with pytest.raises(psycopg.OperationalError):
+        await other.execute("SELECT 1")
+    await kept.execute("SELECT 1")
+    await fence.lift(source)
+    assert await admission(source.address.socket_path) is Admission.ADMITTED
+    # Said to be closed, and lifted since: it is closed again rather than believed.
+    await fence.raise_fence(source, [kept.info.backend_pid], closed=True)
+    assert await admission(source.address.socket_path) is Admission.REFUSED
+    await fence.lift(source)
+    await kept.close()
+    await other.close()
+
+
+async def test_everybody_is_ended_a_few_at_a_time(create_server: CreateServer) -> None:
+    source = await create_server()
+    others = [await as_master(source) for _ in range(20)]
+    await fence.close(source)
+    await asyncio.wait_for(fence.clear(source, (), gently=True), 20)
+    for other in others:
+        with pytest.raises(psycopg.OperationalError):
+            await other.execute("SELECT 1")
+        await other.close()
+    await fence.lift(source)
+
+
 async def test_it_waits_for_a_kept_session_that_still_writes(create_server: CreateServer) -> None:
     source = await create_server()
     kept = await as_master(source)

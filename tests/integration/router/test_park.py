@@ -47,6 +47,33 @@ async def waiting(router: RouterClient, count: int) -> bool:
     return (await parked_now(router))[1] == count
 
 
+async def test_newcomers_wait_while_those_who_are_there_work(endpoint: Endpoint, router: RouterClient) -> None:
+    async with await connect(endpoint) as present:
+        await router.hold("app")
+        newcomer = asyncio.create_task(connect(endpoint))
+        await until(lambda: waiting(router, 1))
+        assert await one(present, "SELECT label FROM which") == "blue"
+        assert not newcomer.done()
+        await router.admit("app")
+        async with await newcomer as connection:
+            assert await one(connection, "SELECT 1") == 1
+
+
+async def test_newcomers_that_were_held_back_wait_for_the_end_of_the_park(
+    endpoint: Endpoint, router: RouterClient
+) -> None:
+    async with await connect(endpoint):
+        await router.hold("app")
+        newcomer = asyncio.create_task(connect(endpoint))
+        await until(lambda: waiting(router, 1))
+        parked = await park(router)
+        await router.admit("app")
+        assert await parked_now(router) == (1, 1)
+        await router.release(parked.generation)
+        async with await newcomer as connection:
+            assert await one(connection, "SELECT 1") == 1
+
+
 async def test_straggler_breaks_the_attempt_and_nothing_else(endpoint: Endpoint, router: RouterClient) -> None:
     async with await connect(endpoint) as straggler, await connect(endpoint) as other:
         await straggler.set_autocommit(False)

@@ -17,6 +17,7 @@ FLAGS = (
     "checked",
     "prepared",
     "readied",
+    "closed",
     "fence_complete",
     "caught_up",
     "handed_over",
@@ -42,6 +43,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
     Step.CHECK_GUARDRAILS: {"checked": True},
     Step.PREPARE: {"prepared": True},
     Step.READY_SESSIONS: {"readied": True, "dialled": True},
+    Step.CLOSE_SOURCE: {"fenced": True, "closed": True},
     Step.PARK: {"park": Park.HELD},
     Step.PARK_WITHOUT_STRAGGLERS: {"park": Park.HELD},
     Step.FENCE_SOURCE: {"fenced": True, "fence_complete": True},
@@ -52,7 +54,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
     Step.RELEASE: {"released": True},
     Step.RENAME: {"renamed": True},
     Step.RETIRE_SOURCE: {"source_retired": True},
-    Step.UNFENCE_SOURCE: {"fenced": False, "fence_complete": False, "caught_up": False},
+    Step.UNFENCE_SOURCE: {"fenced": False, "closed": False, "fence_complete": False, "caught_up": False},
     Step.ABORT_PARK: {"park": Park.NONE},
     Step.UNREADY_SESSIONS: {"dialled": False},
     Step.WAIT: {
@@ -60,6 +62,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
         "pinned": None,
         "park": Park.NONE,
         "readied": False,
+        "closed": False,
         "fence_complete": False,
         "caught_up": False,
         "handed_over": False,
@@ -125,6 +128,12 @@ def test_the_marker_is_written_only_behind_a_complete_fence() -> None:
             assert facts.fence_complete
 
 
+def test_nobody_is_parked_before_source_is_closed() -> None:
+    for facts in every_state():
+        if {Step.PARK, Step.PARK_WITHOUT_STRAGGLERS}.intersection(plan(facts)):
+            assert facts.closed
+
+
 def test_a_failed_switchover_ends_with_nothing_of_it_in_place() -> None:
     for facts in every_state():
         if Step.FAIL in plan(facts):
@@ -176,6 +185,7 @@ def test_the_undisturbed_order(setback: str | None) -> None:
         (Step.CHECK_GUARDRAILS,),
         (Step.PREPARE,),
         (Step.READY_SESSIONS,),
+        (Step.CLOSE_SOURCE,),
         (Step.PARK,),
         (Step.HAND_OVER, Step.FENCE_SOURCE),
         (Step.CATCH_UP,),

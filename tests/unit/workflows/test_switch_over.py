@@ -84,6 +84,7 @@ def assert_completed(world: World, store: SqlStore) -> None:
     assert world.route_table["app-old1"].port == source.port
     assert world.target_open
     assert world.source_retired
+    assert not world.holding
     assert world.generation is None
 
 
@@ -96,6 +97,7 @@ def assert_as_before(world: World, store: SqlStore) -> None:
     assert world.route_table["app"].backend.resource_id == SOURCE
     assert set(world.route_table) == {"app", "app-green-x1y2z3"}
     assert not world.fenced
+    assert not world.holding
     assert not world.dialled
     assert not world.target_open
     assert world.generation is None

@@ -96,6 +96,7 @@ class World:
         self.last_generation = 0
         self.committed = False
         self.dialled = False
+        self.holding = False  # newcomers wait in the router
         self.fenced = False
         self.caught_up = False
         self.target_open = False
@@ -243,6 +244,7 @@ class WorldRouter:
         effect = await self.world.act("release")
         self._held(generation)
         self.world.generation = None
+        self.world.holding = False
         effect.done()
 
     async def abort(self, generation: int) -> None:
@@ -252,11 +254,24 @@ class WorldRouter:
             raise ParkBroken("committed")
         self.world.generation = None
         self.world.dialled = False
+        self.world.holding = False
+        effect.done()
+
+    async def hold(self, name: str) -> None:
+        effect = await self.world.act("hold")
+        self.world.holding = True
+        effect.done()
+
+    async def admit(self, name: str) -> None:
+        effect = await self.world.act("admit")
+        assert not self.world.fenced, "newcomers would be refused"
+        self.world.holding = False
         effect.done()
 
     async def unready(self, name: str) -> None:
         effect = await self.world.act("unready")
         self.world.dialled = False
+        self.world.holding = False
         effect.done()
 
 
@@ -285,6 +300,12 @@ class WorldEngine:
     async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
         (await self.world.act("describe_sessions")).done()
         return [f"process {pid} (app@app) idle in transaction for 3.0 s" for pid in server_pids]
+
+    async def close(self, pair: Pair) -> None:
+        effect = await self.world.act("close")
+        assert self.world.holding, "newcomers would be refused"
+        self.world.fenced = True
+        effect.done()
 
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         effect = await self.world.act("fence")

@@ -28,6 +28,8 @@ local  all          {config.ADMIN_ROLE}  scram-sha-256
 local  replication  {config.ADMIN_ROLE}  scram-sha-256
 """
 _POLL_S = 0.002
+_GENTLE_POLL_S = 0.05
+_GENTLE_MIN, _GENTLE_ROUNDS = 8, 100
 _LIFTED_WITHIN_S = 2.0
 
 # Kinds of processes that write nothing of a client's (pg_stat_activity.backend_type). Everything else with a database
@@ -48,16 +50,33 @@ _OTHERS = """
 """
 
 
-async def raise_fence(source: PostgresServer, keep: Collection[int]) -> None:
-    """Return when nobody can come in any more and nobody is left but ``keep`` and ourselves.
+async def close(source: PostgresServer) -> None:
+    """The first half, which ends nobody: return when nobody can come in any more.
 
-    Cancelled or failed half-way, it is lifted again.
+    A reload reaches every server process, and each reads its configuration again when its client next says something:
+    this half is the longer one with many sessions, and best done while they still flow. Cancelled or failed half-way,
+    it is lifted again.
     """
     try:
         if not _is_closed_on_disk(source):
             _close_on_disk(source)
         source.reload()
         await until(lambda: _refuses(source), every_s=_POLL_S)
+    except BaseException:
+        await asyncio.shield(lift(source))
+        raise
+    log.info("source.closed", source=source.resource_id)
+
+
+async def raise_fence(source: PostgresServer, keep: Collection[int], *, closed: bool = False) -> None:
+    """Return when nobody can come in any more and nobody is left but ``keep`` and ourselves. ``closed``: by ``close``,
+    and not lifted since.
+
+    Cancelled or failed half-way, it is lifted again.
+    """
+    if not (closed and _is_closed_on_disk(source)):
+        await close(source)
+    try:
         await clear(source, keep)
     except BaseException:
         await asyncio.shield(lift(source))
@@ -65,10 +84,14 @@ async def raise_fence(source: PostgresServer, keep: Collection[int]) -> None:
     log.info("source.fenced", source=source.resource_id, kept=len(keep))
 
 
-async def clear(source: PostgresServer, keep: Collection[int]) -> None:
-    """Behind a fence: end everybody but ``keep`` and ourselves, and return when they are gone."""
+async def clear(source: PostgresServer, keep: Collection[int], *, gently: bool = False) -> None:
+    """Behind a fence: end everybody but ``keep`` and ourselves, and return when they are gone.
+
+    ``gently``: a few at a time. The end of a server process takes more than a millisecond of a processor, and thousands
+    at once would take it from whoever works on the same machine.
+    """
     async with session(source) as connection:
-        await until(lambda: _cleared(connection, source, keep), every_s=_POLL_S)
+        await until(lambda: _cleared(connection, source, keep, gently), every_s=_GENTLE_POLL_S if gently else _POLL_S)
 
 
 def is_raised(source: PostgresServer) -> bool:
@@ -120,26 +143,30 @@ async def _admits(source: PostgresServer) -> bool:
     return await admission(source.address.socket_path) is Admission.ADMITTED
 
 
-async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int]) -> bool:
+async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int], gently: bool) -> bool:
     """Ask everyone who should not be there to end; whether nobody was."""
     kept = list(keep)
     rows = await connection.rows(_OTHERS, kept, config.ADMIN_ROLE, kept, list(_HARMLESS))
-    strangers = _entering(source)
+    strangers = _entering(source, {*kept, *(pid for pid, _ in rows)})
     # A parked session that still writes is waited for: its transaction is its client's to end.
-    await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", [p for p, k in rows if not k])
+    others = [pid for pid, is_kept in rows if not is_kept]
+    if gently:
+        others = others[: max(_GENTLE_MIN, len(others) // _GENTLE_ROUNDS)]
+    await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", others)
     for pid in strangers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return not rows and not strangers
 
 
-def _entering(source: PostgresServer) -> list[int]:
-    """Server processes that have not logged in yet. They were forked with the old pg_hba.conf in their memory, and up
-    to 17 no view shows them; one that dawdles over its password could enter a minute after the fence."""
+def _entering(source: PostgresServer, known: Collection[int]) -> list[int]:
+    """Server processes that have not logged in yet, which those ``known`` have. They were forked with the old
+    pg_hba.conf in their memory, and up to 17 no view shows them; one that dawdles over its password could enter a
+    minute after the fence."""
     postmaster = source.pid()
     if postmaster is None:
         return []
-    return [pid for pid in _children(postmaster) if _is_entering(pid)]
+    return [pid for pid in _children(postmaster) if pid not in known and _is_entering(pid)]
 
 
 def _children(pid: int) -> list[int]:

@@ -72,6 +72,7 @@ class PostgresSwitchoverEngine:
     def __init__(self, servers: PostgresServers, green: PostgresGreenBuilder) -> None:
         self._servers = servers
         self._green = green
+        self._closed: set[str] = set()  # sources that take nobody new, by our own doing
 
     # ------------------------------------------------------------------------------------------------ before the pause
 
@@ -135,14 +136,22 @@ class PostgresSwitchoverEngine:
 
     # ------------------------------------------------------------------------------------------------------- the pause
 
+    async def close(self, pair: Pair) -> None:
+        source = self._servers.server(pair.source_resource_id)
+        self._closed.discard(source.resource_id)
+        await fence.close(source)
+        self._closed.add(source.resource_id)
+
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
-        await fence.raise_fence(self._servers.server(pair.source_resource_id), keep)
+        source = self._servers.server(pair.source_resource_id)
+        await fence.raise_fence(source, keep, closed=source.resource_id in self._closed)
 
     async def is_fenced(self, pair: Pair) -> bool:
         """Also when a fence was only half made: then there is something to undo."""
         return fence.is_raised(self._servers.server(pair.source_resource_id))
 
     async def unfence(self, pair: Pair) -> None:
+        self._closed.discard(pair.source_resource_id)
         await fence.lift(self._servers.server(pair.source_resource_id))
 
     async def catch_up(self, pair: Pair) -> None:
@@ -181,7 +190,7 @@ class PostgresSwitchoverEngine:
                     await until(lambda: _is_read_only(source), every_s=_POLL_S)
                     if fence.is_raised(source):
                         # Nobody who came in while it could be written to may stay.
-                        await fence.clear(source, ())
+                        await fence.clear(source, (), gently=True)
                 await dismantling.detach_target(pair.mode, target, names)
                 await dismantling.clean_source(source, names)
         except TimeoutError:
