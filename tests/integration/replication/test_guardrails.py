@@ -10,6 +10,7 @@ from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
 from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, run_sql, traces
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.ports import Finding, Pair
+from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import guardrails, health
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.names import ObjectNames
@@ -131,6 +132,20 @@ async def test_long_writes_ddl_and_writes_on_green(
         await connection.execute("ROLLBACK")
         await connection.close()
     assert await switchover.guardrails(pair) == []
+
+
+async def test_prepared_transactions_are_found(create_server: CreateServer) -> None:
+    """Of any database: logical replication does not carry what they will have written."""
+    source = await create_server(version=BLUE_VERSION)
+    await run_sql(source, "ALTER SYSTEM SET max_prepared_transactions = 5")
+    await source.restart()
+    async with await as_master(source) as connection:
+        await connection.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'the first half'")
+        found = await guardrails.source_findings(ReplicationMode.LOGICAL, source, ObjectNames("bgd-0"))
+        assert [finding.guardrail for finding in found] == ["Long-running active writes"]
+        assert "the first half" in found[0].message
+        await connection.execute("COMMIT PREPARED 'the first half'")
+    assert await guardrails.source_findings(ReplicationMode.LOGICAL, source, ObjectNames("bgd-0")) == []
 
 
 async def test_a_conflict_on_green_is_taken_for_permanent_after_a_while(

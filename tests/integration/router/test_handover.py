@@ -272,6 +272,23 @@ async def test_cancel_follows_the_session(endpoint: Endpoint, switchover: Switch
             await running
 
 
+async def test_cancel_with_a_key_of_protocol_3_2(endpoint: Endpoint, pair: Pair, switchover: Switchover) -> None:
+    """Such keys are longer; before the switchover, and after it by the key that the former backend gave."""
+    await switchover.run()
+    async with await connect(endpoint, min_protocol_version="3.2", max_protocol_version="3.2") as connection:
+        assert await one(connection, "SELECT label FROM which") == "green"
+        for _ in range(2):
+            running = asyncio.create_task(connection.execute("SELECT pg_sleep(60)"))
+            await until(lambda: sleeping_on_green(pair))
+            await connection.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                await running
+            pid = await one(connection, "SELECT pg_backend_pid()")
+            assert await switchover.run() == {}
+            assert await one(connection, "SELECT pg_backend_pid()") != pid
+        assert connection.pgconn.full_protocol_version == 30002
+
+
 async def sleeping_on_green(pair: Pair) -> bool:
     async with await psycopg.AsyncConnection.connect(pair.green_admin) as admin:
         cursor = await admin.execute("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(60)'")
