@@ -1,5 +1,6 @@
 """The compiled tracker answers as the reference does: same bytes, same chunks; same state, same error."""
 
+import itertools
 import random
 from typing import Any
 
@@ -194,3 +195,31 @@ def test_many_requests_in_flight(count: int) -> None:
         for _ in range(count):
             pair.feed(False, m.message(b"1") + m.message(b"Z", b"I"))
     assert pair.compiled.quiet == pair.reference.quiet
+
+
+SYMBOLS = (
+    *((True, m.message(code)) for code in (b"Q", b"P", b"B", b"S", b"F", b"c")),
+    (True, _parse(b"", b"select 1")),
+    *((False, m.message(code)) for code in (b"1", b"G", b"E")),
+    *((False, m.message(b"Z", status)) for status in (b"I", b"T")),
+)
+
+
+def test_every_short_conversation() -> None:
+    """All sequences of four of the messages that change anything, in whatever order: also those that make no sense."""
+    for conversation in itertools.product(SYMBOLS, repeat=4):
+        trackers: tuple[SessionTracker, SessionTracker] = (SessionTracker(), compiled.SessionTracker())
+        for tracker in trackers:
+            tracker.server_data(m.message(b"Z", b"I"))
+            for from_client, data in conversation:
+                if from_client:
+                    tracker.client_data(data)
+                else:
+                    tracker.server_data(data)
+        reference, other = trackers
+        assert (other.quiet, other.needs_client, other.in_doubt, other.unnamed) == (
+            reference.quiet,
+            reference.needs_client,
+            reference.in_doubt,
+            reference.unnamed,
+        ), conversation
