@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 # What a thread reads at once, and so the most that is kept of a session in either direction.
-BUFFER_BYTES: Final = 128 * 1024
+BUFFER_BYTES: Final = 64 * 1024
 # How many threads; 0: none, all is left to the event loop. By default one for each processor.
 THREADS_VARIABLE: Final = "VERDIGRIS_ROUTER_THREADS"
 MAX_THREADS: Final = 256

@@ -65,6 +65,7 @@ async def test_sessions_wait_for_the_promotion(
         await connection.execute("CREATE TEMP TABLE scratch (id serial, note text)")
         for table in ("scratch", "orders", "orders"):
             await connection.execute(f"INSERT INTO {table} DEFAULT VALUES".encode())
+        assert await one(connection, "SELECT lastval()") == 2  # carried only for those who ask
         async with await blue.connect() as admin:
             row = await (
                 await admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [MASTER])
