@@ -10,7 +10,7 @@ from tests.acceptance.installation import Installation
 
 @pytest.fixture
 def verdigris(verdigris_home: Path) -> Iterator[Installation]:
-    installation = Installation(verdigris_home, port_range="16400-16999")
+    installation = Installation(verdigris_home)
     try:
         installation.start()
         yield installation

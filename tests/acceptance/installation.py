@@ -21,6 +21,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from tests.conftest import processes_of
+from tests.ports import own_ports
 
 PASSWORD = "correct-horse-battery"
 MASTER = "master"
@@ -45,14 +46,15 @@ def free_port() -> int:
 class Installation:
     """``start``, use ``rds`` and ``dsn``, ``kill`` and ``start`` again as a test likes, ``remove`` at the end."""
 
-    def __init__(self, home: Path, *, port_range: str) -> None:
+    def __init__(self, home: Path, *, ports: range | None = None) -> None:
+        ports = ports or own_ports()
         self.home = home
         self.port = free_port()
         self.environment = os.environ | {
             "VERDIGRIS_HOME": str(home),
             "VERDIGRIS_ACCESS_KEY_ID": "AKIDTEST",
             "VERDIGRIS_SECRET_ACCESS_KEY": secrets.token_hex(16),
-            "VERDIGRIS_PORT_RANGE": port_range,
+            "VERDIGRIS_PORT_RANGE": f"{ports.start}-{ports.stop - 1}",
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.rds: Any = boto3.client(
@@ -290,11 +292,11 @@ class Installation:
 
 
 @contextmanager
-def installation(*, port_range: str, home: Path | None = None) -> Iterator[Installation]:
+def installation(*, home: Path | None = None) -> Iterator[Installation]:
     """One that a module's tests share, started; on ``home`` if given. Fails if a process outlives it."""
     directory = home or Path(os.path.realpath(tempfile.mkdtemp(prefix="vg-")))
     directory.chmod(0o711)
-    verdigris = Installation(directory, port_range=port_range)
+    verdigris = Installation(directory)
     try:
         try:
             verdigris.start()

@@ -20,7 +20,6 @@ from tests.acceptance.inventory import Unchanged, admin
 from tests.acceptance.raw_requests import Answer, call, form, post
 from tests.acceptance.serve_log import ServeLog
 
-PORTS = "14000-14399"
 ARN = "arn:aws:rds:us-east-1:000000000000:"
 INVALID_STATE = "InvalidBlueGreenDeploymentStateFault"
 
@@ -50,7 +49,7 @@ REFUSED_NUMBERS = {(400, code) for code in ("MalformedInput", "ValidationError",
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Installation]:
     """One for the module, with one instance ``app`` that nobody may harm: in the end it is as it was."""
-    with installation(port_range=PORTS) as verdigris:
+    with installation() as verdigris:
         verdigris.create_instance("app", "17.10")
         with verdigris.connect("app") as connection:
             connection.execute("CREATE TABLE kept AS SELECT g AS id FROM generate_series(1, 1000) g")
@@ -209,7 +208,7 @@ def test_requests_by_others(shared: Installation) -> None:
 
 def test_switchover_and_deletion_at_the_wrong_moment(tmp_home: Path) -> None:
     """Before AVAILABLE, with impossible timeouts, during, twice, and after completion."""
-    with installation(port_range=PORTS, home=tmp_home) as verdigris:
+    with installation(home=tmp_home) as verdigris:
         verdigris.create_instance("app", "17.10")
         rds = verdigris.rds
         unknown = {"BlueGreenDeploymentIdentifier": "bgd-0000000000000000"}
@@ -344,7 +343,7 @@ def test_no_disk_space_for_green(tmp_home: Path) -> None:
     """Refused beforehand where it can be known; and where it comes as a surprise, blue has it back at once."""
     subprocess.run([_MOUNT, "-t", "tmpfs", "-o", "size=400m,mode=711", "tmpfs", str(tmp_home)], check=True)
     try:
-        with installation(port_range=PORTS, home=tmp_home) as verdigris:
+        with installation(home=tmp_home) as verdigris:
             verdigris.create_instance("app", "17.10")
             ballast = tmp_home / "ballast"
             with Unchanged(verdigris, "app"):

@@ -19,7 +19,7 @@ LOGICAL, PHYSICAL = "18.6", "17.11"
 
 @pytest.fixture(scope="module")
 def verdigris() -> Iterator[Installation]:
-    with installation(port_range="14400-14799") as verdigris:
+    with installation() as verdigris:
         yield verdigris
 
 

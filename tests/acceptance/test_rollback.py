@@ -133,7 +133,7 @@ OBSTACLES: dict[str, Obstacle] = {
 
 @pytest.fixture
 def verdigris(verdigris_home: Path) -> Iterator[Installation]:
-    with installation(port_range="14800-15199", home=verdigris_home) as verdigris:
+    with installation(home=verdigris_home) as verdigris:
         yield verdigris
 
 

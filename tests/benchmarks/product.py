@@ -19,7 +19,7 @@ _LIMIT_S = 120.0
 def running_verdigris() -> Iterator[Installation]:
     """On a directory of its own; nothing is left of it."""
     with state_directory() as home:
-        installation = Installation(home, port_range="18400-18999")
+        installation = Installation(home, ports=range(18400, 19000))
         try:
             installation.start()
             yield installation

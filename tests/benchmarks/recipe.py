@@ -61,7 +61,7 @@ class ServerPair(Struct, frozen=True):
     @classmethod
     def build(cls, home: Path) -> "ServerPair":
         """The same pair that a switchover would have: Verdigris makes it, and is then stopped."""
-        verdigris = Installation(home, port_range="18400-18999")
+        verdigris = Installation(home, ports=range(18400, 19000))
         try:
             verdigris.start()
             verdigris.create_instance("pair", BLUE_VERSION, DBInstanceClass=INSTANCE_CLASS)

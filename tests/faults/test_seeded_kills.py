@@ -34,7 +34,7 @@ def _seeds() -> list[int]:
 
 @pytest.fixture
 def verdigris(verdigris_home: Path) -> Iterator[Installation]:
-    with installation(port_range="15200-15399", home=verdigris_home) as verdigris:
+    with installation(home=verdigris_home) as verdigris:
         yield verdigris
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def played() -> Iterator[Stage]:
-    with installation(port_range="17000-17199") as verdigris, stage(verdigris) as made:
+    with installation() as verdigris, stage(verdigris) as made:
         made.prepare()
         made.play(CASES)
         yield made

@@ -15,6 +15,7 @@ from psycopg import sql
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, processes_of, server_spec
 from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover
 from tests.integration.router.odd import PERMANENT, on_both
+from tests.ports import host_ports
 from verdigris.domain.errors import PortInUse
 from verdigris.domain.ports import Route
 from verdigris.engines.account import EngineAccount
@@ -22,7 +23,6 @@ from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.router.client import RouterClient
 from verdigris.router.paths import RouterPaths
-from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 from verdigris.router.run import Loop
 
@@ -117,7 +117,7 @@ def router(verdigris_home: Path, router_process: RouterProcess) -> RouterClient:
 @pytest.fixture
 async def endpoint(router: RouterClient, pair: Pair) -> Endpoint:
     while True:
-        route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=pair.blue)
+        route = Route(name="app", host="127.0.0.1", port=host_ports().allocate(()), backend=pair.blue)
         with contextlib.suppress(PortInUse):  # taken since by another run of these tests
             await router.put_route(route)
             return Endpoint(route)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import until
 from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one, park
+from tests.ports import host_ports
 from verdigris.domain.errors import ControllerSuperseded, ParkBroken, PortInUse, VerdigrisError
 from verdigris.domain.ports import Route
 from verdigris.router.client import RouterClient
@@ -44,18 +45,18 @@ async def test_port_in_use(endpoint: Endpoint, router: RouterClient, pair: Pair)
         port = taken.getsockname()[1]
         with pytest.raises(PortInUse, match=str(port)):
             await router.put_route(Route(name="other", host="127.0.0.1", port=port, backend=pair.blue))
-        assert not HostPorts().is_free(port)
+        assert not host_ports().is_free(port)
     assert await router.routes() == [endpoint.route]
 
 
 async def test_port_may_change(endpoint: Endpoint, router: RouterClient) -> None:
-    moved = msgspec.structs.replace(endpoint.route, port=HostPorts().allocate({endpoint.route.port}))
+    moved = msgspec.structs.replace(endpoint.route, port=host_ports().allocate({endpoint.route.port}))
     async with await connect(endpoint) as connection:
         await router.put_route(moved)
         assert await one(connection, "SELECT 1") == 1
         async with await connect(Endpoint(moved)) as other:
             assert await one(other, "SELECT 1") == 1
-        assert HostPorts().is_free(endpoint.route.port)
+        assert host_ports().is_free(endpoint.route.port)
 
 
 async def test_rename_keeps_sessions(endpoint: Endpoint, router: RouterClient) -> None:
@@ -79,7 +80,7 @@ async def test_remove_and_disconnect(endpoint: Endpoint, router: RouterClient) -
             await router.remove_route("app")
             with pytest.raises(Exception, match="administrator command"):
                 await second.execute("SELECT 1")
-    assert HostPorts().is_free(endpoint.route.port)
+    assert host_ports().is_free(endpoint.route.port)
     assert await router.routes() == []
     with pytest.raises(RouteConflict):
         await router.sessions("app")
@@ -175,7 +176,7 @@ async def test_garbage_on_the_control_socket(router: RouterClient, verdigris_hom
 
 
 def test_ports() -> None:
-    first = bind_listener("127.0.0.1", HostPorts().allocate(()))
+    first = bind_listener("127.0.0.1", host_ports().allocate(()))
     port = first.getsockname()[1]
     with first, pytest.raises(PortInUse, match="in use"):
         bind_listener("127.0.0.1", port)

@@ -10,11 +10,11 @@ import pytest
 
 from tests.conftest import until
 from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one, park
+from tests.ports import host_ports
 from verdigris.domain.errors import ParkBroken
 from verdigris.domain.ports import Parked, ParkRefused, Route
 from verdigris.router.client import RouterClient
 from verdigris.router.errors import NotAbortable
-from verdigris.router.ports import HostPorts
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.startup import PROTOCOL_3_0, startup_message
 
@@ -281,7 +281,7 @@ async def test_hold_waits_for_release(endpoint: Endpoint, router: RouterClient, 
 
 
 async def test_commit_adds_routes(endpoint: Endpoint, router: RouterClient, switchover: Switchover) -> None:
-    old = msgspec.structs.replace(endpoint.route, name="app-old1", port=HostPorts().allocate({endpoint.route.port}))
+    old = msgspec.structs.replace(endpoint.route, name="app-old1", port=host_ports().allocate({endpoint.route.port}))
     parked, _ = await switchover.ready_and_hand_over()
     await router.commit(parked.generation, [switchover.switched, old], hold=False)
     await router.release(parked.generation)

@@ -14,9 +14,9 @@ import pytest
 
 from tests.conftest import until
 from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Connection, Endpoint, Pair, connect, one
+from tests.ports import host_ports
 from verdigris.domain.ports import BackendAddress, Route
 from verdigris.router.client import RouterClient
-from verdigris.router.ports import HostPorts
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.startup import PROTOCOL_3_0, SSL_REQUEST, startup_message
 
@@ -73,7 +73,7 @@ async def test_unreachable_backend(router: RouterClient, verdigris_home: Path) -
     route = Route(
         name="nobody",
         host="127.0.0.1",
-        port=HostPorts().allocate(()),
+        port=host_ports().allocate(()),
         backend=BackendAddress("db-X", str(verdigris_home / "no.socket")),
     )
     await router.put_route(route)

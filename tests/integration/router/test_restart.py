@@ -11,11 +11,11 @@ from psycopg import pq
 
 from tests.conftest import until
 from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one, park
+from tests.ports import host_ports
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.ports import ParkRefused, Route
 from verdigris.router.client import RouterClient
 from verdigris.router.limits import Limits
-from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 from verdigris.router.record import started_ticks
 from verdigris.wire.postgres import messages
@@ -376,7 +376,7 @@ async def test_endpoints_are_closed_in_both(
     endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, pair: Pair
 ) -> None:
     other_route = Route(
-        name="other", host="127.0.0.1", port=HostPorts().allocate({endpoint.route.port}), backend=pair.blue
+        name="other", host="127.0.0.1", port=host_ports().allocate({endpoint.route.port}), backend=pair.blue
     )
     await router.put_route(other_route)
     other = Endpoint(other_route)
@@ -393,12 +393,12 @@ async def test_endpoints_are_closed_in_both(
         for connection in (ended, ended_too):
             with pytest.raises(psycopg.errors.AdminShutdown):
                 await connection.execute("SELECT 1")
-        assert HostPorts().is_free(other_route.port)
+        assert host_ports().is_free(other_route.port)
         moved = msgspec.structs.replace(
-            endpoint.route, name="app-old1", port=HostPorts().allocate({endpoint.route.port, other_route.port})
+            endpoint.route, name="app-old1", port=host_ports().allocate({endpoint.route.port, other_route.port})
         )
         await router.put_route(moved)
-        assert HostPorts().is_free(endpoint.route.port)
+        assert host_ports().is_free(endpoint.route.port)
         assert await one(stays, "SELECT 1") == 1
         assert alive(old)
         await router.disconnect("app-old1")

@@ -8,13 +8,13 @@ import pytest
 
 from tests.conftest import BLUE_VERSION, MASTER, MASTER_PASSWORD, CreateServer, random_resource_id
 from tests.integration.router.clients import Endpoint, one, park
+from tests.ports import host_ports
 from verdigris.domain.ports import Pair, Route
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 from verdigris.router.client import RouterClient
-from verdigris.router.ports import HostPorts
 from verdigris.router.process import RouterProcess
 
 
@@ -42,7 +42,7 @@ async def test_sessions_wait_for_the_promotion(
     await builder.join(pair)
     green = servers.server(pair.target_resource_id)
     router = RouterClient(verdigris_home, epoch=1)
-    route = Route(name="app", host="127.0.0.1", port=HostPorts().allocate(()), backend=blue.address)
+    route = Route(name="app", host="127.0.0.1", port=host_ports().allocate(()), backend=blue.address)
     await router.put_route(route)
     # Serializable transactions cannot run on a standby at all: not even the questions of the handover.
     options = "-c default_transaction_isolation=serializable" if by_option else ""
