@@ -127,7 +127,7 @@ async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None
     except (OSError, ProtocolError) as error:
         log.info("session.pinned", endpoint=endpoint.name, reason=PinReason.TARGET_REFUSED, detail=str(error))
         return PinReason.TARGET_REFUSED
-    await _warm(dialled)
+    await _warm(dialled, username)
     if session.open and session.dialled is None and endpoint.target == target:
         session.dialled = dialled
     else:
@@ -135,10 +135,10 @@ async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None
     return None
 
 
-async def _warm(dialled: Dialled) -> None:
+async def _warm(dialled: Dialled, username: bytes) -> None:
     """Ask what will be asked inside the pause: half of what that takes a fresh backend is reading its catalogues.
 
     A standby refuses it where transactions are serializable by default; the replay knows how to get round that.
     """
     with contextlib.suppress(StateUnreadable, ProtocolError, ConnectionError):
-        await survey(dialled, ())
+        await survey(dialled, username, ())

@@ -48,7 +48,8 @@ async def examine(session: "Session", asker: Asker | None = None, *, contents: b
     try:
         help_ = session.endpoint.sequence_help if contents else None
         of_sequences = help_.question(session, beforehand=asker is not None) if help_ is not None else None
-        state = await survey(asker or session, tracker.custom_settings.names, of_sequences)
+        login = b"" if session.startup is None else session.startup.user
+        state = await survey(asker or session, login, tracker.custom_settings.names, of_sequences)
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.warning("session.state_unreadable", endpoint=session.endpoint.name, error=str(error))
         return PinReason.STATE_UNREADABLE

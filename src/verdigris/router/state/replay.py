@@ -33,7 +33,7 @@ class Batch(Struct, frozen=True):
 
     @property
     def messages(self) -> bytes:
-        asked = b"" if self.wanted is None else survey_batch(self.wanted.custom)
+        asked = b"" if self.wanted is None else survey_batch(self.wanted.login, self.wanted.custom)
         return b"".join((*(p.messages for p in self.before), asked, *(p.messages for p in self.after)))
 
     @property
@@ -49,7 +49,9 @@ class Batch(Struct, frozen=True):
                 error = "another answer" if refusal is None else refusal.discreet
                 log.info("target.refused", reason=piece.reason, error=error)
                 return piece.reason
-        return None if self.wanted is None else _difference(self.wanted, read_survey(segments[first:last]))
+        if self.wanted is None:
+            return None
+        return _difference(self.wanted, read_survey(self.wanted.login, segments[first:last]))
 
 
 async def apply(asker: Asker, batch: Batch) -> PinReason | None:

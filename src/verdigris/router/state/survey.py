@@ -21,6 +21,7 @@ from verdigris.wire.postgres import messages
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_TEXT_OID = 25
 _TEXT_ARRAY_OID = 1009
 _NAME = PRIVATE_PREFIX + b"survey"
 _TIMEOUT_NAME = PRIVATE_PREFIX + b"timeout"
@@ -56,6 +57,7 @@ class SessionState(Struct, frozen=True, kw_only=True):
 
     settings: dict[bytes, bytes]
     custom: dict[bytes, bytes]
+    login: bytes  # the user of its start-up packet
     authorization: bytes | None  # what SET SESSION AUTHORIZATION said, if that is another user than the login
     role: bytes  # "none", or what SET ROLE said
     prepared: dict[bytes, Prepared]
@@ -80,7 +82,7 @@ class Asker(Protocol):
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]: ...
 
 
-def survey_batch(custom_names: "Iterable[bytes]", of_sequences: bytes | None = None) -> bytes:
+def survey_batch(login: bytes, custom_names: "Iterable[bytes]", of_sequences: bytes | None = None) -> bytes:
     """Three Syncs: the question, its clearing away even if it failed, and the unnamed statement.
 
     The question ``of_sequences``, if any, comes second and has its own Sync: whatever becomes of it, the rest stands.
@@ -94,8 +96,8 @@ def survey_batch(custom_names: "Iterable[bytes]", of_sequences: bytes | None = N
             messages.parse(_NO_TIMEOUT_NAME, _NO_TIMEOUT),
             messages.bind(_NO_TIMEOUT_NAME),
             messages.EXECUTE,
-            messages.parse(_NAME, _SURVEY, [_TEXT_ARRAY_OID]),
-            messages.bind(_NAME, [_text_array(custom_names)]),
+            messages.parse(_NAME, _SURVEY, [_TEXT_ARRAY_OID, _TEXT_OID]),
+            messages.bind(_NAME, [_text_array(custom_names), login]),
             messages.EXECUTE,
             messages.SYNC,
             *second,
@@ -113,13 +115,15 @@ def survey_batch(custom_names: "Iterable[bytes]", of_sequences: bytes | None = N
 SURVEY_SYNCS = 3
 
 
-async def survey(asker: Asker, custom_names: "Iterable[bytes]", of_sequences: bytes | None = None) -> SessionState:
+async def survey(
+    asker: Asker, login: bytes, custom_names: "Iterable[bytes]", of_sequences: bytes | None = None
+) -> SessionState:
     """Raises ``StateUnreadable``, ``ProtocolError`` or ``ConnectionError``."""
-    batch = survey_batch(custom_names, of_sequences)
+    batch = survey_batch(login, custom_names, of_sequences)
     syncs = SURVEY_SYNCS + (of_sequences is not None)
     for attempt in range(_ATTEMPTS):
         try:
-            return read_survey(await asker.ask(batch, syncs))
+            return read_survey(login, await asker.ask(batch, syncs))
         except StateUnreadable as error:
             # A statement_timeout of a few milliseconds may strike before it is taken away.
             if error.sqlstate != _QUERY_CANCELED or attempt == _ATTEMPTS - 1:
@@ -127,19 +131,19 @@ async def survey(asker: Asker, custom_names: "Iterable[bytes]", of_sequences: by
     raise AssertionError("the last attempt returns or raises")
 
 
-def read_survey(segments: list[list[Frame]]) -> SessionState:
+def read_survey(login: bytes, segments: list[list[Frame]]) -> SessionState:
     """Raises ``StateUnreadable``."""
     refusal = first_error(segments[0])
     if refusal is not None:
         raise StateUnreadable(str(refusal), refusal.sqlstate)
     try:
         memory = sequences.read(segments[1]) if len(segments) > SURVEY_SYNCS else ()
-        return _read(segments[0], segments[-1], memory)
+        return _read(login, segments[0], segments[-1], memory)
     except (LookupError, ValueError) as error:
         raise StateUnreadable(f"the answer makes no sense: {error!r}") from error
 
 
-def _read(question: list[Frame], unnamed: list[Frame], memory: Memory | None) -> SessionState:
+def _read(login: bytes, question: list[Frame], unnamed: list[Frame], memory: Memory | None) -> SessionState:
     found: dict[bytes, list[tuple[bytes, bytes | None, bytes | None]]] = {}
     for row in rows(question):
         if len(row) == 4:  # not the row of set_config
@@ -149,6 +153,7 @@ def _read(question: list[Frame], unnamed: list[Frame], memory: Memory | None) ->
     return SessionState(
         settings=settings.read_settings(found),
         custom=settings.read_custom(found),
+        login=login,
         authorization=settings.read_authorization(found),
         role=settings.read_role(found),
         prepared=prepared.read(found),
