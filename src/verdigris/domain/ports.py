@@ -354,7 +354,7 @@ class Router(Protocol):
 
     async def hold(self, name: str) -> None:
         """New connections wait from now on, for a minute, or until ``admit``, ``abort``, ``unready`` or a ``release``
-        after a commit. Returns when the backend has answered those that came before, or after a moment."""
+        that admits them. Returns when the backend has answered those that came before, or after a moment."""
 
     async def admit(self, name: str) -> None:
         """New connections are let through again, unless a park holds the endpoint."""
@@ -371,8 +371,9 @@ class Router(Protocol):
 
         Sessions that nothing carries are closed by it; with ``leave_nobody`` it is ``ParkBroken`` instead."""
 
-    async def release(self, generation: int) -> None:
-        """Let the parked sessions run: on the new backend after ``commit``, else on the old one."""
+    async def release(self, generation: int, *, admit: bool = True) -> None:
+        """Let the parked sessions run: on the new backend after ``commit``, else on the old one. After a ``commit`` new
+        connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here."""
 
     async def abort(self, generation: int) -> None:
         """Release on the old backend and close the dialled connections. Refused after ``commit``."""

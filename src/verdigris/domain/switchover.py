@@ -59,6 +59,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     route: Side
     fenced: bool = False  # anything of the fence stands, complete or not
     renamed: bool = False
+    # Sessions that were carried can write on target before it is opened for others: not on one that is a standby still.
+    released_first: bool = False
 
     park: Park = Park.NONE
     dialled: bool = False  # connections to target are waiting in the router
@@ -69,7 +71,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     fence_complete: bool = False
     caught_up: bool = False
     handed_over: bool = False
-    target_open: bool = False
+    target_open: bool = False  # takes new connections, and their writes
     released: bool = False
     source_retired: bool = False
 
@@ -127,7 +129,7 @@ def _towards_commit(facts: Facts) -> tuple[Step, ...]:
 
 
 def _forward_only(facts: Facts) -> Step:
-    if not facts.target_open:
+    if not facts.target_open and (facts.released or not facts.released_first):
         return Step.OPEN_TARGET
     if not facts.released:
         return Step.RELEASE

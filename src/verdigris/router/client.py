@@ -127,8 +127,8 @@ class RouterClient:
                 else:
                     return all(route in present for route in routes)
 
-    async def release(self, generation: int) -> None:
-        await self._ask(messages.Release(generation), NoneType)
+    async def release(self, generation: int, *, admit: bool = True) -> None:
+        await self._ask(messages.Release(generation, admit), NoneType)
 
     async def abort(self, generation: int) -> None:
         await self._ask(messages.Abort(generation), NoneType)

@@ -135,8 +135,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             return await service.hand_over(generation)
         case messages.Commit(generation, routes, hold, leave_nobody):
             await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody)
-        case messages.Release(generation):
-            await service.release(generation)
+        case messages.Release(generation, admit):
+            await service.release(generation, admit=admit)
         case messages.Abort(generation):
             await service.abort(generation)
         case messages.Unready(name):

@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from verdigris.domain.ports import BackendAddress, Route
+from verdigris.router import garbage
 from verdigris.router.census import Census
 from verdigris.router.following import Follower
 from verdigris.router.lending import bytes_from_client, bytes_from_server
@@ -158,6 +159,7 @@ class Endpoint:
         self.sequence_help = None
         for session in self.sessions:
             session.close_dialled()
+        garbage.bring_back()
 
     def listen(self, listener: Listener) -> None:
         """Take clients on another port from now on; those that are here stay."""

@@ -8,8 +8,10 @@ time of their backend as a request of theirs.
 
 import asyncio
 import contextlib
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from verdigris.router.lending import offer, take_back
 from verdigris.router.ready import carry_beforehand
 from verdigris.router.states import State
 
@@ -21,7 +23,12 @@ if TYPE_CHECKING:
 SILENCE_S = 0.005
 # The park follows within milliseconds, unless the control plane is in trouble.
 LIMIT_S = 2.0
-# How long it is worth to wait for clients to fall silent: as long as so many of them have yet to.
+# How many of those that need nothing more are taken back from the relay's threads between two looks, which the park
+# would otherwise have to do with all at once; until it comes the event loop carries them.
+TAKEN_BACK_AT_ONCE = 64
+# How many of these are looked at each time, whether they are idle still.
+WOKEN_OF = 128
+# How long it is worth to wait for clients to fall silent: as long as so many of those that spoke have yet to.
 WORTH_S = 0.5
 FEW = 1 / 8
 AT_ONCE = 16
@@ -33,12 +40,14 @@ class Follower:
     def __init__(self) -> None:
         self._watching: asyncio.Task[None] | None = None
         self._asking: dict[Session, asyncio.Task[object]] = {}
+        self._at_rest: dict[Session, int] = {}  # taken back from the relay's threads, and what they had said then
 
     async def begin(self, endpoint: "Endpoint") -> None:
         """Return when few are behind, or when waiting for that is not worth it; it goes on until ``end``."""
         self.end()
         few_are_behind = asyncio.Event()
         self._watching = asyncio.get_running_loop().create_task(self._watch(endpoint, few_are_behind))
+        self._watching.add_done_callback(lambda _: self._disband())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WORTH_S):
                 await few_are_behind.wait()
@@ -62,9 +71,13 @@ class Follower:
         asked: dict[Session, int] = {}
         while loop.time() < until:
             behind = 0
-            for session in endpoint.sessions:
+            idle = []
+            self._wake()
+            for session in endpoint.sessions - self._at_rest.keys():
                 now = session.passed_on
                 if not _is_behind(session, now):
+                    if session.loan is not None and session.flowing:
+                        idle.append(session)
                     continue
                 behind += 1
                 if said.get(session) != now:
@@ -72,9 +85,26 @@ class Follower:
                 elif _is_worth_asking(session, now, asked.get(session)) and len(self._asking) < AT_ONCE:
                     asked[session] = now
                     self._ask(session)
-            if behind <= FEW * len(endpoint.sessions):
+            for session in idle[:TAKEN_BACK_AT_ONCE]:
+                take_back(session)
+                self._at_rest[session] = session.passed_on
+            if behind <= FEW * len(said) and len(idle) <= FEW * len(endpoint.sessions):
                 few_are_behind.set()
             await asyncio.sleep(SILENCE_S)
+
+    def _wake(self) -> None:
+        """Whoever has said something since is no longer at rest. With thousands of them only a share is looked at each
+        time: who is missed is asked in the pause."""
+        for session in list(islice(self._at_rest, WOKEN_OF)):
+            said = self._at_rest.pop(session)
+            if session.open and session.passed_on == said:
+                self._at_rest[session] = said  # behind the others
+
+    def _disband(self) -> None:
+        """Those at rest may be lent again; a park that has begun stops them first."""
+        at_rest, self._at_rest = self._at_rest, {}
+        for session in at_rest:
+            offer(session)
 
     def _ask(self, session: "Session") -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(carry_beforehand(session, patience_s=0))

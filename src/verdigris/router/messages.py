@@ -93,6 +93,7 @@ class Commit(Struct, frozen=True, tag=True):
 
 class Release(Struct, frozen=True, tag=True):
     generation: int
+    admit: bool = True
 
 
 class Abort(Struct, frozen=True, tag=True):

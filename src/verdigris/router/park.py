@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+_TOO_LATE = "the session did not come to a safe point in time for the switchover"
 # How long clients that are in the middle of logging in are waited for once everyone else has stopped. One that sits at
 # a password prompt must not be able to prevent a switchover.
 LOGIN_GRACE_S = 1.0
@@ -34,6 +35,8 @@ LEAVING_S = 0.25
 LEAVING_APART_S = 0.004
 # Sessions of a promoted standby that are made to remember their sequences at a time.
 REMINDED_AT_ONCE = 16
+# How many are let go between two looks at who has asked for something meanwhile.
+STRIDE = 16
 
 
 class ParkState(Enum):
@@ -63,6 +66,7 @@ class Park:
         self.pins: dict[Session, PinReason] = {}  # found by the handover
         self.hold = False  # after the commit: released by ``release`` alone
         self.stragglers: frozenset[Session] = frozenset()  # left out of the park when it was granted
+        self._unmoved: set[Session] = set()  # parked when the routes were committed, and on the old backend still
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._moved = asyncio.Event()  # a session has reached its safe point, or has gone
@@ -162,7 +166,7 @@ class Park:
             self.end()
         elif self.state is ParkState.COMMITTED and not self.hold:
             log.warning("park.released_itself", endpoint=self.endpoint.name, generation=self.generation)
-            self._begin_release()
+            self._begin_release(admit=False)  # the new backend may not take newcomers' writes yet
 
     # -------------------------------------------------------------------------------------------------------- the end
 
@@ -180,18 +184,31 @@ class Park:
             self._expire()
 
     def committed(self, *, hold: bool) -> None:
-        """The new routes are durable: each session belongs to its dialled connection, or to nobody."""
+        """The new routes are durable: each session belongs to its dialled connection, or to nobody.
+
+        Most are moved only as they are let go: with thousands of them that takes time, in which nobody can go on.
+        """
         self.state = ParkState.COMMITTED
         self.hold = hold
+        self._unmoved = set(self.sessions())
         for session in self.sessions():
-            try:
-                self._settle(session)
-            except Exception:
-                # The route is committed: one session's trouble must not keep the others from moving.
-                log.exception("session.not_moved", endpoint=self.endpoint.name)
-                session.close()
+            if _is_moved_at_once(session):
+                self._move(session)
         if self._lease is None:
             self._expire()
+
+    def _move(self, session: Session) -> None:
+        """To the new backend, unless it is there already."""
+        try:
+            if session in self._unmoved:
+                self._unmoved.remove(session)
+                self._settle(session)
+            elif self._is_behind(session):
+                session.pinned = _TOO_LATE
+        except Exception:
+            # The route is committed: one session's trouble must not keep the others from moving.
+            log.exception("session.not_moved", endpoint=self.endpoint.name)
+            session.close()
 
     def _settle(self, session: Session) -> None:
         dialled = session.dialled
@@ -203,17 +220,17 @@ class Park:
             session.pinned = _pinned(reason)
             session.leave_server()
 
-    async def release(self) -> None:
+    async def release(self, *, admit: bool) -> None:
         """Give the new backend what it is owed, then let everyone go. No session runs before all are complete: it could
-        notify one that does not listen yet."""
-        await asyncio.shield(self._begin_release())
+        notify one that does not listen yet. Unless ``admit``, newcomers go on waiting."""
+        await asyncio.shield(self._begin_release(admit=admit))
 
-    def _begin_release(self) -> "asyncio.Task[None]":
+    def _begin_release(self, *, admit: bool) -> "asyncio.Task[None]":
         if self._releasing is None:
-            self._releasing = self._loop.create_task(self._release())
+            self._releasing = self._loop.create_task(self._release(admit=admit))
         return self._releasing
 
-    async def _release(self) -> None:
+    async def _release(self, *, admit: bool) -> None:
         if self.state is ParkState.COMMITTED:
             owing = [session for session in self.sessions() if session.owed is not None or session.cursors]
             if owing:
@@ -225,12 +242,22 @@ class Park:
                     if session.owed_sequences is not None and session.pinned is None
                 ]
             )
-            # Whoever has asked something first: their requests leave before the many that wait for nothing are seen to.
-            for session in self.sessions():
-                if session.is_waited_for:
-                    session.resume()
-            await asyncio.sleep(0)
+            await self._let_go()
+            if admit:
+                self.endpoint.trust()
+            else:
+                self.endpoint.doubt()
         self.end()
+
+    async def _let_go(self) -> None:
+        """Whoever has asked something first: their requests leave before the many that wait for nothing are seen to."""
+        while parked := self.sessions():
+            parked.sort(key=lambda session: not session.is_waited_for)
+            waited_for = sum(session.is_waited_for for session in parked)
+            for session in parked[: max(STRIDE, waited_for)]:
+                self._move(session)
+                session.resume()
+            await asyncio.sleep(0)
 
     async def _remind(self, sessions: list[Session]) -> None:
         """Before anybody runs: it takes locks that clients would wait for, and wait behind clients' transactions. It is
@@ -285,7 +312,6 @@ class Park:
         counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
         self.endpoint.park = None
         if committed:
-            self.endpoint.trust()
             self.endpoint.forget_target()
         for session in list(self.endpoint.sessions):
             if not committed:
@@ -293,12 +319,26 @@ class Park:
             if committed and self._is_behind(session):
                 if session.state is State.STOPPING:
                     continue  # its backend has been ended behind the fence, and says so itself in its last words
-                session.pinned = "the session did not come to a safe point in time for the switchover"
+                session.pinned = _TOO_LATE
             if session.state is not State.WAITING or self.endpoint.admits:
                 session.resume()
         if committed:
             for n, session in enumerate(self.endpoint.sessions):
                 self._loop.call_later(LEAVING_S + n * LEAVING_APART_S, session.leave_former)
+
+
+def _is_moved_at_once(session: Session) -> bool:
+    """Its dialled connection hears something that is for the client, or is owed something before anybody runs."""
+    dialled = session.dialled
+    if dialled is None or not dialled.carries:
+        return False
+    given = dialled.given
+    return (
+        dialled.owed is not None
+        or dialled.owed_sequences is not None
+        or given is None
+        or bool(given.cursors or given.state.channels)
+    )
 
 
 def _pinned(reason: PinReason) -> str:

@@ -22,6 +22,7 @@ from verdigris.domain.ports import (
     Route,
     RouterSessions,
 )
+from verdigris.router import garbage
 from verdigris.router.endpoint import Counters, Endpoint
 from verdigris.router.errors import NotAbortable, RouteConflict
 from verdigris.router.handover import hand_over
@@ -325,6 +326,7 @@ class RouterService:
         )
         endpoint.follower.end()
         report = await ready(endpoint, endpoint.live())
+        garbage.set_aside()
         await endpoint.follower.begin(endpoint)
         log.info("sessions.ready", endpoint=name, sessions=report.sessions, pinned=report.pinned)
         return report
@@ -437,13 +439,13 @@ class RouterService:
             raise
         return bound
 
-    async def release(self, generation: int) -> None:
+    async def release(self, generation: int, *, admit: bool = True) -> None:
         park = self._parks.get(generation)
         if park is None:
             return
         if park.state is ParkState.COMMITTING:
             raise ParkBroken(f"generation {generation} is being committed")
-        await park.release()
+        await park.release(admit=admit)
         self._parks.pop(generation, None)
         log.info("park.released", endpoint=park.endpoint.name, generation=generation)
 

@@ -118,8 +118,9 @@ class SwitchOver:
         interrupted = self._records.begin()
         route = await self._observed_route()
         on_pinned = self._services.policy.pinned_sessions
+        released_first = self._pair.mode is ReplicationMode.LOGICAL
         if not interrupted:
-            return Facts(route=route, on_pinned=on_pinned)
+            return Facts(route=route, on_pinned=on_pinned, released_first=released_first)
         self._timeline.resumed = True
         sessions = await self._services.router.sessions(self._name)
         if sessions.generation is not None:
@@ -129,6 +130,7 @@ class SwitchOver:
         return Facts(
             route=route,
             on_pinned=on_pinned,
+            released_first=released_first,
             fenced=route is Side.SOURCE and await self._services.switchover.is_fenced(self._pair),
             renamed=self._records.is_renamed(),
             park=Park.HELD if self._parked is not None else Park.NONE,
@@ -392,13 +394,15 @@ class SwitchOver:
 
     async def _open_target(self) -> None:
         await self._services.switchover.open_target(self._pair)
+        if self._facts.released:
+            await self._services.router.admit(self._name)
         self._know(target_open=True)
 
     async def _release(self) -> None:
         await self._stop_renewing()
         if self._parked is not None:
             try:
-                await self._services.router.release(self._parked.generation)
+                await self._services.router.release(self._parked.generation, admit=self._facts.target_open)
             except ParkBroken:
                 log.info("switchover.released_already", generation=self._parked.generation)
         self._timeline.end_pause()

@@ -72,6 +72,7 @@ EFFECTS: dict[Step, dict[str, object]] = {
 
 def every_state() -> Iterator[Facts]:
     yield from states(FLAGS, {})
+    yield from states(FLAGS, {"released_first": True})
     for policy in POLICIES:
         yield from states([flag for flag in FLAGS if flag not in LATER], policy)
 
@@ -175,9 +176,17 @@ def test_stragglers_are_ended_only_when_asked_for_and_not_before_everyone_else_i
             assert facts.handed_over
 
 
+def test_target_is_open_before_anything_but_the_release_of_those_that_can_write_there_already() -> None:
+    for facts in every_state():
+        if facts.route is Side.TARGET and not facts.target_open:
+            allowed = {Step.OPEN_TARGET, Step.RELEASE} if facts.released_first else {Step.OPEN_TARGET}
+            assert set(plan(facts)) <= allowed, facts
+
+
 @pytest.mark.parametrize("setback", [None, "stragglers"])
-def test_the_undisturbed_order(setback: str | None) -> None:
-    facts, order = Facts(route=Side.SOURCE, setback=setback), []
+@pytest.mark.parametrize("released_first", [False, True])
+def test_the_undisturbed_order(setback: str | None, released_first: bool) -> None:
+    facts, order = Facts(route=Side.SOURCE, setback=setback, released_first=released_first), []
     while not ENDS.intersection(steps := plan(facts)):
         order.append(steps)
         facts = after(facts, steps)
@@ -190,8 +199,7 @@ def test_the_undisturbed_order(setback: str | None) -> None:
         (Step.HAND_OVER, Step.FENCE_SOURCE),
         (Step.CATCH_UP,),
         (Step.COMMIT_ROUTE,),
-        (Step.OPEN_TARGET,),
-        (Step.RELEASE,),
+        *([(Step.RELEASE,), (Step.OPEN_TARGET,)] if released_first else [(Step.OPEN_TARGET,), (Step.RELEASE,)]),
         (Step.RENAME,),
         (Step.RETIRE_SOURCE,),
     ]

@@ -240,11 +240,12 @@ class WorldRouter:
         self.world.committed = True
         effect.done()
 
-    async def release(self, generation: int) -> None:
+    async def release(self, generation: int, *, admit: bool = True) -> None:
         effect = await self.world.act("release")
         self._held(generation)
+        assert admit == self.world.target_open, "newcomers would find target read-only, or wait for nothing"
         self.world.generation = None
-        self.world.holding = False
+        self.world.holding = not admit
         effect.done()
 
     async def abort(self, generation: int) -> None:
@@ -264,7 +265,10 @@ class WorldRouter:
 
     async def admit(self, name: str) -> None:
         effect = await self.world.act("admit")
-        assert not self.world.fenced, "newcomers would be refused"
+        if not self.world.committed:
+            assert not self.world.fenced, "newcomers would be refused"
+        else:
+            assert self.world.target_open, "newcomers would find target read-only"
         self.world.holding = False
         effect.done()
 
