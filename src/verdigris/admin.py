@@ -71,7 +71,7 @@ async def read_status(settings: Settings) -> list[Sheet]:
 
 
 async def _instances(settings: Settings, *, running: bool) -> tuple[Sheet, Sheet]:
-    servers = _servers(settings)
+    servers = open_servers(settings)
     store = open_store(store_url(settings))
     try:
         with store.transaction() as tx:
@@ -139,7 +139,8 @@ def _deployments(settings: Settings) -> Sheet:
     return Sheet("Blue/green deployments", ("identifier", "name", "status", "members", "details"), rows)
 
 
-def _servers(settings: Settings) -> PostgresServers:
+def open_servers(settings: Settings) -> PostgresServers:
+    """To look at or to stop: through these nobody minds them."""
     return PostgresServers(settings.home, open_catalogue(settings), engine_account(settings.engine_account))
 
 
@@ -185,7 +186,7 @@ async def stop_everything(settings: Settings) -> list[str]:
     if router.pid is not None:
         await router.stop()
         lines.append("router stopped")
-    servers = _servers(settings)
+    servers = open_servers(settings)
     for resource_id in servers.known():
         if await servers.is_running(resource_id):
             await servers.stop(resource_id)

@@ -162,6 +162,24 @@ def deployments_show(
         rich.print(_table(sheet))
 
 
+@deployments.command("check")
+def deployments_check(
+    identifier: Annotated[str, typer.Argument(help="For example bgd-0123456789abcdef.")],
+    json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Look at every guardrail without switching over; fails if a switchover would be refused."""
+    import msgspec
+
+    from verdigris.deployment_check import check_deployment, sheet
+
+    report = asyncio.run(check_deployment(load_settings(), identifier))
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report)))
+    else:
+        rich.print(_table(sheet(report)))
+    raise typer.Exit(0 if report.passed else 1)
+
+
 @router.command("restart")
 def router_restart() -> None:
     """Replace the router's process, for an upgrade or new settings; clients without TLS do not notice."""

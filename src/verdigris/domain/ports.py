@@ -8,6 +8,7 @@ there and does what is missing, because it may be made again after a crash.
 from collections.abc import Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 
 from msgspec import Struct
@@ -157,10 +158,31 @@ class Pair(Struct, frozen=True, kw_only=True):
 
 
 class Finding(Struct, frozen=True, kw_only=True):
-    """A guardrail that failed: its name, and what is wrong in words that say what to do."""
+    """A guardrail that failed: RDS's name for it, the name of the one condition, and what is wrong in words that say
+    what to do."""
 
     guardrail: str
+    check: str
     message: str
+
+    def __str__(self) -> str:
+        return f"{self.guardrail} ({self.check}): {self.message}"
+
+
+class CheckOutcome(StrEnum):
+    OK = "ok"
+    FAILED = "failed"
+    NOT_LOOKED_AT = "not looked at"  # a server that it needs does not run
+
+
+class CheckResult(Struct, frozen=True, kw_only=True):
+    """One guardrail, looked at. ``side``: "blue", "green" or "both"."""
+
+    check: str
+    guardrail: str
+    side: str
+    outcome: CheckOutcome
+    findings: tuple[Finding, ...] = ()
 
 
 class Helpers(Struct, frozen=True, kw_only=True):
@@ -209,7 +231,8 @@ class SwitchoverEngine(Protocol):
     """The database side of a switchover, in the order in which it is used. Sizes of waits come from the caller's
     cancellation. ``keep`` are server process ids of sessions that the router has parked."""
 
-    async def guardrails(self, pair: Pair) -> list[Finding]: ...
+    async def guardrails(self, pair: Pair, *, timeout_s: float) -> list[Finding]:
+        """What forbids a switchover now. ``timeout_s``: what is left until its deadline. Changes nothing."""
 
     async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
         """What these backends of source are busy with, one phrase each, for the people who have to find their clients.

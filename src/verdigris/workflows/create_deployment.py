@@ -71,7 +71,7 @@ class CreateDeployment:
             )
         )
         if findings:
-            raise StepFailed(" ".join(f"{finding.guardrail}: {finding.message}" for finding in findings))
+            raise StepFailed(" ".join(map(str, findings)))
 
     async def _register(self) -> None:
         """Give green its name, its id and its endpoint's port. Repeated after a crash it finds them there."""

@@ -37,20 +37,24 @@ class Services:
         Either may have been deleted on its own since: taking apart what is left needs a pair as well, and whatever
         needs both servers finds out by itself.
         """
-        member = deployment.primary
-        if member.target_resource_id is None:
-            raise StepFailed("the deployment has no green instance")
         with self.store.transaction() as tx:
-            source = tx.instance(member.source_resource_id)
-        return Pair(
-            deployment_id=deployment.identifier,
-            source_resource_id=member.source_resource_id,
-            target_resource_id=member.target_resource_id,
-            mode=deployment.mode,
-            source_version="" if source is None else source.engine_version,
-            target_version=deployment.target.engine_version,
-            target_instance_class=deployment.target.instance_class,
-        )
+            return pair_of(deployment, tx.instance(deployment.primary.source_resource_id))
+
+
+def pair_of(deployment: BlueGreenDeployment, source: DBInstance | None) -> Pair:
+    """``source`` as it is recorded now, if it still is. Raises ``StepFailed`` if there never was a target."""
+    member = deployment.primary
+    if member.target_resource_id is None:
+        raise StepFailed("the deployment has no green instance")
+    return Pair(
+        deployment_id=deployment.identifier,
+        source_resource_id=member.source_resource_id,
+        target_resource_id=member.target_resource_id,
+        mode=deployment.mode,
+        source_version="" if source is None else source.engine_version,
+        target_version=deployment.target.engine_version,
+        target_instance_class=deployment.target.instance_class,
+    )
 
 
 def require_instance(tx: Transaction, resource_id: str) -> DBInstance:

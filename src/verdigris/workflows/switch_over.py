@@ -217,9 +217,10 @@ class SwitchOver:
     # -- before the pause
 
     async def _check_guardrails(self) -> None:
-        findings = await self._services.switchover.guardrails(self._pair)
+        left_s = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
+        findings = await self._services.switchover.guardrails(self._pair, timeout_s=left_s)
         if findings:
-            self._know(failure=" ".join(f"{finding.guardrail}: {finding.message}" for finding in findings))
+            self._know(failure=" ".join(map(str, findings)))
         elif self._services.policy.pinned_sessions is PinnedSessions.REFUSE:
             services = self._services
             report = await look_for_pins(

@@ -10,10 +10,8 @@ from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
 from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, run_sql, traces
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.ports import Finding, Pair
-from verdigris.domain.statuses import ReplicationMode
-from verdigris.engines.postgres import guardrails, health
 from verdigris.engines.postgres.green import PostgresGreenBuilder
-from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.guardrails import activity, replication
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import until
@@ -114,38 +112,36 @@ async def test_long_writes_ddl_and_writes_on_green(
     target: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(guardrails, "LONG_WRITE_S", 0.0)
-    monkeypatch.setattr(guardrails, "LONG_DDL_S", 0.0)
+    monkeypatch.setattr(activity, "LONG_WRITE_S", 0.0)
+    monkeypatch.setattr(activity, "LONG_DDL_S", 0.0)
     on_blue, on_green = await as_master(source), await as_master(target)
     await on_blue.execute("BEGIN; ALTER TABLE shop.log ADD COLUMN y int")
     await on_green.execute("BEGIN READ WRITE; INSERT INTO shop.log VALUES (now(), 'green')")
     pids = [on_blue.info.backend_pid, 1]
     [busy] = await switchover.describe_sessions(pair, pids)
     assert re.fullmatch(rf"process {pids[0]} \(\w+@app\) idle in transaction for [0-9.]+ s", busy), busy
-    async with asyncio.timeout(30):
-        found = {
-            f.guardrail for f in await guardrails.source_findings(pair.mode, source, ObjectNames(pair.deployment_id))
-        }
-    assert found == {"Long-running active writes", "Long-running DDL"}
-    assert [f.guardrail for f in await guardrails.target_findings(target)] == ["Active writes"]
+    assert _names(await switchover.guardrails(pair)) == {"writes-on-green", "long-writes", "long-ddl"}
     for connection in (on_blue, on_green):
         await connection.execute("ROLLBACK")
         await connection.close()
     assert await switchover.guardrails(pair) == []
 
 
-async def test_prepared_transactions_are_found(create_server: CreateServer) -> None:
+async def test_prepared_transactions_are_found(
+    green: PostgresGreenBuilder, create_server: CreateServer, make_pair: MakePair
+) -> None:
     """Of any database: logical replication does not carry what they will have written."""
     source = await create_server(version=BLUE_VERSION)
+    pair = make_pair(source, GREEN_VERSION)
     await run_sql(source, "ALTER SYSTEM SET max_prepared_transactions = 5")
     await source.restart()
     async with await as_master(source) as connection:
         await connection.execute("BEGIN; SELECT pg_current_xact_id(); PREPARE TRANSACTION 'the first half'")
-        found = await guardrails.source_findings(ReplicationMode.LOGICAL, source, ObjectNames("bgd-0"))
-        assert [finding.guardrail for finding in found] == ["Long-running active writes"]
-        assert "the first half" in found[0].message
+        [finding] = await green.check_source(pair)
+        assert finding.check == "prepared-transactions"
+        assert "the first half" in finding.message
         await connection.execute("COMMIT PREPARED 'the first half'")
-    assert await guardrails.source_findings(ReplicationMode.LOGICAL, source, ObjectNames("bgd-0")) == []
+    assert await green.check_source(pair) == []
 
 
 async def test_a_conflict_on_green_is_taken_for_permanent_after_a_while(
@@ -155,13 +151,13 @@ async def test_a_conflict_on_green_is_taken_for_permanent_after_a_while(
     target: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(health, "ERROR_LOOP_S", 1.0)
+    monkeypatch.setattr(replication, "ERROR_LOOP_S", 1.0)
     row = "INSERT INTO shop.documents (id, title) VALUES (1000, 'conflict')"
     await run_sql(target, "SET default_transaction_read_only = off", row)
     await run_sql(source, row)
 
     async def broken() -> bool:
-        return "cannot apply changes of database app" in (await green.health(pair) or "")
+        return "Database app: green cannot apply changes" in (await green.health(pair) or "")
 
     async with asyncio.timeout(30):
         await until(broken, every_s=0.2)
@@ -193,4 +189,8 @@ async def test_a_slot_that_is_lost_ends_the_deployment_not_blue(
 
 
 def _text(findings: list[Finding]) -> str:
-    return "\n".join(f"{finding.guardrail}: {finding.message}" for finding in findings)
+    return "\n".join(map(str, findings))
+
+
+def _names(findings: list[Finding]) -> set[str]:
+    return {finding.check for finding in findings}

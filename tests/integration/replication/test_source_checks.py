@@ -42,10 +42,14 @@ async def test_every_obstacle_is_named_at_once(
     assert "replication slot cdc" in text
     for innocent in ("fleeting_empty", "full_text"):
         assert innocent not in text
-    assert {finding.guardrail for finding in findings} == {
-        "External replication",
-        "Source database",
-        "Unsupported PostgreSQL changes",
+    assert {finding.check for finding in findings} == {
+        "external-replication",
+        "closed-databases",
+        "unlogged-tables",
+        "tables-without-key",
+        "incomparable-identity",
+        "replica-triggers",
+        "forced-row-security",
     }
 
 

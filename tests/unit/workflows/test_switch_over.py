@@ -110,10 +110,10 @@ async def test_undisturbed(store: SqlStore) -> None:
 
 
 async def test_a_failed_guardrail_changes_nothing_and_is_named(store: SqlStore) -> None:
-    world = World(findings=[Finding(guardrail="Replication lag", message="12 GB behind.")])
+    world = World(findings=[Finding(guardrail="Replication lag", check="lag", message="12 GB behind.")])
     await switch_over(world, store)
     assert_as_before(world, store)
-    assert "Replication lag: 12 GB behind." in (records(store)[0].status_details or "")
+    assert "Replication lag (lag): 12 GB behind." in (records(store)[0].status_details or "")
     assert "park" not in world.calls
 
 

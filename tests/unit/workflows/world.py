@@ -283,7 +283,7 @@ class WorldEngine:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    async def guardrails(self, pair: Pair) -> list[Finding]:
+    async def guardrails(self, pair: Pair, *, timeout_s: float) -> list[Finding]:
         (await self.world.act("guardrails")).done()
         return self.world.findings
 

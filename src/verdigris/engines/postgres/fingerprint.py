@@ -33,6 +33,7 @@ _COLUMNS = sql.SQL("""
 class Change(Struct, frozen=True, order=True):
     what: str  # "created", "dropped" or "changed"
     label: str  # as pg_describe_object() puts it: "table orders", "column note of table orders"
+    catalogue: str
 
     def __str__(self) -> str:
         return f"{self.label} ({self.what})"
@@ -50,24 +51,19 @@ async def take(copy: Session, names: ObjectNames, *, shared: bool) -> None:
     )
 
 
-async def is_unchanged(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> bool:
-    """The short answer, for inside the pause: one statement on each side, a few rows each."""
-    now, then = await asyncio.gather(_sums_now(source, names, shared=shared), _sums_then(target, names))
-    return now == then
-
-
 async def changes(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> list[Change]:
-    """What was done to definitions on the source since green was made, by name."""
-    now, then = await _sums_now(source, names, shared=shared), await _sums_then(target, names)
+    """What was done to definitions on the source since green was made, by name. Where nothing was, that takes one
+    statement on each side, planned before the pause, and a few rows each."""
+    now, then = await asyncio.gather(_sums_now(source, names, shared=shared), _sums_then(target, names))
     differing = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
     if not differing:
         return []
     labels_then = await _labelled_then(target, names, differing)
     labels_now = await _labelled_now(source, names, differing, shared=shared)
-    found = {Change("dropped", label) for key, (_, label) in labels_then.items() if key not in labels_now}
-    found |= {Change("created", label) for key, (_, label) in labels_now.items() if key not in labels_then}
+    found = {Change("dropped", label, key[0]) for key, (_, label) in labels_then.items() if key not in labels_now}
+    found |= {Change("created", label, key[0]) for key, (_, label) in labels_now.items() if key not in labels_then}
     found |= {
-        Change("changed", label)
+        Change("changed", label, key[0])
         for key, (digest, label) in labels_now.items()
         if key in labels_then and labels_then[key][0] != digest
     }

@@ -13,6 +13,7 @@ from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import (
     dismantling,
     fingerprint,
+    lag,
     marker,
     publisher,
     session_functions,
@@ -21,12 +22,12 @@ from verdigris.engines.postgres import (
     upgrade,
     wal_limit,
 )
-from verdigris.engines.postgres.health import HealthMonitor
+from verdigris.engines.postgres.guardrails import run as guardrails
+from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import MAINTENANCE_DATABASE, Database, for_each, list_databases, session
-from verdigris.engines.postgres.source_checks import check_source
 from verdigris.engines.postgres.strays import end_strays
 
 log = structlog.get_logger(__name__)
@@ -38,12 +39,13 @@ _TARGET_LIMIT_S = 15.0
 class PostgresGreenBuilder:
     def __init__(self, servers: PostgresServers) -> None:
         self._servers = servers
-        self._health = HealthMonitor()
+        self._troubles: Troubles = {}
 
     # ---------------------------------------------------------------------------------------------------------- making
 
     async def check_source(self, pair: Pair) -> list[Finding]:
-        return await check_source(self._servers, pair)
+        """Everything that is wrong, not the first thing only."""
+        return await guardrails.findings(self.subject(pair, Moment.CREATION))
 
     async def copy(self, pair: Pair) -> None:
         await self.dismantle(pair)
@@ -103,16 +105,23 @@ class PostgresGreenBuilder:
     # -------------------------------------------------------------------------------------------------------- watching
 
     async def lag_bytes(self, pair: Pair) -> int | None:
-        return await self._health.lag_bytes(*self._pair(pair))
+        return await lag.lag_bytes(*self._pair(pair))
 
     async def health(self, pair: Pair) -> str | None:
-        return await self._health.problem(pair.mode, *self._pair(pair))
+        """None also while a server is down: one that restarts is well again in a moment."""
+        found = await guardrails.findings(self.subject(pair, Moment.STANDING))
+        return " ".join(map(str, found)) or None
+
+    def subject(self, pair: Pair, moment: Moment, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Subject:
+        """For guardrails to look at, with what was seen of it before."""
+        return Subject(servers=self._servers, pair=pair, moment=moment, timeout_s=timeout_s, troubles=self._troubles)
 
     # ------------------------------------------------------------------------------------------------------ taking down
 
     async def dismantle(self, pair: Pair) -> None:
         names = ObjectNames(pair.deployment_id)
-        self._health.forget(names)
+        for key in [key for key in self._troubles if key[0] == names.base]:
+            del self._troubles[key]
         target = self._known(pair.target_resource_id)
         if target is not None:
             async with self._despite_target(target):

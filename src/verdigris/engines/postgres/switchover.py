@@ -7,13 +7,11 @@ from collections.abc import Collection, Mapping
 import structlog
 
 from verdigris.domain.errors import EngineError, StepFailed
-from verdigris.domain.ports import Finding, Helpers, Pair
+from verdigris.domain.ports import CheckResult, Finding, Helpers, Pair
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import (
     dismantling,
     fence,
-    fingerprint,
-    guardrails,
     marker,
     session_functions,
     standby,
@@ -21,6 +19,8 @@ from verdigris.engines.postgres import (
 )
 from verdigris.engines.postgres.carried_passwords import carry_passwords
 from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.guardrails import run as guardrails
+from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, View
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.roles import read_verifiers
 from verdigris.engines.postgres.sequences import carry_positions
@@ -38,7 +38,6 @@ from verdigris.engines.postgres.sessions import (
     sessions,
     until,
 )
-from verdigris.engines.postgres.source_checks import prepared_transactions
 
 log = structlog.get_logger(__name__)
 
@@ -76,20 +75,12 @@ class PostgresSwitchoverEngine:
 
     # ------------------------------------------------------------------------------------------------ before the pause
 
-    async def guardrails(self, pair: Pair) -> list[Finding]:
-        source, target, names = self._pair(pair)
-        for side, server in (("Blue", source), ("Green", target)):
-            if not server.is_running():
-                return guardrails.replication_health(f"{side} is not running")
-        findings = guardrails.replication_health(await self._green.health(pair))
-        if findings:
-            return findings  # what follows would only repeat it
-        findings += guardrails.replication_lag(await self._green.lag_bytes(pair))
-        findings += await guardrails.target_findings(target)
-        findings += await guardrails.source_findings(pair.mode, source, names)
-        if pair.mode is ReplicationMode.LOGICAL:
-            findings += await guardrails.unsupported_changes(source, target, names)
-        return findings
+    async def guardrails(self, pair: Pair, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[Finding]:
+        return await guardrails.findings(self._green.subject(pair, Moment.SWITCHOVER, timeout_s=timeout_s))
+
+    async def check(self, pair: Pair) -> list[CheckResult]:
+        """Every guardrail that a switchover begun now, with the default timeout, would look at; well or not."""
+        return await guardrails.look(self._green.subject(pair, Moment.SWITCHOVER))
 
     async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
         async with session(self._servers.server(pair.source_resource_id)) as connection:
@@ -105,7 +96,7 @@ class PostgresSwitchoverEngine:
 
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
-        source, target, names = self._pair(pair)
+        source, target, _ = self._pair(pair)
         for server in (source, target):
             keep_sessions(server, _KEPT_SESSIONS)
         await _is_read_only(target)
@@ -115,7 +106,7 @@ class PostgresSwitchoverEngine:
         while True:
             began_at = asyncio.get_running_loop().time()
             if pair.mode is ReplicationMode.LOGICAL:
-                await self._catch_up_all(source, target, names)
+                await self._catch_up_all(pair)
             else:
                 await marker.prove_physical(source, target)
             took_s = asyncio.get_running_loop().time() - began_at
@@ -156,14 +147,32 @@ class PostgresSwitchoverEngine:
 
     async def catch_up(self, pair: Pair) -> None:
         """Refuses, with ``StepFailed``, what has slipped in between the guardrails and the fence."""
-        source, target, names = self._pair(pair)
+        source, target, _ = self._pair(pair)
         if pair.mode is ReplicationMode.PHYSICAL:
             await marker.prove_physical(source, target)
             return
-        await self._catch_up_all(source, target, names)
+        await self._catch_up_all(pair)
 
-    async def _catch_up_all(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
-        await for_each(await list_databases(source), lambda database: _catch_up(source, target, names, database))
+    async def _catch_up_all(self, pair: Pair) -> None:
+        await for_each(
+            await list_databases(self._servers.server(pair.source_resource_id)),
+            lambda database: self._catch_up(pair, database),
+        )
+
+    async def _catch_up(self, pair: Pair, database: Database) -> None:
+        """One database: while the marker travels, everything else is read and compared."""
+        source, target, names = self._pair(pair)
+        async with sessions(source, target, database.name) as (ours, theirs):
+            token = await marker.send(ours, names)
+            if database.name == MAINTENANCE_DATABASE:
+                await carry_passwords(ours, theirs)
+            moved = await carry_positions(ours, theirs)
+            view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
+            if findings := await guardrails.look_again(view):
+                raise StepFailed(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
+            await marker.wait_for(theirs, names, token)
+            await marker.flush(theirs)
+        log.debug("database.caught_up", database=database.name, sequences=moved)
 
     # ---------------------------------------------------------------------------------- beyond the point of no return
 
@@ -202,25 +211,6 @@ class PostgresSwitchoverEngine:
             self._servers.server(pair.target_resource_id),
             ObjectNames(pair.deployment_id),
         )
-
-
-async def _catch_up(source: PostgresServer, target: PostgresServer, names: ObjectNames, database: Database) -> None:
-    """One database: while the marker travels, everything else is read and compared."""
-    shared = database.name == MAINTENANCE_DATABASE
-    async with sessions(source, target, database.name) as (ours, theirs):
-        token = await marker.send(ours, names)
-        if shared:
-            if prepared := await prepared_transactions(ours):
-                raise StepFailed(f"prepared transactions are open on blue: {', '.join(prepared)}")
-            await carry_passwords(ours, theirs)
-        moved = await carry_positions(ours, theirs)
-        if not await fingerprint.is_unchanged(ours, theirs, names, shared=shared):
-            changes = await fingerprint.changes(ours, theirs, names, shared=shared)
-            what = ", ".join(str(change) for change in changes)
-            raise StepFailed(f"definitions were changed on blue just before the switchover: {what}")
-        await marker.wait_for(theirs, names, token)
-        await marker.flush(theirs)
-    log.debug("database.caught_up", database=database.name, sequences=moved)
 
 
 async def _admit_writes(target: PostgresServer) -> None:

@@ -1,0 +1,113 @@
+"""What is going on at the moment."""
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from verdigris.engines.postgres import config
+from verdigris.engines.postgres.guardrails.model import (
+    ACTIVE_WRITES,
+    LOGICAL,
+    LONG_DDL,
+    LONG_WRITES,
+    Extent,
+    Guardrail,
+    Moment,
+    Side,
+    View,
+    on_source,
+)
+
+# A transaction that has written for so long will not end within the budget of a pause, which is about a second, and
+# to repeat the attempt until it does only hurts others.
+LONG_WRITE_S = 10.0
+# Exclusive locks that others meet are held for milliseconds; one held for longer is a table being rewritten, or
+# an open transaction with DDL in it.
+LONG_DDL_S = 3.0
+
+_WRITERS = """
+    SELECT format('process %%s (%%s@%%s)', pid, usename, datname)
+      FROM pg_stat_activity
+     WHERE backend_type = 'client backend' AND usename <> %s AND backend_xid IS NOT NULL
+       AND clock_timestamp() - xact_start >= make_interval(secs => %s)
+     ORDER BY xact_start
+"""
+
+_DDL = """
+    SELECT DISTINCT format('process %%s (%%s@%%s)', a.pid, a.usename, a.datname)
+      FROM pg_stat_activity a
+     WHERE a.backend_type = 'client backend' AND a.usename <> %s
+       AND clock_timestamp() - a.xact_start >= make_interval(secs => %s)
+       AND (a.pid IN (SELECT pid FROM pg_stat_progress_create_index UNION ALL SELECT pid FROM pg_stat_progress_cluster)
+            OR EXISTS (SELECT FROM pg_locks l
+                        WHERE l.pid = a.pid AND l.granted AND l.locktype = 'relation'
+                          AND l.mode IN ('AccessExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')))
+     ORDER BY 1
+"""
+
+
+async def _long_writers(view: View) -> Sequence[str]:
+    return await view.source_names(_WRITERS, config.ADMIN_ROLE, LONG_WRITE_S)
+
+
+async def _long_ddl(view: View) -> Sequence[str]:
+    return await view.source_names(_DDL, config.ADMIN_ROLE, LONG_DDL_S)
+
+
+async def _writers_on_target(view: View) -> Sequence[str]:
+    if await view.target.value("SELECT pg_is_in_recovery()"):
+        return []
+    return await view.target_names(_WRITERS, config.ADMIN_ROLE, 0.0)
+
+
+GUARDRAILS = (
+    Guardrail(
+        name="writes-on-green",
+        rds=ACTIVE_WRITES,
+        complaint="sessions are writing on green",
+        remedy="End them.",
+        threshold="no transaction of a client may have written",
+        why="What they write may be in the way of what comes from blue.",
+        side=Side.GREEN,
+        moments=Moment.SWITCHOVER,
+        extent=Extent.CLUSTER,
+        look=_writers_on_target,
+    ),
+    Guardrail(
+        name="prepared-transactions",
+        rds=LONG_WRITES,
+        complaint="prepared transactions are open, which are not replicated",
+        remedy="Commit or roll them back.",
+        why="Green hears of them only when they are committed, and after the fence nobody could do that.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER | Moment.FENCED,
+        extent=Extent.CLUSTER,
+        look=on_source(sql.SQL("SELECT gid FROM pg_prepared_xacts ORDER BY 1")),
+    ),
+    Guardrail(
+        name="long-writes",
+        rds=LONG_WRITES,
+        complaint=f"transactions have been writing for more than {LONG_WRITE_S:g} s",
+        remedy="Let them end, or end them.",
+        threshold=f"{LONG_WRITE_S:g} s",
+        why="They will not end within the budget of a pause, and to repeat the attempt until they do hurts others.",
+        side=Side.BLUE,
+        moments=Moment.SWITCHOVER,
+        extent=Extent.CLUSTER,
+        look=_long_writers,
+    ),
+    Guardrail(
+        name="long-ddl",
+        rds=LONG_DDL,
+        complaint=f"DDL has been running for more than {LONG_DDL_S:g} s",
+        remedy="Let it end, or end it.",
+        threshold=f"{LONG_DDL_S:g} s",
+        why="Locks that exclude others are held for milliseconds; longer means a table that is rewritten, an index that"
+        " is built, or an open transaction with DDL in it.",
+        side=Side.BLUE,
+        moments=Moment.SWITCHOVER,
+        extent=Extent.CLUSTER,
+        look=_long_ddl,
+    ),
+)

@@ -1,0 +1,95 @@
+"""What was done to definitions on blue since green was made: logical replication carries rows only."""
+
+from collections.abc import Collection, Sequence
+
+from verdigris.engines.postgres.fingerprint import Change
+from verdigris.engines.postgres.guardrails.model import (
+    LOGICAL,
+    UNSUPPORTED,
+    Extent,
+    Guardrail,
+    Look,
+    Moment,
+    Side,
+    View,
+)
+
+# Catalogues whose changes are other guardrails'; all other changes are those of `definitions-changed`.
+_ROLES = frozenset({"pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_parameter_acl"})
+_DATABASES = frozenset({"pg_database"})
+_LARGE_OBJECTS = frozenset({"pg_largeobject", "pg_largeobject_metadata"})
+_OTHERS = _ROLES | _DATABASES | _LARGE_OBJECTS
+
+_UNDO = "Undo them, or delete the deployment and create it again."
+
+
+def _of(catalogues: Collection[str]) -> Look:
+    async def look(view: View) -> Sequence[str]:
+        return _told([change for change in await view.changes() if change.catalogue in catalogues])
+
+    return look
+
+
+async def _definitions(view: View) -> Sequence[str]:
+    return _told([change for change in await view.changes() if change.catalogue not in _OTHERS])
+
+
+def _told(changes: Collection[Change]) -> list[str]:
+    return sorted({str(change) for change in changes})
+
+
+GUARDRAILS = (
+    Guardrail(
+        name="definitions-changed",
+        rds=UNSUPPORTED,
+        complaint="definitions were changed on blue since green was made",
+        remedy=_UNDO,
+        threshold="every row of every catalogue as it was when green's stream begins",
+        why="Logical replication carries rows, not definitions: tables, partitions, columns, indexes, types, functions,"
+        " schemas, policies, triggers, privileges.",
+        side=Side.BOTH,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER | Moment.FENCED,
+        extent=Extent.DATABASE,
+        look=_definitions,
+    ),
+    Guardrail(
+        name="roles-changed",
+        rds=UNSUPPORTED,
+        complaint="roles, memberships or their settings were changed on blue since green was made",
+        remedy=_UNDO,
+        threshold="as they were when green's stream begins; passwords are carried over",
+        why="Roles do not replicate logically.",
+        side=Side.BOTH,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER | Moment.FENCED,
+        extent=Extent.CLUSTER,
+        look=_of(_ROLES),
+    ),
+    Guardrail(
+        name="databases-changed",
+        rds=UNSUPPORTED,
+        complaint="databases were created, dropped or changed on blue since green was made",
+        remedy=_UNDO,
+        threshold="as they were when green's stream begins",
+        why="A database that was made later has no slot, so green has nothing of it.",
+        side=Side.BOTH,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER | Moment.FENCED,
+        extent=Extent.CLUSTER,
+        look=_of(_DATABASES),
+    ),
+    Guardrail(
+        name="large-objects-changed",
+        rds=UNSUPPORTED,
+        complaint="large objects were created, changed or dropped on blue since green was made",
+        remedy=_UNDO,
+        threshold="every page as it was when green's stream begins",
+        why="Large objects do not replicate logically.",
+        side=Side.BOTH,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER | Moment.FENCED,
+        extent=Extent.DATABASE,
+        look=_of(_LARGE_OBJECTS),
+    ),
+)

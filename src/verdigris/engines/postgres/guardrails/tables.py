@@ -1,0 +1,127 @@
+"""Tables whose rows would not arrive on green, or would arrive as others than they were."""
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from verdigris.engines.postgres.guardrails.model import (
+    LOGICAL,
+    UNSUPPORTED,
+    Extent,
+    Guardrail,
+    Moment,
+    Side,
+    View,
+    on_source,
+)
+from verdigris.engines.postgres.publisher import TABLES_WITHOUT_KEY
+
+_UNLOGGED = sql.SQL("""
+    SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1, 2
+""")
+
+# A row is found on the target by its old values, all of them compared; json, xml and the like have no equality.
+_INCOMPARABLE_IDENTITY = sql.SQL("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relreplident = 'f' AND pg_relation_is_publishable(c.oid)
+       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+       AND EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                      AND t.typtype = 'b' AND t.typelem = 0
+                      AND NOT EXISTS (SELECT FROM pg_opclass o
+                                        JOIN pg_am m ON m.oid = o.opcmethod AND m.amname IN ('btree', 'hash')
+                                       WHERE o.opcdefault AND (o.opcintype = t.oid OR EXISTS (
+                                           SELECT FROM pg_cast k WHERE k.castsource = t.oid
+                                              AND k.casttarget = o.opcintype AND k.castmethod = 'b'))))
+     ORDER BY 1
+""")
+
+# Apply workers run as a replica: ordinary triggers stay silent there, these fire a second time.
+_REPLICA_TRIGGERS = sql.SQL("""
+    SELECT format('%I on %I.%I', t.tgname, n.nspname, c.relname)
+      FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') ORDER BY 1
+""")
+
+# Changes are applied with the rights of a table's owner, whom row security then filters.
+_FORCED_ROW_SECURITY = sql.SQL("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner
+     WHERE c.relkind = 'r' AND c.relrowsecurity AND c.relforcerowsecurity
+       AND NOT (r.rolsuper OR r.rolbypassrls) ORDER BY 1
+""")
+
+
+async def _filled_unlogged(view: View) -> Sequence[str]:
+    filled = []
+    for schema, table in await view.source.rows(_UNLOGGED):
+        if await view.source.value(sql.SQL("SELECT EXISTS (SELECT FROM {})").format(sql.Identifier(schema, table))):
+            filled.append(f"{schema}.{table}")
+    return filled
+
+
+GUARDRAILS = (
+    Guardrail(
+        name="unlogged-tables",
+        rds=UNSUPPORTED,
+        complaint="unlogged tables with rows, which no copy carries",
+        remedy="Make them logged, or empty them.",
+        threshold="not a single row",
+        why="They are not in the WAL; a copy begins with them empty.",
+        side=Side.BLUE,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=_filled_unlogged,
+    ),
+    Guardrail(
+        name="tables-without-key",
+        rds=UNSUPPORTED,
+        complaint="tables without a primary key or other replica identity",
+        remedy="Add a primary key, with REPLICA IDENTITY DEFAULT where that was taken away, or set REPLICA IDENTITY"
+        " FULL.",
+        why="Nothing would say which row was updated or deleted, and PostgreSQL would refuse those on blue.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(TABLES_WITHOUT_KEY),
+    ),
+    Guardrail(
+        name="incomparable-identity",
+        rds=UNSUPPORTED,
+        complaint="tables with REPLICA IDENTITY FULL and columns of a type that has no equality",
+        remedy="Add a primary key.",
+        why="Green could not find the row that was updated or deleted.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_INCOMPARABLE_IDENTITY),
+    ),
+    Guardrail(
+        name="replica-triggers",
+        rds=UNSUPPORTED,
+        complaint="triggers that would fire on green as well (ENABLE ALWAYS or REPLICA)",
+        remedy="Enable them for origin sessions only.",
+        why="Their effects come from blue already; they would be there twice.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_REPLICA_TRIGGERS),
+    ),
+    Guardrail(
+        name="forced-row-security",
+        rds=UNSUPPORTED,
+        complaint="tables that force row security on an owner who may not bypass it",
+        remedy="Give the owner BYPASSRLS, or use NO FORCE ROW LEVEL SECURITY until after the switchover.",
+        why="Changes are applied with the rights of a table's owner, whom the policies would filter.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_FORCED_ROW_SECURITY),
+    ),
+)
