@@ -1,6 +1,7 @@
 """The router's process from the outside: attach to it, start it, stop it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -39,6 +40,10 @@ class RouterProcess:
     @property
     def pid(self) -> int | None:
         """Of the router that runs now."""
+        record = self._record()
+        return record.pid if record is not None else None
+
+    def _record(self) -> ProcessRecord | None:
         for child in (self._child, *self._former):
             if child is not None:
                 child.poll()  # or a child that has died stays a zombie
@@ -46,7 +51,7 @@ class RouterProcess:
             record = msgspec.json.decode(self._paths.record.read_bytes(), type=ProcessRecord)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return record.pid if started_ticks(record.pid) == record.started_ticks else None
+        return record if started_ticks(record.pid) == record.started_ticks else None
 
     async def ensure_running(self, *, timeout_s: float = START_TIMEOUT_S) -> int:
         """Attach to the router if it is alive, else start it; its pid. Raises ``VerdigrisError`` with the end of its
@@ -75,25 +80,45 @@ class RouterProcess:
         """Have the router replaced by a new process of this program, without its clients noticing; the new pid.
 
         The router is started if it does not run. Raises ``VerdigrisError`` if the router does not hand over now (a
-        switchover is under way) or the new process does not come up: the old one then goes on as before.
+        switchover is under way) or the new process does not come up: the old one then goes on as before. If it comes up
+        and dies when the old one has already left, clients are cut off; another one has been started when this raises.
         """
         self._paths.check()
-        if self.pid is None:
+        before = self._record()
+        if before is None:
             return await self.ensure_running(timeout_s=timeout_s)
         said_before = self._log_size()
         successor = self._start(succeed=True)
+        trouble = ""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.pid != successor.pid:
-                    if successor.poll() is not None:
-                        raise VerdigrisError(self._last_words(said_before))
+                while self.pid != successor.pid and successor.poll() is None:  # noqa: ASYNC110  no event comes from there
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             successor.kill()
             successor.wait()
-            raise VerdigrisError(f"the new router did not take over within {timeout_s} s") from None
-        log.info("router.replaced", pid=successor.pid)
-        return successor.pid
+            trouble = f"the new router did not take over within {timeout_s} s"
+        if successor.poll() is None:
+            log.info("router.replaced", pid=successor.pid)
+            return successor.pid
+        ended = f"the new router ended with status {successor.returncode}"
+        if await self._is_taken_back(before, timeout_s=timeout_s):
+            raise VerdigrisError(trouble or self._last_words(said_before) or ended)
+        pid = await self.ensure_running(timeout_s=timeout_s)
+        raise VerdigrisError(
+            f"{ended} when the old one had left it everything: its clients are cut off."
+            f" Another one serves now (pid {pid})"
+        )
+
+    async def _is_taken_back(self, before: ProcessRecord, *, timeout_s: float) -> bool:
+        """Its successor has died: the old router says on record that it goes on, or ends because it had left."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while started_ticks(before.pid) == before.started_ticks:
+                    if self.pid is not None:
+                        return True
+                    await asyncio.sleep(_POLL_S)
+        return self.pid is not None
 
     @staticmethod
     def command(

@@ -1,7 +1,8 @@
 """A router's process that takes over from another one, up to a point: then it, or the other one, is killed.
 
 ``python sabotage.py POINT VICTIM NUMBER`` and then a router's arguments. POINT is the name of a message, or ``start``;
-VICTIM dies as the NUMBERth such message has been read (or is about to be sent, for those of the new process).
+VICTIM dies as the NUMBERth such message has been read (or is about to be sent, for those of the new process): ``new``,
+``old``, or ``frozen``, which is the new one, and only stopped: whoever watches kills it when the time has come.
 """
 
 import os
@@ -19,9 +20,9 @@ del sys.argv[1:4]
 def strike(predecessor: int | None) -> None:
     if victim == "fail":
         raise SystemExit("it does not come up")
-    pid = os.getpid() if victim == "new" else predecessor
+    pid = predecessor if victim == "old" else os.getpid()
     assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGSTOP if victim == "frozen" else signal.SIGKILL)
 
 
 seen = 0

@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import Endpoint, Pair, connect, one
+from tests.integration.router.clients import Connection, Endpoint, Pair, connect, one
 from tests.integration.router.ledger import Crew
 from verdigris.domain.errors import VerdigrisError
 from verdigris.router.client import RouterClient
@@ -21,7 +23,11 @@ from verdigris.router.process import RouterProcess
 from verdigris.router.record import started_ticks
 from verdigris.router.run import Loop
 
+if TYPE_CHECKING:
+    import subprocess
+
 WORKERS = 12
+LIMIT_S = 30.0
 SABOTAGE = Path(__file__).with_name("sabotage.py")
 
 
@@ -33,9 +39,19 @@ class Sabotaged(RouterProcess):
     def command(  # type: ignore[override]  # the original is static, and need not know which it is
         self, home: Path, loop: Loop = Loop.AUTO, limits: Limits | None = None, *, succeed: bool = False
     ) -> list[str]:
-        _, *arguments = RouterProcess.command(home, loop, limits, succeed=succeed)
+        command = RouterProcess.command(home, loop, limits, succeed=succeed)
         point, victim, number = self.plan
-        return [sys.executable, os.fspath(SABOTAGE), point, victim, str(number), *arguments[2:]]
+        return [sys.executable, os.fspath(SABOTAGE), point, victim, str(number), *command[3:]] if succeed else command
+
+
+class Belated(Sabotaged):
+    """Its successor is dead before it looks for the first time."""
+
+    def _start(self, *, succeed: bool = False) -> "subprocess.Popen[bytes]":
+        child = super()._start(succeed=succeed)
+        if succeed:
+            child.wait(LIMIT_S)
+        return child
 
 
 @pytest.fixture
@@ -91,6 +107,10 @@ async def test_successor_dies_before_it_has_a_session(
     await goes_on(endpoint, router, router_process, crew)
 
 
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] == b"T"
+
+
 async def answers(router: RouterClient) -> bool:
     try:
         await router.routes()
@@ -99,19 +119,84 @@ async def answers(router: RouterClient) -> bool:
     return True
 
 
+@pytest.fixture
+async def stays(endpoint: Endpoint) -> AsyncIterator[Connection]:
+    """A client in a transaction: as long as it is, the old process cannot have left everything."""
+    async with await connect(endpoint) as connection:
+        await connection.execute("BEGIN")
+        yield connection
+
+
 @pytest.mark.parametrize("number", [1, 6, WORKERS])
 async def test_successor_dies_with_sessions(
-    endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, crew: Crew, number: int
+    endpoint: Endpoint,
+    router: RouterClient,
+    router_process: RouterProcess,
+    crew: Crew,
+    stays: Connection,
+    number: int,
 ) -> None:
     """What it was given goes with it, as when any router is killed; the others never notice."""
     before = router_process.pid
-    await sabotaged(router_process, "Yours", "new", number).restart()
-    # The old process may have given everything away by then, and have ended.
-    await until(lambda: router_process.pid in (before, None))
-    await router_process.ensure_running()
+    successor = await sabotaged(router_process, "Yours", "frozen", number).restart()
+    await until(lambda: is_stopped(successor))
+    os.kill(successor, signal.SIGKILL)
+    await until(lambda: router_process.pid == before)
+    await stays.execute("COMMIT")
+    await goes_on_without(number, endpoint, router, router_process, crew)
+
+
+async def test_successor_dies_with_everything(
+    endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, crew: Crew
+) -> None:
+    """Nobody is the router then, until the control plane, which looks every second, or somebody else starts one."""
+    before = router_process.pid or 0
+    successor = await sabotaged(router_process, "Finished", "frozen").restart()
+    await until(lambda: is_stopped(successor))
+    await until(lambda: started_ticks(before) is None)
+    os.kill(successor, signal.SIGKILL)
+    await until(lambda: router_process.pid is None)
+    assert await router_process.ensure_running() not in (before, successor)
+    await goes_on_without(WORKERS, endpoint, router, router_process, crew)
+
+
+async def restart_and_look_late(router_process: RouterProcess, point: str, number: int) -> str:
+    """The new process is dead before whoever has asked for it looks for the first time. What he is told."""
+    plotter = Belated(router_process.home, router_process.loop)
+    plotter.plan = point, "new", number
+    with pytest.raises(VerdigrisError) as told:
+        # In a thread: it waits for the end of the process, and the clients work here.
+        await asyncio.to_thread(lambda: asyncio.run(plotter.restart()))
+    return str(told.value)
+
+
+async def test_successor_dies_with_sessions_before_it_is_seen(
+    endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, crew: Crew, stays: Connection
+) -> None:
+    before = router_process.pid
+    assert "cut off" not in await restart_and_look_late(router_process, "Yours", 6)
+    assert router_process.pid == before
+    await stays.execute("COMMIT")
+    await goes_on_without(6, endpoint, router, router_process, crew)
+
+
+async def test_successor_dies_with_everything_before_it_is_seen(
+    endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, crew: Crew
+) -> None:
+    """Nobody may have asked for a restart but an operator: he is told, and there is a router again."""
+    before = router_process.pid
+    assert "its clients are cut off" in await restart_and_look_late(router_process, "Finished", 1)
+    assert router_process.pid not in (before, None)
+    await goes_on_without(WORKERS, endpoint, router, router_process, crew)
+
+
+async def goes_on_without(
+    cut_off: int, endpoint: Endpoint, router: RouterClient, router_process: RouterProcess, crew: Crew
+) -> None:
+    """At least so many have been cut off."""
     await until(lambda: answers(router))
     await crew.progress()
-    assert crew.cut_off >= number
+    assert crew.cut_off >= cut_off
     await goes_on(endpoint, router, router_process, crew)
 
 
