@@ -30,6 +30,19 @@ async def prepared(stage: Stage) -> AsyncIterator[None]:
         await connection.close()
 
 
+@case("prepared and not run yet", DRIVER)
+async def not_run_yet(stage: Stage) -> AsyncIterator[None]:
+    """The driver prepares without a Sync."""
+    connection = await asyncpg.connect(**stage.asyncpg())
+    try:
+        kept = await connection.prepare("SELECT $1::int + 1, current_setting('server_version')")
+        yield
+        assert tuple(await kept.fetchrow(41)) == (42, GREEN)
+        assert await connection.fetchval("SELECT count(*) FROM pg_prepared_statements") == 2
+    finally:
+        await connection.close()
+
+
 @case("idle pool", DRIVER)
 async def pool(stage: Stage) -> AsyncIterator[None]:
     async with asyncpg.create_pool(**stage.asyncpg(), min_size=5, max_size=5) as made:

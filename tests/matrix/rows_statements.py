@@ -7,7 +7,7 @@ import psycopg
 from psycopg import pq
 
 from tests.matrix.case import case
-from tests.matrix.raw import ERROR, ROW, RawSession, run, simple
+from tests.matrix.raw import ERROR, PARAMETER, ROW, RawSession, run, simple
 from tests.matrix.stage import GREEN, LIMIT_S, Stage, assert_on_green, value
 from verdigris.wire.postgres import messages
 
@@ -112,15 +112,34 @@ def unnamed(stage: Stage) -> Iterator[None]:
         assert raw.query("SELECT count(*) FROM pg_prepared_statements") == [b"0"]
 
 
-@case("unnamed statement without a Sync", "bytes", straggles=True)
-def unnamed_flushed(stage: Stage) -> Iterator[None]:
+@case("prepared without a Sync", "bytes")
+def flushed(stage: Stage) -> Iterator[None]:
     """Parse, Flush and nothing else: an implicit transaction is open, though no ``ReadyForQuery`` has ever said so."""
+    with stage.raw() as unnamed, stage.raw() as named, stage.raw() as failing:
+        for raw, name in ((unnamed, b""), (named, b"mine"), (failing, b"mine")):
+            prepare = messages.parse(name, b"SELECT $1::int + 1, current_setting('server_version')")
+            raw.send(prepare, messages.describe_statement(name), messages.FLUSH)
+            assert [raw.read().code for _ in range(3)] == [b"1", b"t", b"T"]
+        yield
+        for raw, name in ((unnamed, b""), (named, b"mine")):
+            raw.send(run(name, b"41"), messages.SYNC)
+            assert raw.answer() == [b"42", GREEN.encode()]
+        failing.send(run(b"mine", b"x"), run(b"mine", b"1"), messages.FLUSH)
+        assert {message.code for message in failing.read_until(ERROR)} <= {PARAMETER, ERROR}
+        failing.send(messages.SYNC)
+        assert failing.answer() == []
+        assert failing.query("SELECT count(*) FROM pg_prepared_statements") == [b"1"]
+
+
+@case("bound without a Sync", "bytes", straggles=True)
+def bound(stage: Stage) -> Iterator[None]:
+    """A portal lives in that transaction."""
     with stage.raw() as raw:
-        raw.send(messages.parse(b"", b"SELECT $1::int + 1"), messages.FLUSH)
-        assert raw.read().code == b"1"
+        raw.send(messages.parse(b"", b"SELECT $1::int + 1"), messages.bind(b"", [b"41"]), messages.FLUSH)
+        assert [raw.read().code for _ in range(2)] == [b"1", b"2"]
 
         def end() -> list[bytes | None]:
-            raw.send(run(b"", b"41"), messages.SYNC)
+            raw.send(messages.EXECUTE, messages.SYNC)
             return raw.answer()
 
         ending = stage.once_attempted(end)

@@ -12,7 +12,7 @@ from verdigris.wire.postgres.session import MAX_STATEMENT_BYTES, Unnamed
 
 READY = messages.message(b"Z", b"I")
 # What a tracker has for the eyes of others; whoever adds something decides here whether it travels.
-TRAVELS = {"custom_settings", "key", "login", "parameters", "sequence_values", "status", "unnamed"}
+TRAVELS = {"batch_open", "custom_settings", "key", "login", "parameters", "sequence_values", "status", "unnamed"}
 STAYS = {"in_doubt", "terminated"}  # false at a safe point
 
 
@@ -27,7 +27,8 @@ def test_nothing_is_forgotten() -> None:
 
 
 @pytest.mark.parametrize("unnamed", [None, b"\0SELECT $1\0\0\0", bytes(MAX_STATEMENT_BYTES + 1)])
-def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes | None) -> None:
+@pytest.mark.parametrize("batch_open", [False, True])
+def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes | None, batch_open: bool) -> None:
     original = tracker_class()
     original.login.method = Method.SCRAM
     original.login.transcript = Transcript(b"n=,r=x", bytes(32))
@@ -39,6 +40,9 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
     if unnamed is not None:
         original.client_data(messages.message(b"P", unnamed) + messages.SYNC)
         original.server_data(messages.message(b"1") + READY)
+    if batch_open:
+        original.client_data(messages.parse(b"s", b"SELECT 1"))
+        original.server_data(messages.message(b"1"))
     packed = msgspec.msgpack.decode(msgspec.msgpack.encode(pack_tracker(original)), type=IdleTracker)
     copy = unpack_tracker(packed)
     assert copy.safe
@@ -52,10 +56,12 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
     )
     assert (copy.custom_settings.names, copy.custom_settings.unknown) == ({b"app.tenant"}, False)
     assert copy.sequence_values.asked
+    assert copy.batch_open == batch_open
     assert copy.unnamed == original.unnamed
     assert (copy.unnamed is Unnamed.TOO_LONG) == (unnamed is not None and len(unnamed) > MAX_STATEMENT_BYTES)
     copy.client_data(messages.message(b"Q", b"SELECT 1\0"))
     assert not copy.safe
+    assert not copy.batch_open
     copy.server_data(READY)
     assert copy.safe
     assert copy.unnamed is None

@@ -107,12 +107,94 @@ def test_open_batch_and_flush(tracker: SessionTracker) -> None:
     assert tracker.safe
 
 
+PARAMETERS = m.message(b"t", b"\0\0")
+COLUMNS = m.message(b"T", b"\0\0")
+NO_DATA = m.message(b"n")
+CLOSE_COMPLETE = m.message(b"3")
+
+
+@pytest.mark.parametrize("name", [b"", b"s1"])
+@pytest.mark.parametrize("columns", [COLUMNS, NO_DATA])
+def test_a_batch_that_only_prepares(tracker: SessionTracker, name: bytes, columns: bytes) -> None:
+    """As asyncpg does it. What is made outlives any transaction, so with the last answer the point is a safe one."""
+    prepare = m.parse(name, b"select 1") + m.describe_statement(name) + m.close_statement(b"former") + m.FLUSH
+    for cut in range(1, len(prepare) - len(m.FLUSH)):
+        tracker.client_data(prepare[:cut])
+        assert not tracker.safe
+        assert tracker.needs_client
+        tracker.client_data(prepare[cut:])
+        for answer in (PARSE_COMPLETE, PARAMETERS, columns):
+            tracker.server_data(answer)
+            assert not tracker.safe
+        tracker.server_data(CLOSE_COMPLETE)
+        assert tracker.safe
+        assert tracker.batch_open
+        tracker.client_data(m.SYNC)
+        assert not tracker.safe
+        assert not tracker.batch_open
+        tracker.server_data(ready())
+        assert tracker.safe
+
+
+def test_what_follows_a_batch_that_only_prepares(tracker: SessionTracker) -> None:
+    prepare, answer = m.parse(b"s", b"select 1") + m.describe_statement(b"s"), PARSE_COMPLETE + PARAMETERS + NO_DATA
+    tracker.client_data(prepare)
+    tracker.server_data(answer)
+    tracker.client_data(m.bind(b"s"))
+    tracker.server_data(BIND_COMPLETE)
+    assert not tracker.safe
+    assert tracker.needs_client
+    # The first Sync's answer is not that of the batch behind it.
+    tracker.client_data(m.SYNC + query(b"select 1") + prepare)
+    tracker.server_data(ready() + COLUMNS + ROW + COMPLETE + ready())
+    assert not tracker.safe
+    tracker.server_data(answer)
+    assert tracker.safe
+    tracker.batch_ended()
+    assert not tracker.batch_open
+    tracker.client_data(m.bind(b"s") + m.EXECUTE)
+    assert tracker.batch_open
+    tracker.server_data(BIND_COMPLETE + COMPLETE)
+    assert not tracker.safe
+
+
+@pytest.mark.parametrize("other", [m.bind(b""), m.describe_portal(b""), m.message(b"C", b"P\0"), m.EXECUTE])
+def test_a_batch_that_does_more_than_to_prepare(tracker: SessionTracker, other: bytes) -> None:
+    tracker.client_data(m.parse(b"", b"select 1") + other)
+    tracker.server_data(PARSE_COMPLETE + BIND_COMPLETE + NO_DATA + CLOSE_COMPLETE + COMPLETE)
+    assert not tracker.safe
+
+
+@pytest.mark.parametrize("answered", [b"", PARSE_COMPLETE, PARSE_COMPLETE + PARAMETERS])
+def test_a_batch_that_only_prepares_and_fails(tracker: SessionTracker, answered: bytes) -> None:
+    """The server reads over everything up to the Sync."""
+    tracker.client_data(m.parse(b"s", b"selec") + m.describe_statement(b"s") + m.FLUSH)
+    tracker.server_data(answered + ERROR)
+    tracker.client_data(m.parse(b"s", b"select 1") + m.FLUSH)
+    assert not tracker.safe
+    tracker.client_data(m.SYNC)
+    assert not tracker.safe
+    tracker.server_data(ready())
+    assert tracker.safe
+
+
+def test_a_batch_that_only_prepares_in_a_transaction(tracker: SessionTracker) -> None:
+    tracker.client_data(query(b"begin"))
+    tracker.server_data(COMPLETE + ready(b"T"))
+    tracker.client_data(m.parse(b"s", b"select 1") + m.FLUSH)
+    tracker.server_data(PARSE_COMPLETE)
+    assert not tracker.safe
+    assert tracker.needs_client
+
+
 @pytest.mark.parametrize("ending", [query(b"select 1"), m.message(b"F", bytes(10))])
 def test_a_query_ends_an_open_batch(tracker: SessionTracker, ending: bytes) -> None:
     tracker.client_data(m.parse(b"named", b"select 1") + m.describe_statement(b"named") + m.FLUSH)
     tracker.server_data(PARSE_COMPLETE)
     assert not tracker.safe
+    assert tracker.batch_open
     tracker.client_data(ending)
+    assert not tracker.batch_open
     assert not tracker.safe
     assert not tracker.needs_client
     tracker.server_data(COMPLETE + ready())

@@ -48,6 +48,7 @@ client_messages = st.one_of(
     st.sampled_from(
         (
             *(m.message(code) for code in (b"B", b"E", b"D", b"C", b"H", b"S", b"S", b"F", b"c", b"f", b"d", b"P")),
+            *(m.describe_statement(b"s1"), m.close_statement(b"s1"), m.describe_portal(b""), m.message(b"C", b"P\0")),
             *(m.message(b"?"), m.message(b"d", b"Z\0\0\0\5I"), m.message(b"p", b"md5"), m.TERMINATE),
             m.sasl_initial_response(b"SCRAM-SHA-256", b"n,,n=,r=abc"),
             m.sasl_initial_response(b"SCRAM-SHA-256-PLUS", b"p=x,,n=,r=abc"),
@@ -60,7 +61,8 @@ server_messages = st.one_of(
     ready,
     st.sampled_from(
         (
-            *(m.message(code) for code in (b"1", b"1", b"1", b"2", b"G", b"G", b"E", b"C", b"N", b"n", b"v")),
+            *(m.message(code) for code in (b"1", b"1", b"1", b"2", b"3", b"G", b"G", b"E", b"C", b"N", b"n", b"v")),
+            *(m.message(b"t", b"\0\0"), m.message(b"T", b"\0\0")),
             *(m.message(b"D", b"\0\1Z\0\0\0\5I"), m.message(b"W"), m.message(b"v", b"\0\3\0\2\0\0\0\0")),
             *(m.parameter_status(b"a", b"1"), m.parameter_status(b"a", b"2"), m.parameter_status(b"b", b"1")),
             *(m.message(b"K", b"\0\0\0\7abcd"), m.message(b"R", bytes(4)), m.message(b"R", b"\0\0\0\5salt")),
@@ -100,6 +102,7 @@ def observed(tracker: SessionTracker) -> dict[str, Any]:
         "safe": tracker.safe,
         "needs_client": tracker.needs_client,
         "server_at_boundary": tracker.server_at_boundary,
+        "batch_open": tracker.batch_open,
         "unnamed": tracker.unnamed,
         "key": tracker.key,
         "parameters": tracker.parameters,
@@ -199,8 +202,10 @@ def test_many_requests_in_flight(count: int) -> None:
 
 SYMBOLS = (
     *((True, m.message(code)) for code in (b"Q", b"P", b"B", b"S", b"F", b"c")),
+    (True, m.describe_statement(b"s1")),
+    (True, m.close_statement(b"s1")),
     (True, _parse(b"", b"select 1")),
-    *((False, m.message(code)) for code in (b"1", b"G", b"E")),
+    *((False, m.message(code)) for code in (b"1", b"T", b"3", b"G", b"E")),
     *((False, m.message(b"Z", status)) for status in (b"I", b"T")),
 )
 

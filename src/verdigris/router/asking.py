@@ -45,17 +45,21 @@ class Asking:
         """
         return await self._begin(batch, syncs).answers()
 
-    async def begin_when_safe(self, batch: bytes, syncs: int, *, timeout_s: float) -> tuple[Exchange, int]:
+    async def begin_when_safe(
+        self, batch: bytes, syncs: int, *, timeout_s: float, within_batch: bool
+    ) -> tuple[Exchange, int]:
         """As ``ask`` at the next safe point, which may last for microseconds: the batch leaves in the very moment the
         server's last answer has come. Returns what was begun, and ``passed_on`` as it was then.
 
-        Raises ``TimeoutError`` if there is no such point, or if a park comes first.
+        Unless ``within_batch``, a batch that the client has not ended is left alone: the question would end it, and
+        with it an implicit transaction with its locks. Raises ``TimeoutError`` if there is no such point, or if a park
+        comes first.
         """
         session = self._session
         begun: asyncio.Future[tuple[Exchange, int]] = asyncio.get_running_loop().create_future()
 
         def begin() -> None:
-            if not begun.done() and self.possible:
+            if not begun.done() and self.possible and (within_batch or not session.tracker.batch_open):
                 begun.set_result((self._begin(batch, syncs), session.passed_on))
 
         take_back(session)
@@ -79,6 +83,7 @@ class Asking:
             offer(session)
             raise ConnectionError("the session is not at a safe point")
         exchange = self._exchange = Exchange(syncs, self._foreign)
+        session.tracker.batch_ended()
         server.write = None
         server.transport.resume_reading()  # even if the client is slow: this is for us
         server.transport.write(batch)

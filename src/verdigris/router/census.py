@@ -115,7 +115,7 @@ class Census:
         seen = self._of(session)
         seen.asked_at = asyncio.get_running_loop().time()
         try:
-            found = await examine(session, Patient(session, PATIENCE_S), contents=False)
+            found = await examine(session, Patient(session, PATIENCE_S, within_batch=False), contents=False)
         except NotAsked:
             pass  # as it was seen last
         else:

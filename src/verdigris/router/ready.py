@@ -59,18 +59,21 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
 
 
 class Patient:
-    """Asks a session that is not stopped, between two of its client's requests."""
+    """Asks a session that is not stopped, between two of its client's requests; see ``Asking.begin_when_safe``."""
 
-    def __init__(self, session: "Session", patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, session: "Session", patience_s: float = PATIENCE_S, *, within_batch: bool = True) -> None:
         self._session = session
         self._patience_s = patience_s
+        self._within_batch = within_batch
         self.asked_at: int | None = None  # ``Session.passed_on`` then
 
     async def ask(self, batch: bytes, syncs: int) -> list[list[Frame]]:
         if self._session.state is not State.FLOWING:
             raise NotAsked  # whoever has parked it does the asking
         try:
-            exchange, asked_at = await self._session.asking.begin_when_safe(batch, syncs, timeout_s=self._patience_s)
+            exchange, asked_at = await self._session.asking.begin_when_safe(
+                batch, syncs, timeout_s=self._patience_s, within_batch=self._within_batch
+            )
         except TimeoutError:
             raise NotAsked from None
         answers = await exchange.answers()

@@ -27,7 +27,9 @@ class _Session:
         self._passed_on = iter(passed_on)
         self.asking = self
 
-    async def begin_when_safe(self, _batch: bytes, _syncs: int, *, timeout_s: float) -> tuple[Exchange, int]:
+    async def begin_when_safe(
+        self, _batch: bytes, _syncs: int, *, timeout_s: float, within_batch: bool
+    ) -> tuple[Exchange, int]:
         assert timeout_s > 0
         return cast("Exchange", _Exchange()), next(self._passed_on)
 

@@ -21,10 +21,14 @@ from verdigris.wire.postgres.errors import ProtocolError
 
 if TYPE_CHECKING:
     from verdigris.router.dial import Dialled
+    from verdigris.router.exchange import Frame
     from verdigris.router.session import Session
+    from verdigris.wire.postgres.messages import ServerError
 
 _NAME = PRIVATE_PREFIX + b"lock"
 _QUIET_NAME = PRIVATE_PREFIX + b"quiet"
+# What fails stays behind under its name.
+_CLEAR: Final = messages.close_statement(_QUIET_NAME) + messages.close_statement(_NAME) + messages.SYNC
 # Somebody who holds a lock more often than this is carried by nobody.
 _MAX_HOLDS = 10_000
 _ATTEMPTS = 3
@@ -100,12 +104,23 @@ async def everybodys(sessions: "Iterable[Session]") -> Held:
     batch = _statement(_QUIET_NAME, _QUIET) + _statement(_NAME, _EVERYBODYS) + messages.SYNC
     for session in sessions:
         try:
-            [answer] = await session.ask(batch, 1)
+            answer, refusal = await _ask(session, batch)
         except (ConnectionError, ProtocolError):
             continue  # it has ended, or something of ours is still under way
-        if first_error(answer) is None:
+        if refusal is None:
             return _read(row for row in rows(answer) if len(row) == _COLUMNS)
     raise ConnectionError("no session could be asked for advisory locks")
+
+
+async def _ask(session: "Session", batch: bytes) -> "tuple[list[Frame], ServerError | None]":
+    """A timeout of a few milliseconds, or one that began to run with a batch of the client's, may strike before it is
+    taken away: nothing has been done by then."""
+    for _ in range(_ATTEMPTS):
+        answer, _cleared = await session.ask(batch + _CLEAR, 2)
+        refusal = first_error(answer)
+        if refusal is None or refusal.sqlstate != _QUERY_CANCELED:
+            break
+    return answer, refusal
 
 
 def _read(found: "Iterable[list[bytes | None]]") -> Held:
@@ -148,13 +163,7 @@ async def _counts(session: "Session", locks: list[AdvisoryLock]) -> list[int] | 
     statements = [_statement(_QUIET_NAME, _QUIET)]
     statements += [_statement(_NAME, lock.guard) for lock in locks]
     statements += [_statement(_NAME, lock.count) for lock in locks]
-    batch = b"".join(statements) + messages.SYNC
-    for _ in range(_ATTEMPTS):
-        [answer] = await session.ask(batch, 1)
-        refusal = first_error(answer)
-        # A timeout of a few milliseconds may strike before it is taken away: nothing has been given back by then.
-        if refusal is None or refusal.sqlstate != _QUERY_CANCELED:
-            break
+    answer, refusal = await _ask(session, b"".join(statements) + messages.SYNC)
     if refusal is not None:
         return None
     counted = [(int(row[0] or 0), int(row[1] or 0)) for row in rows(answer) if len(row) == 2]

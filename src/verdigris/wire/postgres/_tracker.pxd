@@ -83,6 +83,7 @@ cdef struct State:
     bint terminated
     bint in_doubt
     bint batch_open
+    bint batch_runs
     bint copy_in
     bint copy_sync_due
     bint syncs_dropped

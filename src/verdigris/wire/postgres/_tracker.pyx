@@ -36,6 +36,8 @@ cdef enum:
     FUNCTION
     # Those above are answered by a ReadyForQuery.
     NAMED_PARSE
+    DESCRIBE
+    CLOSE
     COPY_END
     UNNAMED
     UNNAMED_TOO_LONG
@@ -107,6 +109,8 @@ cdef inline void _set_unnamed(State* state, uint8_t kind, Text text) noexcept no
 cdef inline uint32_t _wanted_of_client(uint8_t code) noexcept nogil:
     if code == b"Q" or code == b"P":
         return _MAX_STATEMENT
+    if code == b"D" or code == b"C":
+        return 1
     if code == b"p":
         return _MAX_LOGIN
     return 0
@@ -117,15 +121,15 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
     if code == b"Q":
         if _look_into(state, body, kept) < 0 or _append(state, QUERY, NULL, 0) < 0:
             return -1
-        state.batch_open = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
+        state.batch_open = state.batch_runs = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         return 1
-    if code == b"B" or code == b"E" or code == b"D" or code == b"C" or code == b"H":
-        state.batch_open = True
+    if code == b"B" or code == b"E":
+        state.batch_open = state.batch_runs = True
         return 0
     if code == b"S":
         if state.copy_in:
             return 0
-        state.batch_open = state.copy_sync_due = False
+        state.batch_open = state.batch_runs = state.copy_sync_due = False
         return -1 if _append(state, SYNC, NULL, 0) < 0 else 1
     if code == b"P":
         state.batch_open = True
@@ -136,6 +140,12 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
         if size > _MAX_STATEMENT:
             return _append(state, UNNAMED_TOO_LONG, NULL, 0)
         return _append(state, UNNAMED, body, kept)
+    if code == b"D" or code == b"C":
+        state.batch_open = True
+        if kept and body[0] == c"S":
+            return _append(state, DESCRIBE if code == b"D" else CLOSE, NULL, 0)
+        state.batch_runs = True
+        return 0
     if code == b"c" or code == b"f":
         if state.copy_in:
             state.copy_in = False
@@ -146,7 +156,7 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
         state.terminated = True
         return 1
     if code == b"F":
-        state.batch_open = False
+        state.batch_open = state.batch_runs = False
         return -1 if _append(state, FUNCTION, NULL, 0) < 0 else 1
     if code == b"p":
         return _ask_python(state, True, code, body, kept, size)
@@ -176,6 +186,10 @@ cdef int _server_message(State* state, uint8_t code, const uint8_t* body, size_t
         return _ready_for_query(state, body, size)
     if code == b"1":
         _parse_complete(state)
+    elif code == b"T" or code == b"n":
+        _done(state, DESCRIBE)
+    elif code == b"3":
+        _done(state, CLOSE)
     elif code == b"G":
         _copy_in_response(state)
     elif code == b"E":
@@ -215,9 +229,15 @@ cdef void _parse_complete(State* state) noexcept nogil:
         entry = _pop(state)
         if entry.kind == NAMED_PARSE:
             return
-        if entry.kind != COPY_END:
+        if entry.kind >= UNNAMED:
             _set_unnamed(state, entry.kind, entry.text)
             return
+
+
+cdef inline void _done(State* state, uint8_t kind) noexcept nogil:
+    """In order, the oldest is the one; else it is an answer that is not waited for, like that of a portal."""
+    if state.count and _at(state, 0).kind == kind:
+        _pop(state)
 
 
 cdef void _copy_in_response(State* state) noexcept nogil:
@@ -358,7 +378,7 @@ cdef inline bint _is_at_boundary(Walk* walk) noexcept nogil:
 cdef inline bint _is_quiet(State* state) noexcept nogil:
     return (
         not state.count
-        and not state.batch_open
+        and not state.batch_runs
         and not state.copy_in
         and not state.copy_sync_due
         and _is_at_boundary(&state.client)
@@ -617,6 +637,13 @@ cdef class SessionTracker:
     @in_doubt.setter
     def in_doubt(self, bint value):
         self.state.in_doubt = value
+
+    @property
+    def batch_open(self):
+        return bool(self.state.batch_open)
+
+    def batch_ended(self):
+        self.state.batch_open = False
 
     @property
     def unnamed(self):

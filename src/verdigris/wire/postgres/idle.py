@@ -1,8 +1,8 @@
 """A tracker at a safe point as plain data, for another process to go on with.
 
 At a safe point nothing is owed and nothing under way, so what is left is what was said once and for all. The new
-tracker is not set up from the inside: it is shown the end of a login, and a round trip that parsed the unnamed
-statement, as if it had followed the session from the beginning.
+tracker is not set up from the inside: it is shown the end of a login, a round trip that parsed the unnamed statement,
+and a message without a Sync if a batch is open, as if it had followed the session from the beginning.
 """
 
 from msgspec import Struct
@@ -17,6 +17,7 @@ from verdigris.wire.postgres.tracker import SessionTracker
 
 _READY_FOR_QUERY = messages.message(b"Z", b"I")
 _PARSE_COMPLETE = messages.message(b"1")
+_CLOSE_COMPLETE = messages.message(b"3")
 # The body of a Parse that is not kept, in place of the one that was not kept.
 _TOO_LONG = bytes(MAX_STATEMENT_BYTES + 1)
 
@@ -32,6 +33,7 @@ class IdleTracker(Struct, frozen=True, kw_only=True):
     custom_settings: frozenset[bytes]
     custom_settings_unknown: bool
     asks_for_sequence_values: bool = False
+    batch_open: bool = False
     unnamed: bytes | None
     unnamed_too_long: bool
 
@@ -50,6 +52,7 @@ def pack_tracker(tracker: SessionTracker) -> IdleTracker:
         custom_settings=frozenset(custom.names),
         custom_settings_unknown=custom.unknown,
         asks_for_sequence_values=tracker.sequence_values.asked,
+        batch_open=tracker.batch_open,
         unnamed=tracker.unnamed if isinstance(tracker.unnamed, bytes) else None,
         unnamed_too_long=tracker.unnamed is Unnamed.TOO_LONG,
     )
@@ -63,6 +66,9 @@ def unpack_tracker(packed: IdleTracker) -> SessionTracker:
     if unnamed is not None:
         tracker.client_data(messages.message(b"P", unnamed) + messages.SYNC)
         tracker.server_data(_PARSE_COMPLETE + _READY_FOR_QUERY)
+    if packed.batch_open:
+        tracker.client_data(messages.close_statement(b""))
+        tracker.server_data(_CLOSE_COMPLETE)
     tracker.key = packed.key
     tracker.parameters.update(packed.parameters)
     tracker.login.method = Method[packed.method]

@@ -9,7 +9,11 @@ harder than counting:
 * If such a COPY fails before the server has read that Sync, it does answer it after all: nothing in the stream tells
   beforehand. The session is then *in doubt*, and a moment's exchange with the server settles it (see ``Probe`` in the
   router): answers come in order, so whatever comes before ours belongs to the client.
-* Extended-protocol messages without a Sync leave a batch open although the server may be silent.
+* Extended-protocol messages without a Sync leave a batch open although the server may be silent. If they only make,
+  describe or close prepared statements (asyncpg does so, to prepare), and all have been answered, the session is at a
+  safe point all the same: what the server holds of them beyond the statements themselves, which no transaction undoes,
+  are locks and perhaps a snapshot, and both are taken anew by whatever runs next. A Sync of the router's own may end
+  such a batch.
 * The unnamed statement outlives the round trip in which it was parsed. It is confirmed by ``ParseComplete`` and
   destroyed by the next Query.
 
@@ -49,10 +53,13 @@ class Expected(Enum):
     SYNC = "sync"
     FUNCTION = "function"
     NAMED_PARSE = "named parse"  # an unnamed one is in the queue as its own body
+    DESCRIBE = "describe"  # of a statement; those of portals are not waited for
+    CLOSE = "close"  # likewise
     COPY_END = "copy end"  # not owed: where the client said that its copy data ended
 
 
 _READY_ENDS: Final = (Expected.QUERY, Expected.SYNC, Expected.FUNCTION, Expected.LOGIN)
+_OF_STATEMENT: Final = b"S"
 
 
 class Unnamed(Enum):
@@ -65,7 +72,7 @@ class SessionTracker:
     """Feed every byte of both directions, in the order in which they are relayed."""
 
     __slots__ = (
-        "_batch_open",
+        "_batch_runs",
         "_client",
         "_copy_in",
         "_copy_sync_due",
@@ -73,6 +80,7 @@ class SessionTracker:
         "_scans",
         "_server",
         "_syncs_dropped",
+        "batch_open",
         "custom_settings",
         "in_doubt",
         "key",
@@ -96,7 +104,8 @@ class SessionTracker:
         self.terminated = False  # the client has said goodbye
         self.in_doubt = False
         self._expected: deque[Expected | bytes | Unnamed] = deque([Expected.LOGIN])
-        self._batch_open = False  # extended-protocol messages since the last Sync
+        self.batch_open = False  # extended-protocol messages since the last Sync
+        self._batch_runs = False  # others among them than those that make, describe or close statements
         self._copy_in = False  # the server waits for copy data
         self._copy_sync_due = False  # copy-in by the extended protocol: the client will send a Sync of its own
         self._syncs_dropped = False
@@ -105,11 +114,10 @@ class SessionTracker:
                 {
                     b"Q": (self._query, MAX_STATEMENT_BYTES),
                     b"P": (self._parse, MAX_STATEMENT_BYTES),
-                    b"B": (self._extended, 0),
-                    b"E": (self._extended, 0),
-                    b"D": (self._extended, 0),
-                    b"C": (self._extended, 0),
-                    b"H": (self._extended, 0),
+                    b"B": (self._run, 0),
+                    b"E": (self._run, 0),
+                    b"D": (self._describe, 1),
+                    b"C": (self._close, 1),
                     b"S": (self._sync, 0),
                     b"F": (self._function_call, 0),
                     b"c": (self._copy_end, 0),
@@ -124,6 +132,9 @@ class SessionTracker:
                 {
                     b"Z": (self._ready_for_query, 1),
                     b"1": (self._parse_complete, 0),
+                    b"T": (self._described, 0),
+                    b"n": (self._described, 0),
+                    b"3": (self._closed, 0),
                     b"G": (self._copy_in_response, 0),
                     b"E": (self._error, 0),
                     b"S": (self._parameter_status, MAX_PARAMETER_BYTES),
@@ -154,7 +165,7 @@ class SessionTracker:
         """Nothing owed and nothing under way, as far as can be told (see ``in_doubt``); a transaction may be open."""
         return (
             not self._expected
-            and not self._batch_open
+            and not self._batch_runs
             and not self._copy_in
             and not self._copy_sync_due
             and self._client.at_boundary
@@ -172,7 +183,7 @@ class SessionTracker:
         return (
             self.status == 0
             or not self._client.at_boundary
-            or self._batch_open
+            or self.batch_open
             or self._copy_in
             or self._copy_sync_due
             or (self.status != IDLE and not self._expected)
@@ -183,6 +194,10 @@ class SessionTracker:
         """The server is not in the middle of a message: another one may be put in here."""
         return self._server.at_boundary
 
+    def batch_ended(self) -> None:
+        """At a safe point: a Sync of the router's own is sent to the server."""
+        self.batch_open = False
+
     # ------------------------------------------------------------------------------------------------ client's messages
 
     def _look_into(self, statement: bytes) -> None:
@@ -191,12 +206,12 @@ class SessionTracker:
 
     def _query(self, body: bytes, _size: int) -> bool:
         self._look_into(body)
-        self._batch_open = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
+        self.batch_open = self._batch_runs = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         self._expected.append(Expected.QUERY)
         return True
 
     def _parse(self, body: bytes, size: int) -> bool:
-        self._batch_open = True
+        self.batch_open = True
         self._look_into(body)
         if body[:1] != b"\0":
             self._expected.append(Expected.NAMED_PARSE)
@@ -206,19 +221,33 @@ class SessionTracker:
             self._expected.append(body)
         return False
 
-    def _extended(self, _body: bytes, _size: int) -> bool:
-        self._batch_open = True
+    def _describe(self, body: bytes, _size: int) -> bool:
+        return self._of_statement(body, Expected.DESCRIBE)
+
+    def _close(self, body: bytes, _size: int) -> bool:
+        return self._of_statement(body, Expected.CLOSE)
+
+    def _of_statement(self, body: bytes, expected: Expected) -> bool:
+        self.batch_open = True
+        if body == _OF_STATEMENT:
+            self._expected.append(expected)
+        else:
+            self._batch_runs = True
+        return False
+
+    def _run(self, _body: bytes, _size: int) -> bool:
+        self.batch_open = self._batch_runs = True
         return False
 
     def _sync(self, _body: bytes, _size: int) -> bool:
         if self._copy_in:
             return False
-        self._batch_open = self._copy_sync_due = False
+        self.batch_open = self._batch_runs = self._copy_sync_due = False
         self._expected.append(Expected.SYNC)
         return True
 
     def _function_call(self, _body: bytes, _size: int) -> bool:
-        self._batch_open = False
+        self.batch_open = self._batch_runs = False
         self._expected.append(Expected.FUNCTION)
         return True
 
@@ -260,10 +289,21 @@ class SessionTracker:
             entry = expected.popleft()
             if entry is Expected.NAMED_PARSE:
                 break
-            if entry is not Expected.COPY_END:
-                assert not isinstance(entry, Expected)  # noqa: S101  narrows the type: only unnamed ones are left
+            if not isinstance(entry, Expected):
                 self.unnamed = entry
                 break
+        return False
+
+    def _described(self, _body: bytes, _size: int) -> bool:
+        return self._done(Expected.DESCRIBE)
+
+    def _closed(self, _body: bytes, _size: int) -> bool:
+        return self._done(Expected.CLOSE)
+
+    def _done(self, entry: Expected) -> bool:
+        """In order, the oldest is the one; else it is an answer that is not waited for, like that of a portal."""
+        if self._expected and self._expected[0] is entry:
+            self._expected.popleft()
         return False
 
     def _copy_in_response(self, _body: bytes, _size: int) -> bool:
