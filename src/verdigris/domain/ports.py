@@ -218,6 +218,11 @@ class GreenBuilder(Protocol):
     async def health(self, pair: Pair) -> str | None:
         """None when replication is well, else what is wrong (broken for good, so INVALID_CONFIGURATION)."""
 
+    async def tend(self, pair: Pair) -> list[str]:
+        """Carry what replication does not, while green waits: one round, cheap when nothing has changed, resumed by the
+        next one when it is cancelled. Never harms source. Returns what the operator should know, a sentence each;
+        raises what could not be carried."""
+
     async def dismantle(self, pair: Pair) -> None:
         """Remove everything that the deployment put on source (slots, publications, roles, settings), and the
         replication of target. Works with either side gone or stopped. Does not remove target's files."""

@@ -17,6 +17,11 @@ def pinned(endpoint: str, by_reason: Mapping[str, int]) -> str | None:
     return f"{_sessions(sum(by_reason.values()))} of {endpoint} cannot be carried by a switchover: {counts(by_reason)}"
 
 
+def waiting(pinned: str | None, untended: str | None) -> str | None:
+    """What there is to say about a green that waits for its switchover."""
+    return " ".join(part for part in (untended, pinned) if part) or None
+
+
 def counts(by_reason: Mapping[str, int]) -> str:
     ordered = sorted(by_reason.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{reason} ({count})" for reason, count in ordered)

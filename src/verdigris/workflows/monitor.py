@@ -1,7 +1,7 @@
 """Watches deployments between their creation and their switchover.
 
-A green that broke for good is shown as such; and as long as one is well, ``StatusDetails`` names the sessions that a
-switchover could not carry.
+A green that broke for good is shown as such. As long as one is well, what replication does not carry is carried over,
+and ``StatusDetails`` says what could not be, and which sessions a switchover could not take along.
 """
 
 import asyncio
@@ -25,6 +25,8 @@ LIMIT_S = 10.0
 # many sessions there are.
 PINS_INTERVAL_S = 10.0
 PINS_BUDGET_S = 0.5
+# A round of carrying: what is not done by then goes on in the next one.
+TEND_LIMIT_S = 10.0
 WATCHED = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_FAILED})
 
 
@@ -32,6 +34,7 @@ class DeploymentMonitor:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._pins_due_at: dict[str, float] = {}  # by deployment, event loop time
+        self._untended: dict[str, str] = {}  # what there is to say about carrying, by deployment
 
     async def run(self) -> None:
         while True:
@@ -46,7 +49,9 @@ class DeploymentMonitor:
         with self._services.store.transaction() as tx:
             watched = [deployment for deployment in tx.deployments() if deployment.status in WATCHED]
         here = {deployment.identifier for deployment in watched}
-        self._pins_due_at = {identifier: at for identifier, at in self._pins_due_at.items() if identifier in here}
+        for remembered in (self._pins_due_at, self._untended):
+            for identifier in remembered.keys() - here:
+                del remembered[identifier]
         await asyncio.gather(*(self._look_at(deployment) for deployment in watched))
 
     async def _look_at(self, deployment: BlueGreenDeployment) -> None:
@@ -59,8 +64,25 @@ class DeploymentMonitor:
             return
         if problem is not None:
             self._invalidate(deployment.identifier, problem)
-        elif deployment.status is DeploymentStatus.AVAILABLE and self._is_due(deployment):
+            return
+        await self._tend(deployment)
+        if deployment.status is DeploymentStatus.AVAILABLE and self._is_due(deployment):
             await self._name_pins(deployment)
+
+    async def _tend(self, deployment: BlueGreenDeployment) -> None:
+        told: str | None
+        try:
+            async with asyncio.timeout(TEND_LIMIT_S):
+                told = " ".join(await self._services.green.tend(self._services.pair(deployment)))
+        except TimeoutError:
+            log.info("deployment.tending_goes_on", deployment=deployment.identifier)
+            return
+        except VerdigrisError as error:
+            told = f"Not carried to green yet: {error}."
+        if told != self._untended.get(deployment.identifier, ""):
+            log.info("deployment.tended", deployment=deployment.identifier, told=told)
+            self._pins_due_at.pop(deployment.identifier, None)  # to be shown at once
+        self._untended[deployment.identifier] = told
 
     def _is_due(self, deployment: BlueGreenDeployment) -> bool:
         now = asyncio.get_running_loop().time()
@@ -84,7 +106,8 @@ class DeploymentMonitor:
         except (VerdigrisError, TimeoutError) as error:
             log.info("deployment.pins_not_known", deployment=deployment.identifier, reason=str(error))
             return
-        told = status_details.pinned(source.source_identifier, report.pinned)
+        pinned = status_details.pinned(source.source_identifier, report.pinned)
+        told = status_details.waiting(pinned, self._untended.get(deployment.identifier))
         with services.store.transaction() as tx:
             now = tx.deployment(deployment.identifier)
             # What has begun meanwhile has its own things to say.

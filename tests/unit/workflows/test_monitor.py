@@ -1,5 +1,6 @@
 """What the monitor writes about deployments that wait for their switchover."""
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from msgspec import structs
 
 from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
-from verdigris.domain.errors import EngineError
+from verdigris.domain.errors import EngineError, VerdigrisError
 from verdigris.domain.model import BlueGreenDeployment
 from verdigris.domain.ports import Pair
 from verdigris.domain.statuses import DeploymentStatus
@@ -22,9 +23,19 @@ TOLD = "2 sessions of app cannot be carried by a switchover: listen (2)"
 class Green:
     def __init__(self) -> None:
         self.problem: str | None = None
+        self.untended: list[str] = []
+        self.failure: VerdigrisError | None = None
+        self.frozen = False
 
     async def health(self, pair: Pair) -> str | None:
         return self.problem
+
+    async def tend(self, pair: Pair) -> list[str]:
+        if self.frozen:
+            await asyncio.Event().wait()
+        if self.failure is not None:
+            raise self.failure
+        return self.untended
 
 
 @pytest.fixture
@@ -129,3 +140,45 @@ async def test_sessions_are_not_asked_at_every_look(world: World, store: SqlStor
     await watch.look()
     await watch.look()
     assert world.calls.count("pins") == 1
+
+
+async def test_what_is_not_carried_is_told_before_the_pins(
+    watch: DeploymentMonitor, green: Green, store: SqlStore
+) -> None:
+    green.untended = ["Role nobody cannot be dropped."]
+    await watch.look()
+    assert shown(store).status_details == "Role nobody cannot be dropped. " + TOLD
+    green.failure = EngineError("green said no")
+    await watch.look()
+    assert shown(store).status_details == "Not carried to green yet: green said no. " + TOLD
+    green.untended, green.failure = [], None
+    await watch.look()
+    assert shown(store).status_details == TOLD
+
+
+async def test_news_of_carrying_do_not_wait_for_the_next_look_at_sessions(
+    world: World, store: SqlStore, green: Green
+) -> None:
+    put(store, status=DeploymentStatus.AVAILABLE)
+    watch = DeploymentMonitor(dataclasses.replace(services(world, store), green=green))  # type: ignore[arg-type]  # as above
+    await watch.look()
+    green.untended = ["It is late."]
+    await watch.look()
+    await watch.look()
+    assert shown(store).status_details == "It is late. " + TOLD
+    assert world.calls.count("pins") == 2
+
+
+async def test_carrying_that_does_not_end_keeps_nobody_waiting(
+    watch: DeploymentMonitor, green: Green, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "TEND_LIMIT_S", 0.01)
+    green.frozen = True
+    await watch.look()
+    assert shown(store).status_details == TOLD
+
+
+async def test_a_broken_green_is_not_carried_to(watch: DeploymentMonitor, green: Green, store: SqlStore) -> None:
+    green.problem, green.failure = "The slot is gone.", EngineError("asked all the same")
+    await watch.look()
+    assert shown(store).status_details == "The slot is gone."

@@ -22,6 +22,7 @@ from verdigris.engines.postgres import (
     upgrade,
     wal_limit,
 )
+from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
@@ -40,6 +41,7 @@ class PostgresGreenBuilder:
     def __init__(self, servers: PostgresServers) -> None:
         self._servers = servers
         self._troubles: Troubles = {}
+        self.tending = Tending()
 
     # ---------------------------------------------------------------------------------------------------------- making
 
@@ -116,10 +118,17 @@ class PostgresGreenBuilder:
         """For guardrails to look at, with what was seen of it before."""
         return Subject(servers=self._servers, pair=pair, moment=moment, timeout_s=timeout_s, troubles=self._troubles)
 
+    async def tend(self, pair: Pair) -> list[str]:
+        return [] if pair.mode is ReplicationMode.PHYSICAL else await self.tending.tend(*self._pair(pair))
+
     # ------------------------------------------------------------------------------------------------------ taking down
 
     async def dismantle(self, pair: Pair) -> None:
         names = ObjectNames(pair.deployment_id)
+        async with self.tending.interrupted(names):
+            await self._dismantle(pair, names)
+
+    async def _dismantle(self, pair: Pair, names: ObjectNames) -> None:
         for key in [key for key in self._troubles if key[0] == names.base]:
             del self._troubles[key]
         target = self._known(pair.target_resource_id)

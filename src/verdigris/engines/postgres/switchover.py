@@ -17,13 +17,12 @@ from verdigris.engines.postgres import (
     standby,
     subscriber,
 )
-from verdigris.engines.postgres.carried_passwords import carry_passwords
+from verdigris.engines.postgres.carrying.tending import carry_beforehand, carry_the_rest
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, View
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.roles import read_verifiers
-from verdigris.engines.postgres.sequences import carry_positions
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import (
@@ -96,12 +95,13 @@ class PostgresSwitchoverEngine:
 
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
-        source, target, _ = self._pair(pair)
+        source, target, names = self._pair(pair)
         for server in (source, target):
             keep_sessions(server, _KEPT_SESSIONS)
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
-            await self._carry_beforehand(source, target)
+            await self._green.tending.reserve(names)
+            await carry_beforehand(source, target, names)
         last_s = math.inf
         while True:
             began_at = asyncio.get_running_loop().time()
@@ -114,16 +114,6 @@ class PostgresSwitchoverEngine:
                 return
             log.info("target.behind", target=target.resource_id, catch_up_s=round(took_s, 3))
             last_s = took_s
-
-    async def _carry_beforehand(self, source: PostgresServer, target: PostgresServer) -> None:
-        async def one(database: Database) -> int:
-            async with sessions(source, target, database.name) as (ours, theirs):
-                return await carry_positions(ours, theirs)
-
-        async with sessions(source, target, MAINTENANCE_DATABASE) as (ours, theirs):
-            passwords = await carry_passwords(ours, theirs)
-        moved = await for_each(await list_databases(source), one)
-        log.info("target.prepared", target=target.resource_id, sequences=sum(moved.values()), passwords=passwords)
 
     # ------------------------------------------------------------------------------------------------------- the pause
 
@@ -164,15 +154,12 @@ class PostgresSwitchoverEngine:
         source, target, names = self._pair(pair)
         async with sessions(source, target, database.name) as (ours, theirs):
             token = await marker.send(ours, names)
-            if database.name == MAINTENANCE_DATABASE:
-                await carry_passwords(ours, theirs)
-            moved = await carry_positions(ours, theirs)
+            await carry_the_rest(ours, theirs, names, shared=database.name == MAINTENANCE_DATABASE)
             view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
             if findings := await guardrails.look_again(view):
                 raise StepFailed(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
             await marker.wait_for(theirs, names, token)
             await marker.flush(theirs)
-        log.debug("database.caught_up", database=database.name, sequences=moved)
 
     # ---------------------------------------------------------------------------------- beyond the point of no return
 
@@ -185,6 +172,7 @@ class PostgresSwitchoverEngine:
         await all_of(_admit_writes(target), subscriber.disable(target, names))
 
     async def stand_down(self, pair: Pair) -> None:
+        self._green.tending.release(ObjectNames(pair.deployment_id))
         for resource_id in (pair.source_resource_id, pair.target_resource_id):
             await let_go_of_sessions(self._servers.server(resource_id))
 
