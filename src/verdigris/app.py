@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -40,6 +41,7 @@ from verdigris.router.ports import HostPorts, bind_listener
 from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.workflows.attendance import Attendance
+from verdigris.workflows.cancellation import cancel_switchover
 from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
 from verdigris.workflows.instances import KINDS, InstanceWorkflow
@@ -119,6 +121,7 @@ class ControlPlane:
             account_id=self.settings.account_id,
             endpoint_host=self.settings.endpoint_host,
             wake=self.runner.wake,
+            cancel_switchover=partial(cancel_switchover, self.services, self.runner),
         )
 
     # -- pieces

@@ -4,12 +4,12 @@ Imports of the heavy parts are inside the commands, so that ``verdigris --versio
 """
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import rich
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -41,7 +41,8 @@ def main() -> None:
     try:
         app()
     except VerdigrisError as error:
-        rich.print(f"[red]verdigris:[/red] {error}", file=sys.stderr)
+        # Whole, however narrow the terminal, and as it stands: names in it may look like markup.
+        Console(stderr=True, soft_wrap=True).print(f"[red]verdigris:[/red] {escape(str(error))}")
         raise SystemExit(1) from None
 
 
@@ -178,6 +179,16 @@ def deployments_check(
     else:
         rich.print(_table(sheet(report)))
     raise typer.Exit(0 if report.passed else 1)
+
+
+@deployments.command("cancel")
+def deployments_cancel(
+    identifier: Annotated[str, typer.Argument(help="For example bgd-0123456789abcdef.")],
+) -> None:
+    """Take back a switchover that is under way; refused once it is past the point of no return."""
+    from verdigris.operator_client import cancel_switchover
+
+    typer.echo(asyncio.run(cancel_switchover(load_settings(), identifier)))
 
 
 @router.command("restart")

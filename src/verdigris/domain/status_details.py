@@ -6,6 +6,9 @@ RDS documents the member and none of its texts.
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+# Why a switchover was given up, where the operator has asked for that (``canceled``).
+BY_OPERATOR: Final = "cancellation by the operator"
+
 # Enough to find whose they are; the rest is in the log.
 _MAX_NAMED: Final = 5
 

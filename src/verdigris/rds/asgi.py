@@ -1,10 +1,7 @@
 """The RDS API over HTTP: each request goes through ``STEPS``, from its first byte to the body of its answer."""
 
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import structlog
 from starlette.applications import Starlette
@@ -13,76 +10,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from verdigris.aws import query, sigv4
-from verdigris.aws.errors import Fault, internal_failure, not_implemented, request_too_large
-from verdigris.aws.model import Operation, Service, load_service
+from verdigris.aws import query
+from verdigris.aws.errors import Fault, internal_failure, not_implemented
+from verdigris.aws.model import load_service
 from verdigris.aws.serialize import serialize_fault, serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain.errors import ControllerSuperseded
+from verdigris.rds import operator
 from verdigris.rds.context import Context
+from verdigris.rds.exchange import Credentials, Exchange, check_signature, read_body
 from verdigris.rds.operations import HANDLERS
 
 log = structlog.get_logger(__name__)
 
-SIGNING_NAME = "rds"
 _MEDIA_TYPE = "text/xml"
-
-Credentials = Callable[[str], str | None]  # access key id -> secret access key
-
-
-@dataclass
-class Exchange:
-    """One request on its way; each step fills in what the next ones need."""
-
-    request: Request
-    service: Service
-    context: Context
-    credentials: Credentials
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    body: bytes = b""
-    access_key_id: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)
-    operation: Operation | None = None
-    params: Mapping[str, Any] = field(default_factory=dict)
-    result: Mapping[str, Any] = field(default_factory=dict)
-    answer: bytes = b""
-
-    def require_operation(self) -> Operation:
-        if self.operation is None:
-            raise RuntimeError("no operation was selected")
-        return self.operation
-
-
-async def read_body(exchange: Exchange) -> None:
-    """At most as much as a request may have; the header is believed only when it says too much."""
-    limit = query.DEFAULT_LIMITS.body_bytes
-    announced = exchange.request.headers.get("content-length", "")
-    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
-        raise request_too_large(limit)
-    chunks, size = [], 0
-    async for chunk in exchange.request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise request_too_large(limit)
-        chunks.append(chunk)
-    exchange.body = b"".join(chunks)
-
-
-async def check_signature(exchange: Exchange) -> None:
-    scope = exchange.request.scope
-    exchange.access_key_id = sigv4.verify(
-        sigv4.SignedRequest(
-            method=scope["method"],
-            raw_path=scope["raw_path"],
-            raw_query=scope["query_string"],
-            headers=scope["headers"],
-            body=exchange.body,
-        ),
-        exchange.credentials,
-        now=exchange.context.clock.now(),
-        region=exchange.context.region,
-        service=SIGNING_NAME,
-    )
 
 
 async def select_operation(exchange: Exchange) -> None:
@@ -124,15 +65,20 @@ STEPS: tuple[Callable[[Exchange], Awaitable[None]], ...] = (
 
 
 def create_app(context: Context, credentials: Credentials) -> Starlette:
-    """``POST /`` is the API; ``GET /healthz`` answers 200 to anybody while the process serves requests."""
+    """``POST /`` is the API, what is below ``/verdigris/`` the operator's; ``GET /healthz`` answers 200 to anybody,
+    while the process serves requests."""
     service = load_service("rds")
 
     async def handle(request: Request) -> Response:
         return await _answer(Exchange(request, service, context, credentials))
 
+    async def cancel(request: Request) -> Response:
+        return await operator.cancel_switchover(Exchange(request, service, context, credentials))
+
     return Starlette(
         routes=[
             Route("/", handle, methods=["POST"]),
+            Route("/verdigris/deployments/{identifier}/cancel", cancel, methods=["POST"]),
             Route("/healthz", _healthz, methods=["GET"]),
         ]
     )

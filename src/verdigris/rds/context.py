@@ -1,6 +1,6 @@
 """What a handler is given."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from verdigris.domain.identifiers import Arn, RandomText
@@ -12,7 +12,8 @@ class Context:
     """Gathered once by the composition root; shared by all requests, so everything in it is safe in any thread.
 
     ``wake`` tells the workflow runner that the store holds new work. It is called after the commit, from a thread of
-    the pool.
+    the pool. ``cancel_switchover`` takes a deployment's identifier; see ``workflows.cancellation``. It is the one that
+    belongs to the event loop.
     """
 
     store: Store
@@ -21,6 +22,7 @@ class Context:
     clock: Clock
     random_text: RandomText
     wake: Callable[[], None]
+    cancel_switchover: Callable[[str], Awaitable[None]]
     region: str
     account_id: str
     endpoint_host: str

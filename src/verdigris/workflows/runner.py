@@ -37,10 +37,15 @@ class WorkflowRunner:
         self._loop = asyncio.get_running_loop()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._kinds: dict[str, tuple[str, WorkflowKind]] = {}
+        self._running: dict[str, Runnable] = {}
 
     def wake(self) -> None:
         """Look for new work. Safe to call from any thread."""
         self._loop.call_soon_threadsafe(self._woken.set)
+
+    def running(self, workflow_id: str) -> Runnable | None:
+        """What works on it at this moment."""
+        return self._running.get(workflow_id)
 
     async def run(self) -> None:
         """Until cancelled; then every task is cancelled too, and its workflow is resumed at the next start."""
@@ -109,14 +114,17 @@ class WorkflowRunner:
     def _ended(self, workflow_id: str) -> None:
         self._tasks.pop(workflow_id, None)
         self._kinds.pop(workflow_id, None)
+        self._running.pop(workflow_id, None)
         self._woken.set()
 
     async def _run_one(self, workflow: Workflow) -> None:
         try:
-            await self._factories[workflow.kind](workflow).run()
+            self._running[workflow.workflow_id] = self._factories[workflow.kind](workflow)
+            await self._running[workflow.workflow_id].run()
         except Exception:
             # Not a failed step (those are undone and recorded) but a failure to record: try again from the journal.
             log.exception("workflow.crashed", workflow_id=workflow.workflow_id, kind=workflow.kind)
+            self._running.pop(workflow.workflow_id, None)
             await asyncio.sleep(RETRY_S)
         else:
             log.info("workflow.ended", workflow_id=workflow.workflow_id, kind=workflow.kind, subject=workflow.subject)

@@ -63,6 +63,10 @@ class SwitchOver:
         self._retry_s = services.policy.retry_first_s
         self._last_setback: str | None = None
         self._ended = False
+        # Held while it is being decided which side production is on: what comes of it is not to be guessed at.
+        self._deciding = asyncio.Lock()
+        self._facts = Facts(route=Side.TARGET)  # until they are observed nothing can be taken back
+        self._limit: asyncio.Timeout | None = None  # of the steps that are going on
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.CHECK_GUARDRAILS: self._check_guardrails,
             Step.PREPARE: self._prepare,
@@ -89,13 +93,28 @@ class SwitchOver:
     async def run(self) -> None:
         self._read_records()
         try:
-            self._facts = await self._until_it_works("observe", self._observe)
+            async with self._deciding:
+                self._facts = await self._until_it_works("observe", self._observe)
             while not self._ended:
                 await self._do(plan(self._facts))
         finally:
             await self._stop_renewing()
             with contextlib.suppress(VerdigrisError):
                 await self._services.switchover.stand_down(self._pair)
+
+    async def cancel(self) -> bool:
+        """The operator's wish: the way back, as if the deadline had come. Whether it is granted; it is not at and after
+        the point of no return. While the route is being committed the answer waits for what comes of that."""
+        async with self._deciding:
+            if self._facts.route is Side.TARGET or self._ended:
+                return self._facts.route is Side.SOURCE
+            self._give_up(status_details.BY_OPERATOR)
+            self._deadline = asyncio.get_running_loop().time()
+            with contextlib.suppress(RuntimeError):  # nothing is going on that could be cut short
+                if self._limit is not None:
+                    self._limit.reschedule(self._deadline)
+            self._records.note_cancellation()
+            return True
 
     def _read_records(self) -> None:
         with self._services.store.transaction() as tx:
@@ -135,7 +154,11 @@ class SwitchOver:
             renamed=self._records.is_renamed(),
             park=Park.HELD if self._parked is not None else Park.NONE,
             dialled=True,
-            failure="the control plane was restarted while it was in progress",
+            failure=(
+                status_details.BY_OPERATOR
+                if self._records.is_cancelled()
+                else "the control plane was restarted while it was in progress"
+            ),
         )
 
     async def _observed_route(self) -> Side:
@@ -151,17 +174,17 @@ class SwitchOver:
             return
         limit = min(self._deadline, self._pause_ends_at) if _PAUSED.intersection(steps) else self._deadline
         try:
-            async with asyncio.timeout_at(limit):
+            async with asyncio.timeout_at(limit) as self._limit:
                 await self._together(steps)
         except TimeoutError:
             self._on_timeout(steps)
         except ParkBroken as error:
             self._know(park=Park.BROKEN, setback=str(error))
         except VerdigrisError as error:
-            self._know(failure=str(error))
+            self._give_up(str(error))
         except Exception as error:
             log.exception("switchover.step_crashed", deployment=self._deployment.identifier, steps=[*steps])
-            self._know(failure=f"internal error: {error!r}")
+            self._give_up(f"internal error: {error!r}")
 
     async def _together(self, steps: tuple[Step, ...]) -> None:
         """All steps to their end, or the first error with the rest cancelled; also ends when the lease is lost."""
@@ -187,7 +210,7 @@ class SwitchOver:
             self._know(setback=f"the pause was given up because {what} took longer than {PAUSE_WORK_LIMIT_S:g} s")
             return
         why = f": {self._last_setback}" if self._last_setback else f" during {steps[0].value}"
-        self._know(failure=f"the switchover did not finish before its timeout{why}")
+        self._give_up(f"the switchover did not finish before its timeout{why}")
 
     async def _timed(self, step: Step) -> None:
         with self._timeline.phase(step.value) as phase:
@@ -213,6 +236,10 @@ class SwitchOver:
 
     def _know(self, **facts: object) -> None:
         self._facts = structs.replace(self._facts, **facts)
+
+    def _give_up(self, reason: str) -> None:
+        """The first reason is the one to tell; what goes wrong later may only follow from it."""
+        self._know(failure=self._facts.failure or reason)
 
     # -- before the pause
 
@@ -349,7 +376,13 @@ class SwitchOver:
         self._know(handed_over=True)
 
     async def _commit_route(self) -> None:
-        """The point of no return. The router decides; whatever we do not hear from it, we ask for."""
+        """The point of no return."""
+        async with self._deciding:
+            if self._facts.failure is None:  # or it was cancelled a moment ago
+                await self._commit()
+
+    async def _commit(self) -> None:
+        """The router decides; whatever we do not hear from it, we ask for."""
         generation = self._require_park().generation
         try:
             await self._services.router.commit(

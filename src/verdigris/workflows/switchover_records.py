@@ -4,6 +4,7 @@ import structlog
 from msgspec import structs, to_builtins
 
 from verdigris.domain import events, status_details
+from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
@@ -12,7 +13,7 @@ from verdigris.workflows.timeline import TimelineRecord
 
 log = structlog.get_logger(__name__)
 
-_BEGIN, _RENAME = "begin", "rename"
+_BEGIN, _RENAME, _CANCEL = "begin", "rename", "cancel"
 TIMELINE = "timeline"  # the journal's step whose detail is a ``TimelineRecord``
 
 
@@ -33,8 +34,24 @@ class SwitchoverRecords:
             return False
 
     def is_renamed(self) -> bool:
-        with self._services.store.transaction() as tx:
-            return any(entry.step == _RENAME for entry in tx.journal(self._workflow.workflow_id))
+        return self._has(_RENAME)
+
+    def note_cancellation(self) -> None:
+        """The operator's wish. One that cannot be written down counts all the same: whoever is told of it goes back,
+        and so does a control plane that finds the switchover interrupted."""
+        try:
+            with self._services.store.transaction() as tx:
+                self._journal(tx, _CANCEL)
+        except ControllerSuperseded:
+            raise
+        except Exception as error:
+            log.warning("switchover.cancellation_not_noted", deployment=self._workflow.subject, reason=str(error))
+
+    def is_cancelled(self) -> bool:
+        return self._has(_CANCEL)
+
+    def has_begun(self) -> bool:
+        return self._has(_BEGIN)
 
     def note_setback(self, reason: str) -> None:
         with self._services.store.transaction() as tx:
@@ -101,6 +118,10 @@ class SwitchoverRecords:
         )
 
     # -- pieces
+
+    def _has(self, step: str) -> bool:
+        with self._services.store.transaction() as tx:
+            return any(entry.step == step for entry in tx.journal(self._workflow.workflow_id))
 
     def _green_name(self, tx: Transaction) -> str | None:
         entries = tx.journal(self._workflow.workflow_id)

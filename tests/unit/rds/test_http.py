@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -302,3 +303,46 @@ class TestWire:
         response = connection.getresponse()
         assert response.status == 413
         connection.close()
+
+
+class TestOperator:
+    """What the command line asks for, beside RDS's API."""
+
+    def test_cancelling_wants_a_signature(self, world: World, port: int) -> None:
+        for secret, expected in (
+            (None, (403, "MissingAuthenticationToken")),
+            ("wrong", (403, "SignatureDoesNotMatch")),
+        ):
+            assert cancel(port, "bgd-1", secret)[:2] == expected
+        assert world.cancelled == []
+
+    def test_cancelling(self, world: World, port: int) -> None:
+        assert cancel(port, "bgd-1", SECRET) == (200, "", "")
+        assert world.cancelled == ["bgd-1"]
+        assert cancel(port, "bgd-late", SECRET) == (409, "CannotCancel", "past its point of no return")
+
+    def test_a_signature_is_for_one_deployment(self, world: World, port: int) -> None:
+        signed = sign_cancel(port, "bgd-1", SECRET)
+        assert send_cancel(port, "bgd-2", signed)[:2] == (403, "SignatureDoesNotMatch")
+        assert world.cancelled == []
+
+
+def cancel(port: int, identifier: str, secret: str | None) -> tuple[int, str, str]:
+    return send_cancel(port, identifier, sign_cancel(port, identifier, secret) if secret else {})
+
+
+def sign_cancel(port: int, identifier: str, secret: str) -> dict[str, str]:
+    url = f"http://127.0.0.1:{port}/verdigris/deployments/{identifier}/cancel"
+    request = botocore.awsrequest.AWSRequest(method="POST", url=url, data=b"")
+    credentials = botocore.credentials.Credentials(KEY_ID, secret)
+    botocore.auth.SigV4Auth(credentials, "rds", "us-east-1").add_auth(request)
+    return dict(request.headers)
+
+
+def send_cancel(port: int, identifier: str, headers: dict[str, str]) -> tuple[int, str, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", f"/verdigris/deployments/{identifier}/cancel", b"", headers)
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    return response.status, answer["code"], answer["message"]

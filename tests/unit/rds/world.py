@@ -22,6 +22,7 @@ from verdigris.rds.context import Context
 from verdigris.rds.operations import HANDLERS
 from verdigris.store import SqlStore
 from verdigris.testing.fakes import FakeClock, FakePorts, FakeRandomText, FakeServers
+from verdigris.workflows.cancellation import CannotCancel
 
 PASSWORD = "correct-horse-7"
 NEW_INSTANCE = {
@@ -45,6 +46,7 @@ class World:
         self.ports = FakePorts()
         self.servers = FakeServers()
         self.wakes = 0
+        self.cancelled: list[str] = []
         self.random_text = FakeRandomText()
         self.context = Context(
             store=store,
@@ -53,6 +55,7 @@ class World:
             clock=self.clock,
             random_text=self.random_text,
             wake=self._wake,
+            cancel_switchover=self._cancel,
             region="us-east-1",
             account_id="123456789012",
             endpoint_host="db.example.net",
@@ -61,6 +64,12 @@ class World:
     def _wake(self) -> None:
         with self.store.transaction():  # fails if the handler is still inside its own
             self.wakes += 1
+
+    async def _cancel(self, identifier: str) -> None:
+        """Too late, for one of that name."""
+        if identifier == "bgd-late":
+            raise CannotCancel("past its point of no return")
+        self.cancelled.append(identifier)
 
     def call(self, operation_name: str, **params: Any) -> dict[str, Any]:
         """Check, handle, serialise, and read the answer back as an SDK would."""

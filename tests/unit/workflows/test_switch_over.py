@@ -15,6 +15,7 @@ from tests.unit.workflows.world import (
     TARGET,
     ControlPlaneDied,
     Fault,
+    FixedClock,
     Kind,
     World,
     plant_records,
@@ -23,8 +24,12 @@ from tests.unit.workflows.world import (
 from verdigris.domain.model import BlueGreenDeployment, DBInstance
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
 from verdigris.domain.ports import Finding
+from verdigris.domain.status_details import BY_OPERATOR
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, WorkflowStatus
+from verdigris.domain.switchover import Facts, Step, plan
 from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.workflows.cancellation import CannotCancel, cancel_switchover
+from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.switch_over import SwitchOver
 from verdigris.workflows.timeline import TimelineRecord
 
@@ -51,8 +56,10 @@ async def resume(world: World, store: SqlStore) -> None:
         assert workflow is not None
         if workflow.status is not WorkflowStatus.RUNNING:
             return
+        over = SwitchOver(services(world, store), workflow)
+        world.cancel = over.cancel
         try:
-            await SwitchOver(services(world, store), workflow).run()
+            await over.run()
         except ControlPlaneDied:
             continue
     raise AssertionError("the workflow did not end")
@@ -282,3 +289,98 @@ async def test_every_single_fault_at_every_call(tmp_path: Path, policy: Switchov
         call += 1
     assert call > 15
     assert ends == {"completed", "as before"}
+
+
+# -- cancelled by the operator
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_cancelled_at_every_call_it_becomes_what_the_operator_was_told(tmp_path: Path, dies: bool) -> None:
+    """Also by a control plane that dies as soon as it has said so."""
+    call, told = 1, []
+    while True:
+        reached = False
+        for after in (False, True):
+            store = open_store(f"sqlite:///{tmp_path / f'{call}-{after}-{dies}.db'}")
+            world = World(Fault(call=call, kind=Kind.CANCELLED, after=after), dies_when_cancelled=dies)
+            await switch_over(world, store)
+            reached = reached or len(world.calls) >= call
+            if world.asked is not None:
+                granted = await world.asked
+                told.append(granted)
+                if granted:
+                    assert_as_before(world, store)
+                    assert records(store)[0].status_details == "Switchover was canceled due to " + BY_OPERATOR
+                else:
+                    assert_completed(world, store)
+            store.close()
+        if not reached:
+            break
+        call += 1
+    assert call > 15
+    # Granted up to the point of no return, and from there on never.
+    assert told == sorted(told, reverse=True)
+    assert set(told) == {True, False}
+
+
+async def test_a_cancellation_ends_the_wait_between_attempts_at_once(store: SqlStore) -> None:
+    world = World(stragglers=10**9)
+    world.policy = structs.replace(world.policy, retry_first_s=600.0, retry_max_s=600.0)
+    workflow = plant_records(store)
+    over = SwitchOver(services(world, store), workflow)
+    running = asyncio.create_task(over.run())
+    await until(lambda: (records(store)[0].status_details or "").startswith("Attempt set back"))
+    assert await over.cancel()
+    await asyncio.wait_for(running, 5)
+    assert_as_before(world, store)
+    assert BY_OPERATOR in (records(store)[0].status_details or "")
+    with store.transaction() as tx:
+        told = [event.message for event in tx.events(since=FixedClock().now(), until=FixedClock().now())]
+    assert f"Switchover from primary app to app-green-x1y2z3 was canceled due to {BY_OPERATOR}." in told
+
+
+@pytest.mark.parametrize("committed", [False, True])
+async def test_the_answer_waits_for_what_comes_of_a_commit_that_is_under_way(store: SqlStore, committed: bool) -> None:
+    """The control plane does not hear of it: whether there is a way back is what the router says afterwards."""
+    world = World(Fault(call="commit", kind=Kind.ERROR, after=committed))
+    over = SwitchOver(services(world, store), plant_records(store))
+    running = asyncio.create_task(over.run())
+    await until(lambda: "commit" in world.calls)
+    asked = asyncio.create_task(over.cancel())
+    await asyncio.gather(running, asked)
+    assert asked.result() is not committed
+    (assert_completed if committed else assert_as_before)(world, store)
+
+
+async def test_what_is_granted_between_the_decision_to_commit_and_the_commit_holds(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    over = SwitchOver(services(world, store), plant_records(store))
+
+    def planned(facts: Facts) -> tuple[Step, ...]:
+        steps = plan(facts)
+        if steps == (Step.COMMIT_ROUTE,):
+            world.asked = asyncio.create_task(over.cancel())  # runs before the task that commits
+        return steps
+
+    monkeypatch.setattr("verdigris.workflows.switch_over.plan", planned)
+    await over.run()
+    assert world.asked is not None
+    assert await world.asked
+    assert_as_before(world, store)
+
+
+async def test_one_that_has_not_begun_yet_is_cancelled_as_it_begins(store: SqlStore) -> None:
+    world = World()
+    plant_records(store)
+    runner = WorkflowRunner(store, {})
+    await cancel_switchover(services(world, store), runner, DEPLOYMENT)
+    await resume(world, store)
+    assert_as_before(world, store)
+    assert BY_OPERATOR in (records(store)[0].status_details or "")
+    assert "ready" not in world.calls
+    with pytest.raises(CannotCancel, match="its status is SWITCHOVER_FAILED"):
+        await cancel_switchover(services(world, store), runner, DEPLOYMENT)
+    with pytest.raises(CannotCancel, match="there is no blue/green deployment bgd-nobody"):
+        await cancel_switchover(services(world, store), runner, "bgd-nobody")

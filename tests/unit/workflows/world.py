@@ -6,7 +6,7 @@ call takes effect. After each effect the invariants are checked, so a fault show
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
@@ -47,6 +47,7 @@ class Kind(Enum):
     ERROR = auto()  # the call fails
     CRASH = auto()  # the control plane dies; the router and the servers live on
     LEASE_LOST = auto()  # the router lets everyone go, then the call goes on
+    CANCELLED = auto()  # the operator asks for it
 
 
 class Fault(Struct, frozen=True):
@@ -75,8 +76,13 @@ class World:
         pins: Sequence[str] = (),
         hidden_pins: Sequence[str] = (),
         late_pins: Sequence[str] = (),
+        dies_when_cancelled: bool = False,
     ) -> None:
         self.fault = fault
+        # Set by whoever runs the switchover; what the operator was told; and whether that is the control plane's end.
+        self.cancel: Callable[[], Coroutine[None, None, bool]] | None = None
+        self.asked: asyncio.Task[bool] | None = None
+        self.dies_when_cancelled = dies_when_cancelled
         self.policy = structs.replace(policy or SwitchoverPolicy(), retry_first_s=0.0, retry_max_s=0.0)
         # Reasons why sessions cannot be carried: those that any look shows, those that only the handover finds, and
         # those that come up between the handover and the commit.
@@ -105,6 +111,9 @@ class World:
     # -- faults and invariants
 
     async def act(self, name: str) -> "Effect":
+        if self.dies_when_cancelled and self.asked is not None and self.asked.done():
+            self.dies_when_cancelled = False
+            raise ControlPlaneDied
         self.calls.append(name)
         is_it = (len(self.calls), name if self.calls.count(name) == 1 else None)
         fault = self.fault if self.fault is not None and self.fault.call in is_it else None
@@ -117,6 +126,10 @@ class World:
         if fault.kind is Kind.LEASE_LOST:
             if self.generation is not None and not self.committed:
                 self.generation = None
+            return
+        if fault.kind is Kind.CANCELLED:
+            assert self.cancel is not None
+            self.asked = asyncio.create_task(self.cancel())
             return
         raise ControlPlaneDied if fault.kind is Kind.CRASH else EngineError(f"planted in call {fault.call}")
 

@@ -1,0 +1,72 @@
+"""One request on its way through the control plane, and what is done about every request: its size and its signer."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+
+from verdigris.aws import query, sigv4
+from verdigris.aws.errors import request_too_large
+from verdigris.aws.model import Operation, Service
+from verdigris.rds.context import Context
+
+SIGNING_NAME = "rds"
+
+Credentials = Callable[[str], str | None]  # access key id -> secret access key
+
+
+@dataclass
+class Exchange:
+    """One request on its way; each step fills in what the next ones need."""
+
+    request: Request
+    service: Service
+    context: Context
+    credentials: Credentials
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    body: bytes = b""
+    access_key_id: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    operation: Operation | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
+    answer: bytes = b""
+
+    def require_operation(self) -> Operation:
+        if self.operation is None:
+            raise RuntimeError("no operation was selected")
+        return self.operation
+
+
+async def read_body(exchange: Exchange) -> None:
+    """At most as much as a request may have; the header is believed only when it says too much."""
+    limit = query.DEFAULT_LIMITS.body_bytes
+    announced = exchange.request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
+        raise request_too_large(limit)
+    chunks, size = [], 0
+    async for chunk in exchange.request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise request_too_large(limit)
+        chunks.append(chunk)
+    exchange.body = b"".join(chunks)
+
+
+async def check_signature(exchange: Exchange) -> None:
+    scope = exchange.request.scope
+    exchange.access_key_id = sigv4.verify(
+        sigv4.SignedRequest(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            raw_query=scope["query_string"],
+            headers=scope["headers"],
+            body=exchange.body,
+        ),
+        exchange.credentials,
+        now=exchange.context.clock.now(),
+        region=exchange.context.region,
+        service=SIGNING_NAME,
+    )
