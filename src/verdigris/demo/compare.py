@@ -18,7 +18,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Column that says how far the old side got. Ids and keys only grow, so what is beyond came after the switchover.
 APPEND_ONLY = {"ledger.chain": "id", "ledger.transfers": "id"}
-JUDGED_BY_VERIFY = frozenset({"ledger.heads", "ledger.accounts", "ledger.receipts"})
+JUDGED_BY_VERIFY = frozenset({"ledger.heads", "ledger.accounts", "ledger.receipts", "ledger.lists"})
 
 # A row's text depends on these; both sides shall say it alike whatever their roles and databases have set.
 _SAME_TEXT = (

@@ -16,6 +16,7 @@ class Promise(StrEnum):
     NOTHING_INVENTED = "nothing is there that was refused or never asked for"
     MONEY_ADDS_UP = "the sum of all balances never changes"
     CHAINS_UNBROKEN = "every chain's links follow one another"
+    LISTS_IN_ORDER = "every list holds what was appended to it, in order"
     SEQUENCES_GO_FORWARD = "sequences never go backwards"
     ROWS_IDENTICAL = "the new production holds every row of the old"
     NO_CLIENT_ERROR = "no client sees an error"

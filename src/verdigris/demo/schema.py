@@ -8,6 +8,8 @@
 ``ledger.transfers``  the movements, by identity.
 ``ledger.receipts``   one row per commit and no key at all: here replication, too, could apply a row twice unnoticed.
                       ``REPLICA IDENTITY FULL`` is what PostgreSQL asks for where there is no primary key.
+``ledger.lists``      every commit appends its key to its writer's list, in place: an update that was lost, or was done
+                      to an old version of the row, shows as a key that is missing or out of order.
 """
 
 from typing import LiteralString
@@ -52,6 +54,11 @@ CREATE TABLE ledger.transfers (
 CREATE TABLE ledger.receipts (key bigint NOT NULL);
 ALTER TABLE ledger.receipts REPLICA IDENTITY FULL;
 
+-- In pieces, so that a row stays small however long its writer goes on.
+CREATE TABLE ledger.lists (
+    writer integer, piece integer, keys bigint[] NOT NULL, PRIMARY KEY (writer, piece)
+);
+
 -- A function, so that locks are taken in the order of ids whatever the planner likes: writers never deadlock, and every
 -- error that a client sees is the system's.
 CREATE FUNCTION ledger.transfer(p_key bigint, p_payer integer, p_payee integer, p_amount bigint) RETURNS bigint
@@ -65,6 +72,8 @@ BEGIN
     INSERT INTO ledger.transfers (key, payer, payee, amount) VALUES (p_key, p_payer, p_payee, p_amount)
         RETURNING id INTO transfer_id;
     INSERT INTO ledger.receipts VALUES (p_key);
+    INSERT INTO ledger.lists AS list VALUES (p_key >> 32, (p_key & 4294967295) / 32, ARRAY[p_key])
+        ON CONFLICT (writer, piece) DO UPDATE SET keys = list.keys || p_key;
     RETURN transfer_id;
 END $$;
 """

@@ -61,6 +61,7 @@ def verify_ledger(dsn: str, result: WorkloadResult) -> Verdict:
             *copies.breaches(),
             *_verify_money(connection),
             *_verify_chains(connection),
+            *_verify_lists(connection),
         ]
     breaches += _verify_row_ids(result.commits)
     return Verdict(
@@ -95,6 +96,7 @@ class _Copies:
             "SELECT key FROM ledger.chain",
             "SELECT key FROM ledger.transfers",
             "SELECT key FROM ledger.receipts",
+            "SELECT unnest(keys) FROM ledger.lists",
         ):
             with connection.cursor() as cursor:
                 counts.append(Counter(key for (key,) in cursor.stream(query)))
@@ -159,6 +161,21 @@ def _verify_chains(connection: Connection) -> list[Breach]:
         if ends.get(writer, (0, schema.GENESIS_HASH)) != (seq, hash_):
             wrong.append(f"writer {writer}: the head is at {seq}, the chain ends at {ends.get(writer, (0,))[0]}")
     return breach_of(Promise.CHAINS_UNBROKEN, wrong)
+
+
+def _verify_lists(connection: Connection) -> list[Breach]:
+    """Keys only rise in a writer's list: it takes one after the other."""
+    wrong = []
+    last: dict[int, int] = {}
+    with connection.cursor() as cursor:
+        for writer, key in cursor.stream(
+            "SELECT writer, key FROM ledger.lists, unnest(keys) WITH ORDINALITY AS items (key, place)"
+            " ORDER BY writer, piece, place"
+        ):
+            if key <= last.get(writer, 0):
+                wrong.append(f"writer {writer}: {key} comes after {last[writer]}")
+            last[writer] = key
+    return breach_of(Promise.LISTS_IN_ORDER, wrong)
 
 
 def _verify_row_ids(commits: list[Commit]) -> list[Breach]:

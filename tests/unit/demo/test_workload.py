@@ -76,6 +76,15 @@ FAULTS = [
         "UPDATE ledger.accounts SET balance = balance + CASE id WHEN 7 THEN 1 ELSE -1 END WHERE id IN (7, 8)",
         {Promise.MONEY_ADDS_UP},
     ),
+    ("UPDATE ledger.lists SET keys = array_remove(keys, %(key)s)", {Promise.NOTHING_LOST}),
+    (
+        "UPDATE ledger.lists SET keys = %(key)s || keys WHERE %(key)s = ANY(keys)",
+        {Promise.NOTHING_DOUBLED, Promise.LISTS_IN_ORDER},
+    ),
+    (
+        "UPDATE ledger.lists SET keys = keys[2:] || keys[1:1] WHERE %(key)s = ANY(keys)",
+        {Promise.LISTS_IN_ORDER},
+    ),
     ("INSERT INTO ledger.receipts VALUES ((%(writer)s::bigint << 32) | 999999)", {Promise.NOTHING_INVENTED}),
 ]
 
