@@ -46,9 +46,11 @@ def free_port() -> int:
 class Installation:
     """``start``, use ``rds`` and ``dsn``, ``kill`` and ``start`` again as a test likes, ``remove`` at the end."""
 
-    def __init__(self, home: Path, *, ports: range | None = None) -> None:
+    def __init__(self, home: Path, *, ports: range | None = None, program: str = "verdigris") -> None:
+        """``program``: the module that is run; a stand-in for the command line must call it."""
         ports = ports or own_ports()
         self.home = home
+        self._program = program
         self.port = free_port()
         self.environment = os.environ | {
             "VERDIGRIS_HOME": str(home),
@@ -76,15 +78,19 @@ class Installation:
     # -- the control plane
 
     def start(self) -> None:
+        self.process = self.launch()
+        wait_until(self._is_healthy, "the control plane answers", limit_s=START_LIMIT_S)
+
+    def launch(self) -> "subprocess.Popen[bytes]":
+        """One more control plane, whether or not there is one; does not wait for it."""
         with (self.home / "serve.out").open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "verdigris", "serve", "--port", str(self.port)],
+            return subprocess.Popen(
+                [sys.executable, "-m", self._program, "serve", "--port", str(self.port)],
                 env=self.environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
-        wait_until(self._is_healthy, "the control plane answers", limit_s=START_LIMIT_S)
 
     def _is_healthy(self) -> bool:
         if self.process is not None and self.process.poll() is not None:

@@ -1,0 +1,60 @@
+"""Small file systems that can be filled at a stroke and emptied again: a tmpfs changes its size while in use."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from msgspec import Struct
+
+_ROOMY = 4 << 30  # a limit, not memory: that is taken by what is written
+
+
+class Disk(Struct, frozen=True):
+    path: Path
+
+    def fill(self) -> None:
+        """Not a byte more than is there now."""
+        stat = os.statvfs(self.path)
+        used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+        _run("mount", "-o", f"remount,size={max(used, stat.f_frsize)}", str(self.path))
+
+    def empty(self) -> None:
+        _run("mount", "-o", f"remount,size={_ROOMY}", str(self.path))
+
+    def unmount(self) -> None:
+        _run("umount", "--lazy", str(self.path))
+
+
+def mounted(path: Path, *, mode: int = 0o711) -> Disk:
+    path.mkdir(parents=True, exist_ok=True)
+    _run("mount", "-t", "tmpfs", "-o", f"size={_ROOMY},mode={mode:o}", "verdigris-faults", str(path))
+    return Disk(path)
+
+
+def can_mount() -> bool:
+    directory = Path(tempfile.mkdtemp(prefix="vg-mount-"))
+    try:
+        mounted(directory).unmount()
+    except (OSError, subprocess.SubprocessError):
+        return False
+    finally:
+        directory.rmdir()
+    return True
+
+
+def move_onto(disk: Disk, directory: Path) -> None:
+    """What is in ``directory`` goes to the disk, and a link to it takes its place. Nobody may use it meanwhile."""
+    owner = directory.stat()
+    new = disk.path / directory.name
+    shutil.copytree(directory, new, symlinks=True)
+    for path in (new, *new.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    shutil.rmtree(directory)
+    directory.symlink_to(new)
+    os.lchown(directory, owner.st_uid, owner.st_gid)
+
+
+def _run(program: str, *arguments: str) -> None:
+    subprocess.run([program, *arguments], check=True, capture_output=True, timeout=30)

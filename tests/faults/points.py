@@ -1,0 +1,117 @@
+"""Where a fault can strike: after and in the middle of every named step of every workflow, read from the code."""
+
+import inspect
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from msgspec import Struct
+
+from verdigris.domain.green import build_steps
+from verdigris.domain.model import Workflow
+from verdigris.domain.statuses import ReplicationMode, WorkflowKind, WorkflowStatus
+from verdigris.domain.switchover import Step
+from verdigris.workflows import instances
+from verdigris.workflows.delete_deployment import DeleteDeployment
+
+
+class Moment(StrEnum):
+    AFTER = "after"
+    DURING = "during"
+
+
+class Scene(StrEnum):
+    """What is going on. The way back needs something that makes a switchover turn round: see ``trial.py``."""
+
+    SWITCHOVER = "switchover"
+    WAY_BACK = "way back"
+    CREATE = "create deployment"
+    DELETE = "delete deployment and green"
+    RELEASE = "delete deployment, keep green"
+    CREATE_INSTANCE = "create instance"
+    MODIFY_INSTANCE = "modify instance"
+    REBOOT_INSTANCE = "reboot instance"
+    DELETE_INSTANCE = "delete instance"
+
+
+class Point(Struct, frozen=True):
+    scene: Scene
+    mode: ReplicationMode | None  # None where it makes no difference
+    step: str
+    moment: Moment
+
+    def __str__(self) -> str:
+        mode = f" ({self.mode})" if self.mode else ""
+        return f"{self.scene}{mode}: {self.moment} {self.step}"
+
+
+# Steps of the way back, by what makes a switchover take it.
+AFTER_RESTART = (Step.UNFENCE_SOURCE, Step.ABORT_PARK, Step.UNREADY_SESSIONS, Step.FAIL)
+AFTER_STRAGGLER = (Step.WAIT,)
+# The last attempt of one that is told to end stragglers.
+LAST_ATTEMPT = (Step.PARK_WITHOUT_STRAGGLERS,)
+
+
+def switchover_steps(mode: ReplicationMode) -> tuple[Step, ...]:
+    """In the order in which they go by when nothing is in the way: that of the enumeration, but for two."""
+    forward = [step for step in Step if step not in (*AFTER_RESTART, *AFTER_STRAGGLER, *LAST_ATTEMPT)]
+    if mode is ReplicationMode.LOGICAL:  # carried sessions can write on green before it is opened for others
+        opened = forward.index(Step.OPEN_TARGET)
+        forward[opened : opened + 2] = [Step.RELEASE, Step.OPEN_TARGET]
+    return tuple(forward)
+
+
+def goes_on(mode: ReplicationMode, step: Step) -> bool:
+    """Whether the route has been committed by then: only forward from there."""
+    steps = switchover_steps(mode)
+    return step in steps and steps.index(step) > steps.index(Step.COMMIT_ROUTE)
+
+
+def deletion_steps() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """With green, and without it. Which of them are taken hangs on records, so they are read from the source."""
+    names = re.findall(r'Step\(name="(\w+)"', inspect.getsource(DeleteDeployment))
+    released = names.index("release")
+    return tuple(names[:released]), tuple(names[released:])
+
+
+_EVERYTHING = {
+    "master_password_verifier": "x",
+    "engine_version": "17.10",
+    "instance_class": "db.t3.small",
+    "new_identifier": "renamed",
+}
+_INSTANCE_SCENES = {
+    WorkflowKind.CREATE_INSTANCE: Scene.CREATE_INSTANCE,
+    WorkflowKind.MODIFY_INSTANCE: Scene.MODIFY_INSTANCE,
+    WorkflowKind.REBOOT_INSTANCE: Scene.REBOOT_INSTANCE,
+    WorkflowKind.DELETE_INSTANCE: Scene.DELETE_INSTANCE,
+}
+
+
+def instance_steps(kind: WorkflowKind) -> tuple[str, ...]:
+    workflow = Workflow(
+        workflow_id="none",
+        kind=kind,
+        subject="none",
+        status=WorkflowStatus.RUNNING,
+        started_at=datetime.now(UTC),
+        arguments=_EVERYTHING,
+    )
+    # Its steps are named without anything being asked of the services.
+    return tuple(step.name for step in instances.KINDS[kind](cast("Any", None), workflow).steps())
+
+
+def every_point() -> list[Point]:
+    named: list[tuple[Scene, ReplicationMode | None, tuple[str, ...]]] = []
+    with_green, without_green = deletion_steps()
+    for mode in ReplicationMode:
+        named += [
+            (Scene.CREATE, mode, tuple(planned.step.value for planned in build_steps(mode))),
+            (Scene.SWITCHOVER, mode, tuple(step.value for step in switchover_steps(mode))),
+            (Scene.WAY_BACK, mode, tuple(step.value for step in (*AFTER_RESTART, *AFTER_STRAGGLER, *LAST_ATTEMPT))),
+            (Scene.DELETE, mode, with_green),
+            (Scene.RELEASE, mode, without_green),
+        ]
+    named += [(scene, None, instance_steps(kind)) for kind, scene in _INSTANCE_SCENES.items()]
+    return [Point(scene, mode, step, moment) for scene, mode, steps in named for step in steps for moment in Moment]
