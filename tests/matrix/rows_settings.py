@@ -128,7 +128,10 @@ def custom(stage: Stage) -> Iterator[None]:
         ):
             connection.execute(statement)
         connection.execute("SELECT set_config('app.by_parameter', %s, false)", ("é \n '",))
-        names = ("app.tenant", "app.deep.er", "app.user", "app.empty", "app.long", "app.by_parameter")
+        bound = [f"app.bound_{number}" for number in range(3)]
+        for name in bound:
+            connection.execute("SELECT set_config(%s, %s, false)", (name, f"its {name}"), prepare=name != bound[0])
+        names = ["app.tenant", "app.deep.er", "app.user", "app.empty", "app.long", "app.by_parameter", *bound]
         before = [value(connection, "SELECT current_setting(%s)", name) for name in names]
         yield
         assert [value(connection, "SELECT current_setting(%s)", name) for name in names] == before

@@ -22,7 +22,7 @@ def test_nothing_is_forgotten() -> None:
     assert {"method", "protocol_minor", "transcript"} == {
         name for name in type(session.SessionTracker().login).__slots__ if not name.startswith("_")
     }
-    assert set(type(session.SessionTracker().custom_settings).__slots__) == {"names", "unknown"}
+    assert set(type(session.SessionTracker().custom_settings).__slots__) == {"bound", "names", "unknown"}
     assert set(type(session.SessionTracker().sequence_values).__slots__) == {"asked"}
 
 
@@ -37,6 +37,9 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
     original.server_data(messages.parameter_status(b"TimeZone", b"UTC") + READY)
     original.client_data(messages.message(b"Q", b"SET app.tenant = 7; SELECT lastval()\0"))
     original.server_data(READY)
+    original.client_data(messages.parse(b"sets", b"SELECT set_config($2, $1, false), set_config($3, '', false)"))
+    original.client_data(messages.SYNC)
+    original.server_data(messages.message(b"1") + READY)
     if unnamed is not None:
         original.client_data(messages.message(b"P", unnamed) + messages.SYNC)
         original.server_data(messages.message(b"1") + READY)
@@ -46,6 +49,7 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
     packed = msgspec.msgpack.decode(msgspec.msgpack.encode(pack_tracker(original)), type=IdleTracker)
     copy = unpack_tracker(packed)
     assert copy.safe
+    assert copy.batch_open == batch_open
     assert copy.logged_in
     assert copy.key == original.key
     assert copy.parameters == {b"TimeZone": b"UTC"}
@@ -55,8 +59,11 @@ def test_round_trip(tracker_class: type[session.SessionTracker], unnamed: bytes 
         2,
     )
     assert (copy.custom_settings.names, copy.custom_settings.unknown) == ({b"app.tenant"}, False)
+    assert copy.custom_settings.bound == {b"sets": (2, 3)}
+    copy.client_data(messages.bind(b"sets", [b"", b"app.two", b"app.three"]) + messages.EXECUTE + messages.SYNC)
+    copy.server_data(READY)
+    assert copy.custom_settings.names == {b"app.tenant", b"app.two", b"app.three"}
     assert copy.sequence_values.asked
-    assert copy.batch_open == batch_open
     assert copy.unnamed == original.unnamed
     assert (copy.unnamed is Unnamed.TOO_LONG) == (unnamed is not None and len(unnamed) > MAX_STATEMENT_BYTES)
     copy.client_data(messages.message(b"Q", b"SELECT 1\0"))

@@ -1,5 +1,7 @@
 """When may a session be moved? Scripts of both directions, with the answer after each step."""
 
+from collections.abc import Callable
+
 import pytest
 
 from verdigris.wire.postgres import messages as m
@@ -389,6 +391,81 @@ def test_custom_settings_are_bounded(tracker: SessionTracker) -> None:
         tracker.client_data(query(b"set app.v%d = 1" % n))
     assert len(tracker.custom_settings.names) <= 64
     assert tracker.custom_settings.unknown
+
+
+def bind_in_binary(statement: bytes, *values: bytes) -> bytes:
+    formats = b"\0\1\0\1"  # one, for all: binary
+    sent = b"".join(len(value).to_bytes(4, "big") + value for value in values)
+    return m.message(b"B", b"portal\0" + statement + b"\0" + formats + len(values).to_bytes(2, "big") + sent + b"\0\0")
+
+
+SETS_BOUND = b"select set_config($1, $2, false)"
+
+
+@pytest.mark.parametrize("statement", [b"", b"s1"])
+@pytest.mark.parametrize("make_bind", [lambda name, *values: m.bind(name, values), bind_in_binary])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_names_that_are_bound(
+    tracker: SessionTracker, statement: bytes, make_bind: Callable[..., bytes], size: int
+) -> None:
+    """Again and again by the same statement, in whatever pieces the messages come."""
+    requests = m.parse(statement, SETS_BOUND) + m.SYNC
+    for name in (b"app.a", b"App.B", b"work_mem", b"no name", b"also.no name", b"1.5", b"app.a.b"):
+        requests += make_bind(statement, name, b"x.y") + m.EXECUTE + m.SYNC
+    for begin in range(0, len(requests), size):
+        tracker.client_data(requests[begin : begin + size])
+    assert tracker.custom_settings.names == {b"app.a", b"app.b", b"app.a.b"}
+    assert not tracker.custom_settings.unknown
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "names", "unknown"),
+    [
+        (b"select set_config($2::text, $1, $3), set_config( $4 , 'x', false)", [b"a", b"b.c", b"f", b"d.e"], 2, False),
+        (b"select set_config($1, $2, true)", [b"a.b", b"x"], 0, False),
+        (b"select set_config($1 || 'x', $2, false)", [b"a.b", b"x"], 0, True),
+        (b"select set_config('a.b', $1, false)", [b"c.d"], 1, False),
+        (b"select set_config($1, $2, false)", [None, b"x"], 0, False),
+        (b"prepare p as select set_config($1, $2, false)", [], 0, True),
+        (b"select set_config($1, $2, false)", [b"x" * 70_000, b"y"], 0, True),
+        (b"select set_config($2, $1, false)", [b"x" * 60_000, b"a.b"], 1, False),
+        (b"select set_config($70000, '', false)", [b"x"], 0, True),
+    ],
+)
+def test_which_parameters_are_names(
+    tracker: SessionTracker, text: bytes, values: list[bytes | None], names: int, unknown: bool
+) -> None:
+    tracker.client_data(m.parse(b"", text))
+    tracker.client_data(m.bind(b"", values) + m.SYNC)
+    assert len(tracker.custom_settings.names) == names
+    assert tracker.custom_settings.unknown == unknown
+
+
+def test_only_such_statements_are_looked_for(tracker: SessionTracker) -> None:
+    tracker.client_data(m.parse(b"", SETS_BOUND) + m.parse(b"s1", SETS_BOUND))
+    assert not tracker.custom_settings.unknown  # nothing has been set yet
+    tracker.client_data(m.parse(b"", b"select $1"))
+    tracker.client_data(m.bind(b"", [b"not.one"]) + m.bind(b"s2", [b"nor.this"]) + m.bind(b"s1", [b"but.this", b""]))
+    assert tracker.custom_settings.names == {b"but.this"}
+    # It is refused, and what was there is there still.
+    tracker.client_data(m.parse(b"s1", b"select set_config('x', $1, false), set_config($2, '', false)"))
+    tracker.client_data(m.bind(b"s1", [b"first.one", b"second.one"]))
+    assert tracker.custom_settings.names == {b"but.this", b"first.one", b"second.one"}
+
+
+def test_statements_that_set_names_are_bounded(tracker: SessionTracker) -> None:
+    for n in range(100):
+        tracker.client_data(m.parse(b"s%d" % n, SETS_BOUND))
+    assert len(tracker.custom_settings.bound) == 64
+    assert tracker.custom_settings.unknown
+
+
+@pytest.mark.parametrize("end", range(5, 30))
+def test_malformed_bind(tracker: SessionTracker, end: int) -> None:
+    tracker.client_data(m.parse(b"", SETS_BOUND))
+    body = m.bind(b"", [b"app.name", b"value"])[5:]
+    tracker.client_data(m.message(b"B", body[: end - 5]))
+    assert tracker.custom_settings.unknown == (end - 5 < 18)
 
 
 # ---------------------------------------------------------------------------------------------------- sequence values

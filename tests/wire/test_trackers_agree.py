@@ -31,11 +31,12 @@ FRAGMENTS = (
         b" ",
         b"offset",
     ),
-    *(b"set_config(", b'SET_CONFIG" (', b"'my.var'", b"E'x.y'::text,", b"$1,", b"update t set a = b.c"),
+    *(b"set_config(", b'SET_CONFIG" (', b"'my.var'", b"E'x.y'::text,", b"$1,", b"$2::text ,", b"update t set a = b.c"),
     *(b"\xc3\xa9.z", b"session.x", b'"', b".", b"_", b"s", b"se", b"\0"),
 )
 statements = st.lists(st.sampled_from(FRAGMENTS), max_size=6).map(b"".join)
 names = st.sampled_from((b"", b"", b"s1"))
+values = st.lists(st.sampled_from((b"a.b", b"C.d", b"no", b"x.y.z", None)), max_size=3)
 
 
 def _parse(name: bytes, text: bytes) -> bytes:
@@ -45,6 +46,9 @@ def _parse(name: bytes, text: bytes) -> bytes:
 client_messages = st.one_of(
     statements.map(lambda text: m.message(b"Q", text)),
     st.builds(_parse, names, statements),
+    st.builds(_parse, names, st.sampled_from((b"set_config($1, ", b"set_config($2, ''), set_config($1, '')"))),
+    st.builds(m.bind, names, values),
+    st.builds(m.bind, names, values).map(lambda bind: m.message(b"B", bind[5:-7])),
     st.sampled_from(
         (
             *(m.message(code) for code in (b"B", b"E", b"D", b"C", b"H", b"S", b"S", b"F", b"c", b"f", b"d", b"P")),
@@ -107,7 +111,7 @@ def observed(tracker: SessionTracker) -> dict[str, Any]:
         "key": tracker.key,
         "parameters": tracker.parameters,
         "login": (login.method, login.transcript, login.protocol_minor),
-        "custom_settings": (custom.names, custom.unknown),
+        "custom_settings": (custom.names, custom.unknown, custom.bound),
         "sequence_values": tracker.sequence_values.asked,
     }
 

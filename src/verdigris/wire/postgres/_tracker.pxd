@@ -1,6 +1,6 @@
 """What the relay's threads see of the compiled tracker: its state as C, and functions that need no interpreter."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cdef extern from "<pthread.h>" nogil:
@@ -87,6 +87,8 @@ cdef struct State:
     bint copy_in
     bint copy_sync_due
     bint syncs_dropped
+    bint unnamed_is_watched  # its parameters are names of custom settings
+    uint64_t watched  # the same of named statements: a bit for those whose names have one hash
     uint8_t unnamed_kind
     Text unnamed
     Walk client
@@ -115,4 +117,6 @@ cdef class SessionTracker:
     cdef public object sequence_values
 
     cdef int rare(self, bint of_client, uint8_t code, bytes body, uint32_t size) noexcept
-    cdef int scan(self, bytes text) noexcept
+    cdef int scan(self, bytes text, bint prepares) noexcept
+    cdef int watch(self) except -1
+    cdef int forget_unnamed(self) noexcept

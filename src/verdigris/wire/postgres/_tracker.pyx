@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from verdigris.wire.postgres import messages
-from verdigris.wire.postgres.custom_settings import CustomSettings
+from verdigris.wire.postgres.custom_settings import MAX_BIND_BYTES, CustomSettings
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import MAX_MESSAGE_BYTES, impossible
 from verdigris.wire.postgres.login import LoginWatch
@@ -24,6 +24,7 @@ from verdigris.wire.postgres.session import (
 
 cdef uint32_t _MAX_MESSAGE = MAX_MESSAGE_BYTES
 cdef uint32_t _MAX_STATEMENT = MAX_STATEMENT_BYTES
+cdef uint32_t _MAX_BIND = MAX_BIND_BYTES
 cdef uint32_t _MAX_PARAMETER = MAX_PARAMETER_BYTES
 cdef uint32_t _MAX_LOGIN = 16 * 1024
 cdef uint32_t _MAX_KEY = 260
@@ -106,7 +107,9 @@ cdef inline void _set_unnamed(State* state, uint8_t kind, Text text) noexcept no
 
 # --------------------------------------------------------------------------------------------------- client's messages
 
-cdef inline uint32_t _wanted_of_client(uint8_t code) noexcept nogil:
+cdef inline uint32_t _wanted_of_client(State* state, uint8_t code) noexcept nogil:
+    if code == b"B":
+        return _MAX_BIND if state.unnamed_is_watched or state.watched else 0
     if code == b"Q" or code == b"P":
         return _MAX_STATEMENT
     if code == b"D" or code == b"C":
@@ -119,12 +122,14 @@ cdef inline uint32_t _wanted_of_client(uint8_t code) noexcept nogil:
 cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t kept, uint32_t size) noexcept nogil:
     """1: it ends a request; -1: failed."""
     if code == b"Q":
-        if _look_into(state, body, kept) < 0 or _append(state, QUERY, NULL, 0) < 0:
+        if _look_into(state, body, kept, False) < 0 or _append(state, QUERY, NULL, 0) < 0:
             return -1
         state.batch_open = state.batch_runs = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         return 1
     if code == b"B" or code == b"E":
         state.batch_open = state.batch_runs = True
+        if code == b"B" and _is_watched(state, body, kept):
+            return _ask_python(state, True, code, body, kept, size)
         return 0
     if code == b"S":
         if state.copy_in:
@@ -133,7 +138,9 @@ cdef int _client_message(State* state, uint8_t code, const uint8_t* body, size_t
         return -1 if _append(state, SYNC, NULL, 0) < 0 else 1
     if code == b"P":
         state.batch_open = True
-        if _look_into(state, body, kept) < 0:
+        if state.unnamed_is_watched and kept and body[0] == 0 and _forget_unnamed(state) < 0:
+            return -1
+        if _look_into(state, body, kept, True) < 0:
             return -1
         if kept == 0 or body[0] != 0:
             return _append(state, NAMED_PARSE, NULL, 0)
@@ -272,19 +279,19 @@ cdef inline int _message(State* state, Walk* walk, uint8_t code, const uint8_t* 
     return _server_message(state, code, body, kept, size)
 
 
-cdef inline uint32_t _wanted(Walk* walk, uint8_t code) noexcept nogil:
-    return _wanted_of_client(code) if walk.of_client else _wanted_of_server(code)
+cdef inline uint32_t _wanted(State* state, Walk* walk, uint8_t code) noexcept nogil:
+    return _wanted_of_client(state, code) if walk.of_client else _wanted_of_server(code)
 
 
 cdef inline uint32_t _length(const uint8_t* header) noexcept nogil:
     return (<uint32_t>header[1] << 24) | (<uint32_t>header[2] << 16) | (<uint32_t>header[3] << 8) | header[4]
 
 
-cdef inline void _begin(Walk* walk, uint8_t code, uint32_t size) noexcept nogil:
+cdef inline void _begin(State* state, Walk* walk, uint8_t code, uint32_t size) noexcept nogil:
     walk.inside = True
     walk.code = code
     walk.size = walk.remaining = size
-    walk.limit = _wanted(walk, code)
+    walk.limit = _wanted(state, walk, code)
 
 
 cdef Py_ssize_t _take(State* state, Walk* walk, const uint8_t* data, Py_ssize_t pos, Py_ssize_t end) noexcept nogil:
@@ -321,7 +328,7 @@ cdef Py_ssize_t _resume(State* state, Walk* walk, const uint8_t* data, Py_ssize_
         if length < 4 or length > _MAX_MESSAGE:
             return _impossible(state, walk.header[0], length)
         walk.header_size = 0
-        _begin(walk, walk.header[0], length - 4)
+        _begin(state, walk, walk.header[0], length - 4)
     pos = _take(state, walk, data, pos, end)
     if pos < 0 or walk.remaining:
         return pos
@@ -348,10 +355,10 @@ cdef Py_ssize_t _walk(State* state, Walk* walk, const uint8_t* data, Py_ssize_t 
             return _impossible(state, data[pos], length)
         after = pos + 1 + <Py_ssize_t>length
         if after > end:
-            _begin(walk, data[pos], length - 4)
+            _begin(state, walk, data[pos], length - 4)
             return _take(state, walk, data, pos + 5, end)
         length -= 4
-        ended = _message(state, walk, data[pos], data + pos + 5, min(length, _wanted(walk, data[pos])), length)
+        ended = _message(state, walk, data[pos], data + pos + 5, min(length, _wanted(state, walk, data[pos])), length)
         if ended < 0:
             return -1
         pos = after
@@ -526,11 +533,38 @@ cdef bint _is_of_interest(const uint8_t* begin, size_t size) noexcept nogil:
     return False
 
 
-cdef int _look_into(State* state, const uint8_t* text, size_t size) noexcept nogil:
+cdef int _look_into(State* state, const uint8_t* text, size_t size, bint prepares) noexcept nogil:
     if not _is_of_interest(text, size):
         return 0
     with gil:
-        return (<SessionTracker>state.owner).scan(text[:size])
+        return (<SessionTracker>state.owner).scan(text[:size], prepares)
+
+
+# --------------------------------------------------------------------------------- statements whose parameters are names
+
+cdef inline uint64_t _bit_of(const uint8_t* name, const uint8_t* end) noexcept nogil:
+    """FNV, up to the end of the string."""
+    cdef uint32_t hash = 2166136261
+    while name != end and name[0] != 0:
+        hash = (hash ^ name[0]) * 16777619
+        name += 1
+    return <uint64_t>1 << (hash >> 26)
+
+
+cdef bint _is_watched(State* state, const uint8_t* body, size_t size) noexcept nogil:
+    """What is bound is, or may be, such a statement."""
+    cdef const uint8_t* end = body + size
+    while body != end and body[0] != 0:
+        body += 1
+    if end - body < 2 or body[1] == 0:
+        return state.unnamed_is_watched
+    return state.watched & _bit_of(body + 1, end) != 0
+
+
+cdef int _forget_unnamed(State* state) noexcept nogil:
+    state.unnamed_is_watched = False
+    with gil:
+        return (<SessionTracker>state.owner).forget_unnamed()
 
 
 # -------------------------------------------------------------------------------------------------------- the Python class
@@ -578,7 +612,9 @@ cdef class SessionTracker:
     cdef int rare(self, bint of_client, uint8_t code, bytes body, uint32_t size) noexcept:
         """0: done, and no request ends here; -1: failed."""
         try:
-            if of_client:
+            if code == b"B":
+                self.custom_settings.bind(body)
+            elif of_client:
                 self.login.client_message(body, size)
             elif code == b"S":
                 name, value = messages.read_parameter_status(body)
@@ -595,10 +631,30 @@ cdef class SessionTracker:
             return -1
         return 0
 
-    cdef int scan(self, bytes text) noexcept:
+    cdef int scan(self, bytes text, bint prepares) noexcept:
         try:
             for scan in self.scans:
-                scan(text)
+                scan(text, prepares=bool(prepares))
+            if prepares:
+                self.watch()
+        except Exception as error:
+            self.failure = error
+            return -1
+        return 0
+
+    cdef int watch(self) except -1:
+        cdef const uint8_t* text
+        for name in self.custom_settings.bound:
+            if name:
+                text = <bytes>name
+                self.state.watched |= _bit_of(text, text + len(name))
+            else:
+                self.state.unnamed_is_watched = True
+        return 0
+
+    cdef int forget_unnamed(self) noexcept:
+        try:
+            self.custom_settings.forget_unnamed()
         except Exception as error:
             self.failure = error
             return -1

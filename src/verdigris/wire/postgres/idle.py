@@ -1,8 +1,8 @@
 """A tracker at a safe point as plain data, for another process to go on with.
 
 At a safe point nothing is owed and nothing under way, so what is left is what was said once and for all. The new
-tracker is not set up from the inside: it is shown the end of a login, a round trip that parsed the unnamed statement,
-and a message without a Sync if a batch is open, as if it had followed the session from the beginning.
+tracker is not set up from the inside: it is shown the end of a login, round trips that parsed what it has to know of
+statements, and a message without a Sync if a batch is open, as if it had followed the session from the beginning.
 """
 
 from msgspec import Struct
@@ -32,6 +32,7 @@ class IdleTracker(Struct, frozen=True, kw_only=True):
     protocol_minor: int | None
     custom_settings: frozenset[bytes]
     custom_settings_unknown: bool
+    bound_names: dict[bytes, tuple[int, ...]] = {}  # ``CustomSettings.bound``
     asks_for_sequence_values: bool = False
     batch_open: bool = False
     unnamed: bytes | None
@@ -51,6 +52,7 @@ def pack_tracker(tracker: SessionTracker) -> IdleTracker:
         protocol_minor=login.protocol_minor,
         custom_settings=frozenset(custom.names),
         custom_settings_unknown=custom.unknown,
+        bound_names=dict(custom.bound),
         asks_for_sequence_values=tracker.sequence_values.asked,
         batch_open=tracker.batch_open,
         unnamed=tracker.unnamed if isinstance(tracker.unnamed, bytes) else None,
@@ -66,6 +68,11 @@ def unpack_tracker(packed: IdleTracker) -> SessionTracker:
     if unnamed is not None:
         tracker.client_data(messages.message(b"P", unnamed) + messages.SYNC)
         tracker.server_data(_PARSE_COMPLETE + _READY_FOR_QUERY)
+    for name, numbers in packed.bound_names.items():
+        if name:  # the unnamed one has been shown
+            statement = b"".join(b"set_config($%d, " % number for number in numbers)
+            tracker.client_data(messages.parse(name, statement) + messages.SYNC)
+            tracker.server_data(_PARSE_COMPLETE + _READY_FOR_QUERY)
     if packed.batch_open:
         tracker.client_data(messages.close_statement(b""))
         tracker.server_data(_CLOSE_COMPLETE)

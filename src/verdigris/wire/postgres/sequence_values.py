@@ -14,7 +14,7 @@ class SequenceValues:
     def __init__(self) -> None:
         self.asked = False
 
-    def scan(self, text: bytes) -> None:
+    def scan(self, text: bytes, *, prepares: bool) -> None:  # noqa: ARG002  as the other scanners
         """Look at the body of a Query or Parse message."""
         if not self.asked:
             lowered = text.lower()

@@ -25,7 +25,7 @@ from enum import Enum
 from typing import Final
 
 from verdigris.wire.postgres import custom_settings, messages, sequence_values
-from verdigris.wire.postgres.custom_settings import CustomSettings
+from verdigris.wire.postgres.custom_settings import MAX_BIND_BYTES, CustomSettings
 from verdigris.wire.postgres.errors import RemoteProtocolError
 from verdigris.wire.postgres.framing import MAX_MESSAGE_BYTES, Skimmer, actions
 from verdigris.wire.postgres.login import LoginWatch
@@ -60,6 +60,7 @@ class Expected(Enum):
 
 _READY_ENDS: Final = (Expected.QUERY, Expected.SYNC, Expected.FUNCTION, Expected.LOGIN)
 _OF_STATEMENT: Final = b"S"
+_BIND: Final = ord("B")
 
 
 class Unnamed(Enum):
@@ -74,6 +75,7 @@ class SessionTracker:
     __slots__ = (
         "_batch_runs",
         "_client",
+        "_client_actions",
         "_copy_in",
         "_copy_sync_due",
         "_expected",
@@ -109,24 +111,23 @@ class SessionTracker:
         self._copy_in = False  # the server waits for copy data
         self._copy_sync_due = False  # copy-in by the extended protocol: the client will send a Sync of its own
         self._syncs_dropped = False
-        self._client = Skimmer(
-            actions(
-                {
-                    b"Q": (self._query, MAX_STATEMENT_BYTES),
-                    b"P": (self._parse, MAX_STATEMENT_BYTES),
-                    b"B": (self._run, 0),
-                    b"E": (self._run, 0),
-                    b"D": (self._describe, 1),
-                    b"C": (self._close, 1),
-                    b"S": (self._sync, 0),
-                    b"F": (self._function_call, 0),
-                    b"c": (self._copy_end, 0),
-                    b"f": (self._copy_end, 0),
-                    b"X": (self._terminate, 0),
-                    b"p": (self.login.client_message, 16 * 1024),
-                }
-            )
+        self._client_actions = actions(
+            {
+                b"Q": (self._query, MAX_STATEMENT_BYTES),
+                b"P": (self._parse, MAX_STATEMENT_BYTES),
+                b"B": (self._run, 0),
+                b"E": (self._run, 0),
+                b"D": (self._describe, 1),
+                b"C": (self._close, 1),
+                b"S": (self._sync, 0),
+                b"F": (self._function_call, 0),
+                b"c": (self._copy_end, 0),
+                b"f": (self._copy_end, 0),
+                b"X": (self._terminate, 0),
+                b"p": (self.login.client_message, 16 * 1024),
+            }
         )
+        self._client = Skimmer(self._client_actions)
         self._server = Skimmer(
             actions(
                 {
@@ -200,20 +201,25 @@ class SessionTracker:
 
     # ------------------------------------------------------------------------------------------------ client's messages
 
-    def _look_into(self, statement: bytes) -> None:
+    def _look_into(self, statement: bytes, *, prepares: bool) -> None:
         for scan in self._scans:
-            scan(statement)
+            scan(statement, prepares=prepares)
+        if self.custom_settings.bound:
+            self._client_actions[_BIND] = (self._bind, MAX_BIND_BYTES)
 
     def _query(self, body: bytes, _size: int) -> bool:
-        self._look_into(body)
+        self._look_into(body, prepares=False)
         self.batch_open = self._batch_runs = False  # its end is the batch's too, with no Sync: asyncpg sends COPY so
         self._expected.append(Expected.QUERY)
         return True
 
     def _parse(self, body: bytes, size: int) -> bool:
         self.batch_open = True
-        self._look_into(body)
-        if body[:1] != b"\0":
+        unnamed = body[:1] == b"\0"
+        if unnamed:
+            self.custom_settings.forget_unnamed()
+        self._look_into(body, prepares=True)
+        if not unnamed:
             self._expected.append(Expected.NAMED_PARSE)
         elif size > MAX_STATEMENT_BYTES:
             self._expected.append(Unnamed.TOO_LONG)
@@ -234,6 +240,11 @@ class SessionTracker:
         else:
             self._batch_runs = True
         return False
+
+    def _bind(self, body: bytes, size: int) -> bool:
+        """Only once a statement has been prepared whose parameters are names of settings."""
+        self.custom_settings.bind(body)
+        return self._run(body, size)
 
     def _run(self, _body: bytes, _size: int) -> bool:
         self.batch_open = self._batch_runs = True
