@@ -59,8 +59,12 @@ def by_sql(stage: Stage) -> Iterator[None]:
         connection.execute("PREPARE gone AS SELECT 0; DEALLOCATE gone")
         before = _statements(connection)
         assert [row[0] for row in before] == ["Odd; name", "typed", "unknown", "writes"]
+        connection.execute("INSERT INTO written VALUES ('by sql', 0); PREPARE a AS SELECT 'a;'; PREPARE b AS SELECT 2")
         yield
-        assert _statements(connection) == before
+        # On blue each of the last two had the text of all three statements.
+        assert [row for row in _statements(connection) if len(row[0]) > 1] == before
+        assert (value(connection, "EXECUTE a"), value(connection, "EXECUTE b")) == ("a;", 2)
+        assert value(connection, "SELECT count(*) FROM written WHERE by = 'by sql'") == 1
         assert connection.execute("EXECUTE typed (41, 'x', '{1,2.5}')").fetchall() == [(42, "x", 2.5)]
         assert value(connection, "EXECUTE \"Odd; name\" ('ok')") is True
         connection.execute("EXECUTE writes (1)")

@@ -190,11 +190,34 @@ CREATE TABLE traps.pg_prepared_statements (name text);
 """
 
 
-async def test_statements_that_cannot_be_made_again(endpoint: Endpoint, switchover: Switchover) -> None:
+async def test_statements_prepared_in_one_string(endpoint: Endpoint, switchover: Switchover) -> None:
+    """The server keeps the whole string of each; what else was in it does not run again."""
+    async with await connect(endpoint) as connection:
+        connection.pgconn.exec_(
+            b"UPDATE work SET n = 1 WHERE id = 1; PREPARE one AS SELECT label || ';' FROM which;"
+            b'PREPARE "Two" (int) AS UPDATE work SET n = n + $1 WHERE id = 1 RETURNING n; EXECUTE "Two" (1)'
+        )
+        assert await switchover.run() == {}
+        assert await one(connection, "EXECUTE one") == "green;"
+        before = await one(connection, "SELECT n FROM work WHERE id = 1")
+        assert before == 0
+        assert await one(connection, 'EXECUTE "Two" (40)') == 40
+        await connection.execute("UPDATE work SET n = 0 WHERE id = 1")
+        # Once more, from where they are alone in their strings.
+        assert await switchover.run() == {}
+        assert await one(connection, "EXECUTE one") == "green;"
+
+
+async def test_statements_that_cannot_be_made_again(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    """Both are known before a switchover."""
     async with await connect(endpoint) as first, await connect(endpoint) as second:
-        first.pgconn.exec_(b"PREPARE one AS SELECT 1; PREPARE two AS SELECT 2")
+        first.pgconn.exec_(b"PREPARE one AS SELECT 1; DEALLOCATE one; PREPARE one AS SELECT 2")
         second.pgconn.prepare(b"", b"SELECT '" + b"x" * 300_000 + b"'")
-        assert await switchover.run() == {"prepared-statements": 1, "unnamed-statement": 1}
+        pins = {"prepared-statements": 1, "unnamed-statement": 1}
+        assert (await router.pins("app", switchover.pair.verifiers, budget_s=2)).pinned == pins
+        assert await switchover.run() == pins
 
 
 async def test_what_cannot_move_is_named_beforehand(

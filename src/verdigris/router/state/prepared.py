@@ -8,11 +8,11 @@ from msgspec import Struct
 from verdigris.router.pins import PinReason
 from verdigris.router.state.pieces import Piece, Rows, run
 from verdigris.router.state.private import PRIVATE_PREFIX
+from verdigris.router.state.statement_text import preparing
 from verdigris.wire.postgres import messages
 
 # A longer statement comes back as NULL, and its session is not carried.
 _MAX_STATEMENT_BYTES = 1024 * 1024
-_PREPARE = re.compile(rb"(?:\s|--[^\n]*\n|/\*.*?\*/)*prepare\s", re.IGNORECASE | re.DOTALL)
 
 QUESTION: Final = b"""
 SELECT 'prepared', p.name,
@@ -27,26 +27,24 @@ SELECT 'prepared', p.name,
 class Prepared(Struct, frozen=True):
     """A row of ``pg_prepared_statements``."""
 
-    statement: bytes | None  # None: too long
+    statement: bytes | None  # None: too long, or not to be found in the string that it came in
     from_sql: bool  # made by PREPARE, which is then the statement's text, and not by a Parse message
     parameter_types: tuple[int, ...]
 
     @property
     def portable(self) -> bool:
-        """The text of a PREPARE will be run again: only if it is one. The extended protocol refuses a string of several
-        statements, which is what the server kept if the PREPARE came in one."""
-        if self.statement is None:
-            return False
-        return not self.from_sql or _PREPARE.match(self.statement) is not None
+        return self.statement is not None
 
 
 def read(found: Rows) -> dict[bytes, Prepared]:
-    return {name: _prepared(statement, extra or b"") for name, statement, extra in found.get(b"prepared", [])}
+    return {name: _prepared(name, statement, extra or b"") for name, statement, extra in found.get(b"prepared", [])}
 
 
-def _prepared(statement: bytes | None, extra: bytes) -> Prepared:
+def _prepared(name: bytes, statement: bytes | None, extra: bytes) -> Prepared:
     """``extra`` is like ``true {23,25}``."""
     from_sql, _, types = extra.partition(b" ")
+    if from_sql == b"true" and statement is not None:
+        statement = preparing(name, statement)
     return Prepared(statement, from_sql == b"true", tuple(int(oid) for oid in re.findall(rb"[0-9]+", types)))
 
 
