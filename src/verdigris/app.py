@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,7 @@ from verdigris.config import (
     prepare_home,
 )
 from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.parameters import ParameterInfo
 from verdigris.domain.statuses import WorkflowKind
 from verdigris.engines.account import engine_account
 from verdigris.engines.catalogue import Catalogue
@@ -46,6 +47,7 @@ from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
 from verdigris.workflows.instances import KINDS, InstanceWorkflow
 from verdigris.workflows.monitor import DeploymentMonitor
+from verdigris.workflows.parameters import ParameterKeeper
 from verdigris.workflows.runner import Factory, WorkflowRunner
 from verdigris.workflows.services import Services
 from verdigris.workflows.switch_over import SwitchOver
@@ -106,11 +108,22 @@ class ControlPlane:
         await self.router_process.ensure_running()
         await self._renew_router()
         await self.attendance.bring_up()
-        async with _background(self._look_after_router(), self.runner.run(), DeploymentMonitor(self.services).run()):
+        async with _background(
+            self._look_after_router(),
+            self.runner.run(),
+            DeploymentMonitor(self.services).run(),
+            ParameterKeeper(self.services).run(),
+        ):
             yield
         await self.servers.detach()
 
     def api_context(self) -> Context:
+        """For handlers, which run in threads of their own; made in the event loop that the rest runs in."""
+        loop = asyncio.get_running_loop()
+
+        def parameters(family: str) -> Sequence[ParameterInfo]:
+            return asyncio.run_coroutine_threadsafe(self.servers.parameters(family), loop).result()
+
         return Context(
             store=self.store,
             servers=self.servers,
@@ -120,6 +133,7 @@ class ControlPlane:
             region=self.settings.region,
             account_id=self.settings.account_id,
             endpoint_host=self.settings.endpoint_host,
+            parameters=parameters,
             wake=self.runner.wake,
             cancel_switchover=partial(cancel_switchover, self.services, self.runner),
         )

@@ -55,7 +55,7 @@ def _pair(settings: Settings, identifier: str) -> Pair:
                 raise VerdigrisError(f"there is no blue/green deployment {identifier}")
             if why := _NOTHING_TO_CHECK.get(deployment.status):
                 raise VerdigrisError(f"{identifier} has nothing to check: {why}")
-            return pair_of(deployment, tx.instance(deployment.primary.source_resource_id))
+            return pair_of(tx, deployment)
     finally:
         store.close()
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 # RDS user guide, CreateDBInstance: 1 to 63 letters, digits or hyphens, first a letter, no two hyphens, none at the end.
 _INSTANCE_IDENTIFIER = re.compile(r"[a-zA-Z](?:-?[a-zA-Z0-9])*")
 INSTANCE_IDENTIFIER_MAX = 63
+PARAMETER_GROUP_NAME_MAX = 255
 
 RESOURCE_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 SUFFIX_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -20,6 +21,10 @@ RandomText = Callable[[str, int], str]  # (alphabet, length) -> text
 
 def is_instance_identifier(text: str) -> bool:
     return len(text) <= INSTANCE_IDENTIFIER_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+
+
+def is_parameter_group_name(text: str) -> bool:
+    return len(text) <= PARAMETER_GROUP_NAME_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
 
 
 def new_resource_id(random_text: RandomText) -> str:

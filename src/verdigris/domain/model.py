@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
@@ -44,11 +45,23 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     allocated_storage_gib: int
     deletion_protection: bool = False
     parameter_group: str
+    parameter_status: ApplyStatus = ApplyStatus.IN_SYNC
     # True for a green that follows its source, and for blue after a switchover.
     read_only: bool = False
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.
     settings: dict[str, Any] = {}
+    tags: tuple[Tag, ...] = ()
+
+
+class ParameterGroup(Struct, frozen=True, kw_only=True):
+    """Values for servers of one family (``postgres17``). The default groups are not among them: they cannot be changed,
+    and say what every server has that has no other."""
+
+    name: str  # lower case
+    family: str
+    description: str
+    parameters: dict[str, ParameterValue] = {}
     tags: tuple[Tag, ...] = ()
 
 

@@ -18,8 +18,10 @@ from verdigris.domain.model import (
     DBInstance,
     Event,
     JournalEntry,
+    ParameterGroup,
     Workflow,
 )
+from verdigris.domain.parameters import ApplyStatus, ParameterInfo
 from verdigris.domain.statuses import ReplicationMode
 
 
@@ -42,6 +44,11 @@ class Transaction(Protocol):
     def instances(self) -> list[DBInstance]: ...  # ordered by identifier
     def put_instance(self, instance: DBInstance) -> None: ...  # insert or replace by resource_id
     def delete_instance(self, resource_id: str) -> None: ...
+
+    def parameter_group(self, name: str) -> ParameterGroup | None: ...
+    def parameter_groups(self) -> list[ParameterGroup]: ...  # ordered by name
+    def put_parameter_group(self, group: ParameterGroup) -> None: ...
+    def delete_parameter_group(self, name: str) -> None: ...
 
     def deployment(self, identifier: str) -> BlueGreenDeployment | None: ...
     def deployments(self) -> list[BlueGreenDeployment]: ...  # ordered by creation
@@ -86,6 +93,7 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
     master_username: str
     master_password_verifier: str
     db_name: str | None = None
+    parameters: dict[str, str] = {}  # of its parameter group, formulas as they are
 
 
 class Ports(Protocol):
@@ -138,6 +146,16 @@ class DatabaseServers(Protocol):
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         """Write the class's memory and connection settings; they take effect at the next restart."""
 
+    async def parameters(self, family: str) -> Sequence[ParameterInfo]:
+        """What there is to set on servers of a family (``postgres17``), by name. Slow at first: a server is asked."""
+
+    async def set_parameters(
+        self, resource_id: str, parameters: Mapping[str, str], *, deferred: Collection[str] = ()
+    ) -> ApplyStatus:
+        """All of a parameter group's values, at once where the server can take them so; those ``deferred`` keep the
+        value that they have. Says whether a restart is needed. Raises ``EngineError``, with nothing changed, for a
+        value that the server refuses."""
+
     async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
         """Stop, run the same data directory with another minor version, start."""
 
@@ -155,6 +173,7 @@ class Pair(Struct, frozen=True, kw_only=True):
     source_version: str
     target_version: str
     target_instance_class: str
+    target_parameters: dict[str, str] = {}  # of its parameter group, formulas as they are
 
 
 class Finding(Struct, frozen=True, kw_only=True):

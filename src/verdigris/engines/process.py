@@ -107,11 +107,12 @@ class Process:
         cwd: str,
         stdout: int,
         stderr: int,
+        stdin: int = subprocess.DEVNULL,
     ) -> "Process":
         try:
             child = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=stdout,
                 stderr=stderr,
                 env=dict(env),
@@ -205,15 +206,24 @@ async def run_program(
     cwd: Path | None = None,
     timeout_s: float | None = None,
     check: bool = True,
+    stdin_text: str = "",
 ) -> Completed:
-    """Run ``command`` as the account and return what it said.
+    """Run ``command`` as the account and return what it said. It reads ``stdin_text``.
 
     Raises ``EngineError`` with the end of its error output if it fails (unless ``check`` is false), or if
     ``timeout_s`` pass; then, and when the caller is cancelled, the program and its children are killed and reaped.
     """
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(stdin_text.encode())
+        stdin.seek(0)
         process = Process._start(
-            command, account=account, env=env, cwd=str(cwd or "/"), stdout=stdout.fileno(), stderr=stderr.fileno()
+            command,
+            account=account,
+            env=env,
+            cwd=str(cwd or "/"),
+            stdin=stdin.fileno(),
+            stdout=stdout.fileno(),
+            stderr=stderr.fileno(),
         )
         try:
             async with asyncio.timeout(timeout_s):

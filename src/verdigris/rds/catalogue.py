@@ -1,7 +1,7 @@
 """Engine versions as callers name them: in full, by major version, or not at all."""
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination
-from verdigris.domain.ports import EngineVersionInfo
+from verdigris.domain.ports import EngineVersionInfo, Transaction
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds.context import Context
 
@@ -70,13 +70,17 @@ def default_parameter_group(version: str) -> str:
     return f"default.{parameter_group_family(version)}"
 
 
-def choose_parameter_group(name: str | None, version: str) -> str:
-    """Only the default groups exist yet. Raises what RDS does for one of another family, or one that is not there."""
+def choose_parameter_group(tx: Transaction, name: str | None, version: str) -> str:
+    """The name of a group for servers of ``version``: the default one if none is named. Raises what RDS does for one of
+    another family, or one that is not there."""
     chosen = default_parameter_group(version)
     if name is None or name.lower() == chosen:
         return chosen
-    family = name.lower().removeprefix("default.")
-    if name.lower() == f"default.{family}" and family.removeprefix(ENGINE).isdigit():
+    own = tx.parameter_group(name)
+    family = name.lower().removeprefix("default.") if own is None else own.family
+    if own is not None and own.family == parameter_group_family(version):
+        return own.name
+    if own is not None or (name.lower() == f"default.{family}" and family.removeprefix(ENGINE).isdigit()):
         raise invalid_parameter_combination(
             f"The parameter group {name} with DBParameterGroupFamily {family} can't be used for this instance. Use a "
             f"parameter group with DBParameterGroupFamily {parameter_group_family(version)}."

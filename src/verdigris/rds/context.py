@@ -1,9 +1,10 @@
 """What a handler is given."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from verdigris.domain.identifiers import Arn, RandomText
+from verdigris.domain.parameters import ParameterInfo
 from verdigris.domain.ports import Clock, DatabaseServers, Ports, Store
 
 
@@ -17,6 +18,7 @@ class Context:
     """
 
     store: Store
+    parameters: Callable[[str], Sequence[ParameterInfo]]  # of a family; may take seconds: not inside a transaction
     servers: DatabaseServers
     ports: Ports
     clock: Clock
@@ -32,6 +34,9 @@ class Context:
 
     def instance_arn(self, identifier: str) -> str:
         return self.arn("db", identifier)
+
+    def parameter_group_arn(self, name: str) -> str:
+        return self.arn("pg", name)
 
     def deployment_arn(self, identifier: str) -> str:
         return self.arn("deployment", identifier)

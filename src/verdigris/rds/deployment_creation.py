@@ -10,7 +10,7 @@ from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, TaskName, WorkflowKind
 from verdigris.domain.versions import PostgresVersion, replication_mode
 from verdigris.rds import checks, views
-from verdigris.rds.catalogue import Catalogue, choose_parameter_group, default_parameter_group
+from verdigris.rds.catalogue import Catalogue, choose_parameter_group, parameter_group_family
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, parse_own_arn, require_instance
 from verdigris.rds.settings import KEPT
@@ -33,7 +33,7 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
         source = require_instance(tx, source_identifier)
         _require_free_deployment_name(tx, params["BlueGreenDeploymentName"])
         _require_usable_source(tx, source)
-        target = _target(catalogue, source, params, settings)
+        target = _target(tx, catalogue, source, params, settings)
         versions = PostgresVersion.parse(source.engine_version), PostgresVersion.parse(target.engine_version)
         deployment = BlueGreenDeployment(
             identifier=new_deployment_identifier(context.random_text),
@@ -106,7 +106,7 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
 
 
 def _target(
-    catalogue: Catalogue, source: DBInstance, params: Mapping[str, Any], settings: dict[str, Any]
+    tx: Transaction, catalogue: Catalogue, source: DBInstance, params: Mapping[str, Any], settings: dict[str, Any]
 ) -> TargetSpec:
     version = source.engine_version
     if params.get("TargetEngineVersion"):
@@ -116,10 +116,12 @@ def _target(
     storage_gib = params.get("TargetAllocatedStorage", source.allocated_storage_gib)
     checks.check_storage("TargetAllocatedStorage", storage_gib)
     group = params.get("TargetDBParameterGroupName")
+    if not group and parameter_group_family(version) == parameter_group_family(source.engine_version):
+        group = source.parameter_group
     return TargetSpec(
         engine_version=version,
         instance_class=instance_class,
-        parameter_group=choose_parameter_group(group, version) if group else default_parameter_group(version),
+        parameter_group=choose_parameter_group(tx, group or None, version),
         allocated_storage_gib=storage_gib,
         settings=settings,
     )

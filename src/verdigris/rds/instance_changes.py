@@ -13,6 +13,7 @@ from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_p
 from verdigris.domain import events
 from verdigris.domain.identifiers import is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, ReplicationMode, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
@@ -63,7 +64,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         change = _server_change(tx, instance, params, request)
-        changed = _record_change(instance, params, request, change)
+        changed = _record_change(tx, instance, params, request, change)
         if change != arguments.ModifyInstance():
             _require_available(instance)
             _require_free_hands(tx, instance)
@@ -138,7 +139,11 @@ def _version(instance: DBInstance, params: Mapping[str, Any], catalogue: Catalog
 
 
 def _record_change(
-    instance: DBInstance, params: Mapping[str, Any], request: _Request, change: arguments.ModifyInstance
+    tx: Transaction,
+    instance: DBInstance,
+    params: Mapping[str, Any],
+    request: _Request,
+    change: arguments.ModifyInstance,
 ) -> DBInstance:
     """What is changed in the record alone."""
     storage_gib = params.get("AllocatedStorage", instance.allocated_storage_gib)
@@ -148,11 +153,13 @@ def _record_change(
         raise invalid_parameter_combination("DBPortNumber: the port of an endpoint cannot be changed here")
     group = params.get("DBParameterGroupName")
     version = change.engine_version or instance.engine_version
+    chosen = instance.parameter_group if group is None else choose_parameter_group(tx, group, version)
     return structs.replace(
         instance,
         allocated_storage_gib=storage_gib,
         deletion_protection=params.get("DeletionProtection", instance.deletion_protection),
-        parameter_group=instance.parameter_group if group is None else choose_parameter_group(group, version),
+        parameter_group=chosen,
+        parameter_status=instance.parameter_status if chosen == instance.parameter_group else ApplyStatus.APPLYING,
         settings={**instance.settings, **request.settings},
     )
 

@@ -75,7 +75,6 @@ class _Wanted(Struct, frozen=True, kw_only=True):
     db_name: str | None
     port: int | None
     storage_gib: int
-    parameter_group: str
 
 
 def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             created_at=context.clock.now(),
             allocated_storage_gib=wanted.storage_gib,
             deletion_protection=params.get("DeletionProtection", False),
-            parameter_group=wanted.parameter_group,
+            parameter_group=choose_parameter_group(tx, params.get("DBParameterGroupName"), wanted.version),
             settings=settings,
             tags=tags,
         )
@@ -138,7 +137,6 @@ def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
         db_name=params.get("DBName") or None,
         port=params.get("Port"),
         storage_gib=storage_gib,
-        parameter_group=choose_parameter_group(params.get("DBParameterGroupName"), version),
     )
 
 

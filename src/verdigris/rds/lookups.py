@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGroup
 from verdigris.domain.ports import Transaction
 from verdigris.rds.context import Context
 
@@ -40,6 +40,28 @@ def deployment_identifier_of(context: Context, text: str) -> str:
     if arn.kind != "deployment":
         raise invalid_parameter_value(f"The specified resource name is not that of a blue/green deployment: {text}")
     return arn.name.lower()
+
+
+def parameter_group_name_of(context: Context, text: str) -> str:
+    if not text.startswith("arn:"):
+        return text.lower()
+    arn = parse_own_arn(context, text)
+    if arn.kind != "pg":
+        raise invalid_parameter_value(f"The specified resource name is not that of a DB parameter group: {text}")
+    return arn.name.lower()
+
+
+def require_own_parameter_group(tx: Transaction, name: str, verb: str) -> ParameterGroup:
+    if name.startswith("default."):
+        raise Fault("InvalidDBParameterGroupStateFault", f"The default parameter group {name} cannot be {verb}")
+    group = tx.parameter_group(name)
+    if group is None:
+        raise parameter_group_not_found(name)
+    return group
+
+
+def parameter_group_not_found(name: str) -> Fault:
+    return Fault("DBParameterGroupNotFoundFault", f"DBParameterGroup not found: {name}")
 
 
 def require_instance(tx: Transaction, identifier: str) -> DBInstance:

@@ -3,24 +3,42 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from verdigris.rds import deployment_creation, deployments, engine_versions, events, instance_changes, instances, tags
+from verdigris.rds import (
+    deployment_creation,
+    deployments,
+    engine_versions,
+    events,
+    instance_changes,
+    instances,
+    parameter_groups,
+    parameters,
+    tags,
+)
 from verdigris.rds.context import Context
 
 Handler = Callable[[Context, Mapping[str, Any]], dict[str, Any]]
 
 HANDLERS: Mapping[str, Handler] = {
     "AddTagsToResource": tags.add_tags_to_resource,
+    "CopyDBParameterGroup": parameter_groups.copy_db_parameter_group,
     "CreateBlueGreenDeployment": deployment_creation.create_blue_green_deployment,
     "CreateDBInstance": instances.create_db_instance,
+    "CreateDBParameterGroup": parameter_groups.create_db_parameter_group,
     "DeleteBlueGreenDeployment": deployments.delete_blue_green_deployment,
     "DeleteDBInstance": instance_changes.delete_db_instance,
+    "DeleteDBParameterGroup": parameter_groups.delete_db_parameter_group,
     "DescribeBlueGreenDeployments": deployments.describe_blue_green_deployments,
     "DescribeDBEngineVersions": engine_versions.describe_db_engine_versions,
     "DescribeDBInstances": instances.describe_db_instances,
+    "DescribeDBParameterGroups": parameter_groups.describe_db_parameter_groups,
+    "DescribeDBParameters": parameters.describe_db_parameters,
+    "DescribeEngineDefaultParameters": parameters.describe_engine_default_parameters,
     "DescribeEvents": events.describe_events,
     "ListTagsForResource": tags.list_tags_for_resource,
     "ModifyDBInstance": instance_changes.modify_db_instance,
+    "ModifyDBParameterGroup": parameters.modify_db_parameter_group,
     "RebootDBInstance": instance_changes.reboot_db_instance,
     "RemoveTagsFromResource": tags.remove_tags_from_resource,
+    "ResetDBParameterGroup": parameters.reset_db_parameter_group,
     "SwitchoverBlueGreenDeployment": deployments.switchover_blue_green_deployment,
 }

@@ -1,4 +1,4 @@
-"""Tags of instances and deployments."""
+"""Tags of instances, deployments and parameter groups."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Tag
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGroup, Tag
 from verdigris.domain.ports import Transaction
 from verdigris.rds import views
 from verdigris.rds.context import Context
-from verdigris.rds.lookups import parse_own_arn
+from verdigris.rds.lookups import parse_own_arn, require_own_parameter_group
 
 MAX_TAGS = 50
 MAX_KEY = 128
@@ -77,7 +77,10 @@ def _is_allowed(character: str) -> bool:
     return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
 
 
-def _require_resource(context: Context, tx: Transaction, name: str) -> DBInstance | BlueGreenDeployment:
+Tagged = DBInstance | BlueGreenDeployment | ParameterGroup
+
+
+def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
     arn = parse_own_arn(context, name)
     match arn.kind:
         case "db":
@@ -90,6 +93,8 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> DBInstanc
             if deployment is None:
                 raise Fault("BlueGreenDeploymentNotFoundFault", f"Blue/green deployment {arn.name} not found.")
             return deployment
+        case "pg":
+            return require_own_parameter_group(tx, arn.name.lower(), "tagged")
         case "cluster":
             raise Fault("DBClusterNotFoundFault", f"DBCluster {arn.name} not found.")
         case "snapshot":
@@ -97,9 +102,11 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> DBInstanc
     raise invalid_parameter_value(f"Invalid resource name: {name}")
 
 
-def _put_tags(tx: Transaction, resource: DBInstance | BlueGreenDeployment, tags: tuple[Tag, ...]) -> None:
+def _put_tags(tx: Transaction, resource: Tagged, tags: tuple[Tag, ...]) -> None:
     changed = structs.replace(resource, tags=tags)
     if isinstance(changed, DBInstance):
         tx.put_instance(changed)
+    elif isinstance(changed, ParameterGroup):
+        tx.put_parameter_group(changed)
     else:
         tx.put_deployment(changed)

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, Tag, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup, Tag, Workflow
+from verdigris.domain.parameters import ApplyMethod, ParameterInfo, ParameterValue
 from verdigris.domain.ports import EngineVersionInfo, Transaction
 from verdigris.domain.statuses import (
     DeploymentStatus,
@@ -90,7 +91,9 @@ def instance_view(context: Context, instance: DBInstance, around: Surroundings) 
         "DBName": instance.db_name,
         "InstanceCreateTime": instance.created_at,
         "AllocatedStorage": instance.allocated_storage_gib,
-        "DBParameterGroups": [{"DBParameterGroupName": instance.parameter_group, "ParameterApplyStatus": "in-sync"}],
+        "DBParameterGroups": [
+            {"DBParameterGroupName": instance.parameter_group, "ParameterApplyStatus": instance.parameter_status}
+        ],
         "OptionGroupMemberships": [{"OptionGroupName": f"default:{instance.engine}-{major}", "Status": "in-sync"}],
         "PendingModifiedValues": _pending(around.pending),
         "DeletionProtection": instance.deletion_protection,
@@ -214,6 +217,40 @@ def _present_name(tx: Transaction, resource_id: str, recorded: str) -> str:
 def has_switched_over(deployment: BlueGreenDeployment) -> bool:
     """The members tell it even while the deployment is being deleted, or after its deletion has failed."""
     return deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED
+
+
+# --------------------------------------------------------------------------------------------------- parameter groups
+
+
+def parameter_group_view(context: Context, group: ParameterGroup) -> View:
+    return {
+        "DBParameterGroupName": group.name,
+        "DBParameterGroupFamily": group.family,
+        "Description": group.description,
+        "DBParameterGroupArn": context.parameter_group_arn(group.name),
+    }
+
+
+def parameter_view(info: ParameterInfo, own: ParameterValue | None) -> View:
+    """``own``: the group's. What it has none for comes from the default group (``system``) or from the engine."""
+    value: str | None
+    if own is not None:
+        source, value, method = "user", own.value, own.apply_method
+    elif info.system_value is not None:
+        source, value, method = "system", info.system_value, ApplyMethod.PENDING_REBOOT
+    else:
+        source, value, method = "engine-default", info.default, ApplyMethod.PENDING_REBOOT
+    return {
+        "ParameterName": info.name,
+        "ParameterValue": value,
+        "Description": info.description,
+        "Source": source,
+        "ApplyType": info.apply_type,
+        "DataType": info.data_type,
+        "AllowedValues": info.allowed_values,
+        "IsModifiable": info.is_modifiable,
+        "ApplyMethod": method,
+    }
 
 
 # ---------------------------------------------------------------------------------------------------- versions, events

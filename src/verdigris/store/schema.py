@@ -11,6 +11,7 @@ and compares each table with its record in ``domain.model``.
 import sqlalchemy as sa
 
 from verdigris.domain.model import Tag, TargetSpec, Task
+from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
@@ -53,12 +54,26 @@ instances = sa.Table(
     sa.Column("allocated_storage_gib", sa.Integer, nullable=False),
     sa.Column("deletion_protection", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("parameter_group", sa.Text, nullable=False),
+    # in-sync -> applying -> in-sync | pending-reboot | failed-to-apply; pending-reboot -> applying, by a reboot
+    sa.Column("parameter_status", sa.Text, nullable=False),
     sa.Column("read_only", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
     sa.CheckConstraint(one_of("status", InstanceStatus), name="status"),
+    sa.CheckConstraint(one_of("parameter_status", ApplyStatus), name="parameter_status"),
     sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
     sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
+)
+
+parameter_groups = sa.Table(
+    "parameter_groups",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("family", sa.Text, nullable=False),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("parameters", Json(dict[str, ParameterValue]), nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint("name = lower(name) AND name <> ''", name="name"),
 )
 
 deployments = sa.Table(

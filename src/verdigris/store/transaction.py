@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, JournalEntry, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, JournalEntry, ParameterGroup, Workflow
 from verdigris.domain.statuses import WorkflowStatus
 from verdigris.store import schema
 from verdigris.store.records import deployment_from_rows, deployment_row, from_row, member_rows, to_row
@@ -55,6 +55,27 @@ class SqlTransaction:
     def _one_instance(self, condition: sa.ColumnElement[bool]) -> DBInstance | None:
         row = self._connection.execute(sa.select(schema.instances).where(condition)).mappings().first()
         return None if row is None else from_row(row, DBInstance)
+
+    # ----------------------------------------------------------------------------------------------- parameter groups
+
+    def parameter_group(self, name: str) -> ParameterGroup | None:
+        found = self._parameter_groups(schema.parameter_groups.c.name == name.lower())
+        return found[0] if found else None
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return self._parameter_groups(sa.true())
+
+    def put_parameter_group(self, group: ParameterGroup) -> None:
+        self._upsert(schema.parameter_groups, "name", to_row(group))
+
+    def delete_parameter_group(self, name: str) -> None:
+        groups = schema.parameter_groups
+        self._connection.execute(sa.delete(groups).where(groups.c.name == name.lower()))
+
+    def _parameter_groups(self, condition: sa.ColumnElement[bool]) -> list[ParameterGroup]:
+        groups = schema.parameter_groups
+        rows = self._connection.execute(sa.select(groups).where(condition).order_by(groups.c.name)).mappings()
+        return [from_row(row, ParameterGroup) for row in rows]
 
     # ---------------------------------------------------------------------------------------------------- deployments
 

@@ -8,9 +8,11 @@ import random
 from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from msgspec import Struct, structs
 
 from verdigris.domain.errors import EngineError, PortInUse
+from verdigris.domain.parameters import ApplyStatus, ApplyType, DataType, ParameterInfo
 from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
 from verdigris.domain.versions import PostgresVersion
 
@@ -51,6 +53,25 @@ class FakeServer(Struct, frozen=True, kw_only=True):
     spec: ServerSpec
     running: bool = True
     restarts: int = 0
+
+
+def fake_parameters(_family: str) -> Sequence[ParameterInfo]:
+    """One of each kind."""
+
+    def one(name: str, data_type: DataType, apply_type: ApplyType, **fields: object) -> ParameterInfo:
+        fields = {"description": f"Sets {name}.", "is_modifiable": True, **fields}
+        return msgspec.convert(
+            {"name": name, "data_type": data_type, "apply_type": apply_type, **fields}, ParameterInfo
+        )
+
+    return (
+        one("autovacuum", DataType.BOOLEAN, ApplyType.DYNAMIC, default="on"),
+        one("shared_buffers", DataType.INTEGER, ApplyType.STATIC, minimum="16", maximum="1073741823", default="16384",
+            system_value="{DBInstanceClassMemory/32768}"),
+        one("wal_compression", DataType.STRING, ApplyType.DYNAMIC, choices=("off", "on", "lz4"), default="off"),
+        one("wal_level", DataType.STRING, ApplyType.STATIC, choices=("minimal", "logical"), is_modifiable=False),
+        one("work_mem", DataType.INTEGER, ApplyType.DYNAMIC, minimum="64", maximum="2147483647", default="4096"),
+    )  # fmt: skip
 
 
 class FakeServers:
@@ -112,6 +133,20 @@ class FakeServers:
 
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         self._change_spec(resource_id, instance_class=instance_class)
+
+    async def parameters(self, family: str) -> Sequence[ParameterInfo]:
+        return fake_parameters(family)
+
+    async def set_parameters(
+        self, resource_id: str, parameters: Mapping[str, str], *, deferred: Collection[str] = ()
+    ) -> ApplyStatus:
+        before = self._server(resource_id).spec.parameters
+        now = {name: value for name, value in parameters.items() if name not in deferred}
+        now |= {name: before[name] for name in deferred if name in before}
+        self._change_spec(resource_id, parameters=now)
+        static = {info.name for info in fake_parameters("") if info.apply_type is ApplyType.STATIC}
+        pending = now != dict(parameters) or any(before.get(name) != now.get(name) for name in static)
+        return ApplyStatus.PENDING_REBOOT if pending else ApplyStatus.IN_SYNC
 
     async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
         self._change_spec(resource_id, engine_version=engine_version)

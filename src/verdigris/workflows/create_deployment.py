@@ -7,6 +7,7 @@ from verdigris.domain.errors import StepFailed
 from verdigris.domain.green import BuildStep, PlannedStep, build_steps, tasks_at, tasks_completed, tasks_failed
 from verdigris.domain.identifiers import green_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows.instances import open_endpoint
@@ -103,6 +104,7 @@ class CreateDeployment:
             instance_class=deployment.target.instance_class,
             allocated_storage_gib=deployment.target.allocated_storage_gib,
             parameter_group=deployment.target.parameter_group,
+            parameter_status=ApplyStatus.IN_SYNC,
             settings={**source.settings, **deployment.target.settings},
             status=InstanceStatus.CREATING,
             status_reason="",

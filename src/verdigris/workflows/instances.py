@@ -3,16 +3,20 @@
 from collections.abc import Callable
 
 import msgspec
+import structlog
 from msgspec import structs
 
 from verdigris.domain import events
-from verdigris.domain.errors import PortInUse, StepFailed
+from verdigris.domain.errors import EngineError, PortInUse, StepFailed
 from verdigris.domain.model import DBInstance, Event, Workflow
+from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.workflows import arguments, membership
 from verdigris.workflows.saga import Saga, Step
-from verdigris.workflows.services import Services, add_events, require_instance
+from verdigris.workflows.services import Services, add_events, require_instance, server_parameters
+
+log = structlog.get_logger(__name__)
 
 
 class InstanceWorkflow:
@@ -56,11 +60,14 @@ class InstanceWorkflow:
 
 
 def route_of(services: Services, instance: DBInstance) -> Route:
+    with services.store.transaction() as tx:
+        group = tx.parameter_group(instance.parameter_group)
     return Route(
         name=instance.identifier,
         host=services.ports.host,
         port=instance.port,
         backend=services.servers.address(instance.resource_id),
+        require_tls=group is not None and is_on(group.parameters.get(FORCE_TLS)),
     )
 
 
@@ -94,7 +101,9 @@ class CreateInstance(InstanceWorkflow):
         ]
 
     async def _create_server(self) -> None:
-        instance = self.instance()
+        with self.services.store.transaction() as tx:
+            instance = require_instance(tx, self.resource_id)
+            parameters = server_parameters(tx, instance.parameter_group)
         await self.services.servers.create(
             ServerSpec(
                 resource_id=instance.resource_id,
@@ -103,6 +112,7 @@ class CreateInstance(InstanceWorkflow):
                 master_username=instance.master_username,
                 master_password_verifier=self.told.master_password_verifier,
                 db_name=instance.db_name,
+                parameters=parameters,
             )
         )
 
@@ -210,13 +220,25 @@ class ModifyInstance(InstanceWorkflow):
 
 class RebootInstance(InstanceWorkflow):
     def steps(self) -> list[Step]:
-        return [Step(name="restart", do=self._restart)]
+        return [Step(name="parameters", do=self._write_parameters), Step(name="restart", do=self._restart)]
+
+    async def _write_parameters(self) -> None:
+        """Those too that were to wait for a reboot. What the server refuses is left out, and was shown already."""
+        with self.services.store.transaction() as tx:
+            parameters = server_parameters(tx, require_instance(tx, self.resource_id).parameter_group)
+        try:
+            await self.services.servers.set_parameters(self.resource_id, parameters)
+        except EngineError as error:
+            log.warning("parameters.refused", resource_id=self.resource_id, reason=str(error))
 
     async def _restart(self) -> None:
         await self.services.servers.restart(self.resource_id)
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
+        if instance.parameter_status is ApplyStatus.PENDING_REBOOT:
+            # Most likely done now; who looks after parameters finds out.
+            tx.put_instance(structs.replace(instance, parameter_status=ApplyStatus.APPLYING))
         self.settle(tx, InstanceStatus.AVAILABLE, events.instance_rebooted(instance, self.services.clock.now()))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member
+from verdigris.domain.parameters import SERVICE_PARAMETERS
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
     Clock,
@@ -38,14 +39,15 @@ class Services:
         needs both servers finds out by itself.
         """
         with self.store.transaction() as tx:
-            return pair_of(deployment, tx.instance(deployment.primary.source_resource_id))
+            return pair_of(tx, deployment)
 
 
-def pair_of(deployment: BlueGreenDeployment, source: DBInstance | None) -> Pair:
-    """``source`` as it is recorded now, if it still is. Raises ``StepFailed`` if there never was a target."""
+def pair_of(tx: Transaction, deployment: BlueGreenDeployment) -> Pair:
+    """With the source as it is recorded now, if it still is. Raises ``StepFailed`` if there never was a target."""
     member = deployment.primary
     if member.target_resource_id is None:
         raise StepFailed("the deployment has no green instance")
+    source = tx.instance(member.source_resource_id)
     return Pair(
         deployment_id=deployment.identifier,
         source_resource_id=member.source_resource_id,
@@ -54,7 +56,16 @@ def pair_of(deployment: BlueGreenDeployment, source: DBInstance | None) -> Pair:
         source_version="" if source is None else source.engine_version,
         target_version=deployment.target.engine_version,
         target_instance_class=deployment.target.instance_class,
+        target_parameters=server_parameters(tx, deployment.target.parameter_group),
     )
+
+
+def server_parameters(tx: Transaction, group_name: str) -> dict[str, str]:
+    """What a parameter group says to a server. Default groups, and one that is gone, say nothing."""
+    group = tx.parameter_group(group_name)
+    if group is None:
+        return {}
+    return {name: each.value for name, each in group.parameters.items() if name not in SERVICE_PARAMETERS}
 
 
 def require_instance(tx: Transaction, resource_id: str) -> DBInstance:

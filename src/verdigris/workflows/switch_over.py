@@ -413,10 +413,10 @@ class SwitchOver:
             instances = tx.instances()
         old_name = old_identifier(self._source.identifier, {instance.identifier for instance in instances})
         old_port = self._services.ports.allocate({instance.port for instance in instances})
-        production = route_of(self._services, self._source)
+        source, target = (route_of(self._services, instance) for instance in (self._source, self._target))
         return [
-            structs.replace(production, backend=self._services.servers.address(self._target.resource_id)),
-            structs.replace(production, name=old_name, port=old_port),
+            structs.replace(target, name=source.name, port=source.port),
+            structs.replace(source, name=old_name, port=old_port),
         ]
 
     def _require_park(self) -> Parked:

@@ -30,16 +30,25 @@ def test_formulas_of_rds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "machine_memory_bytes", lambda: 1024 * GIB)
     settings = config.class_settings("db.r7g.large")
     assert settings["max_connections"] == "1802"
-    assert settings["shared_buffers"] == f"{4 * 1024**2}kB"
-    assert settings["effective_cache_size"] == f"{8 * 1024**2}kB"
+    assert settings["shared_buffers"] == str(4 * 1024**2 // 8)
+    assert settings["effective_cache_size"] == str(8 * 1024**2 // 8)
     assert config.class_settings("db.r7g.16xlarge")["max_connections"] == "5000"
 
 
 def test_large_class_on_a_small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "machine_memory_bytes", lambda: 2 * GIB)
     settings = config.class_settings("db.r7g.4xlarge")
-    assert settings["shared_buffers"] == f"{128 * 1024}kB"
+    assert settings["shared_buffers"] == str(128 * 1024 // 8)
     assert settings["max_connections"] == "56"
+
+
+def test_a_groups_values_go_before_but_for_what_verdigris_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "machine_memory_bytes", lambda: 1024 * GIB)
+    parameters = {"shared_buffers": "{DBInstanceClassMemory/65536}", "work_mem": "64", "wal_level": "minimal"}
+    settings = config.server_settings(V18, "db.r7g.large", parameters)
+    assert settings["shared_buffers"] == str(2 * 1024**2 // 8)
+    assert settings["work_mem"] == "64"
+    assert settings["wal_level"] == "logical"
 
 
 def test_unknown_class_gets_the_smallest() -> None:

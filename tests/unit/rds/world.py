@@ -21,7 +21,7 @@ from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberSt
 from verdigris.rds.context import Context
 from verdigris.rds.operations import HANDLERS
 from verdigris.store import SqlStore
-from verdigris.testing.fakes import FakeClock, FakePorts, FakeRandomText, FakeServers
+from verdigris.testing.fakes import FakeClock, FakePorts, FakeRandomText, FakeServers, fake_parameters
 from verdigris.workflows.cancellation import CannotCancel
 
 PASSWORD = "correct-horse-7"
@@ -50,6 +50,7 @@ class World:
         self.random_text = FakeRandomText()
         self.context = Context(
             store=store,
+            parameters=fake_parameters,
             servers=self.servers,
             ports=self.ports,
             clock=self.clock,

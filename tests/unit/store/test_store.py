@@ -366,6 +366,7 @@ class TestSchema:
         ("table", "record", "elsewhere"),
         [
             (schema.instances, model.DBInstance, set()),
+            (schema.parameter_groups, model.ParameterGroup, set()),
             (schema.deployments, model.BlueGreenDeployment, {"members"}),
             (schema.deployment_members, model.Member, set()),
             (schema.events, model.Event, set()),

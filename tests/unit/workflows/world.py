@@ -170,7 +170,7 @@ class WorldRouter:
         return list(self.world.route_table.values())
 
     async def put_route(self, route: Route) -> None:
-        self.world.route_table.setdefault(route.name, route)
+        self.world.route_table[route.name] = route
 
     async def remove_route(self, name: str) -> None:
         effect = await self.world.act("remove_route")

@@ -8,6 +8,7 @@ because these files travel with a physical copy.
 import re
 from collections.abc import Mapping
 
+from verdigris.domain.parameters import MEMORY, evaluate
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.classes import machine_memory_bytes, memory_bytes
 
@@ -33,11 +34,32 @@ _REPLICATION_CONNECTIONS = 50
 # An apply worker for each database of a green.
 _LOGICAL_WORKERS = 32
 
+# RDS's default groups have these instead of the engine's defaults, in its own formulas. Numbers are in the unit that
+# the server has for the setting: pages of 8 kB for the first two, kB, MB.
+SYSTEM_VALUES = {
+    "shared_buffers": "GREATEST({DBInstanceClassMemory/32768},16)",
+    "effective_cache_size": "GREATEST({DBInstanceClassMemory/16384},16)",
+    "maintenance_work_mem": "GREATEST({DBInstanceClassMemory*1024/63963136},65536)",
+    "autovacuum_work_mem": "GREATEST({DBInstanceClassMemory/32768},131072)",
+    # RDS's has no lower bound; a machine with little memory would leave nothing for clients.
+    "max_connections": "GREATEST(50,LEAST({DBInstanceClassMemory/9531392},5000))",
+    "max_wal_size": "2048",
+    "min_wal_size": "192",
+}
+NO_PARAMETERS: Mapping[str, str] = {}
+
 _ENTRY = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^']|'')*)'\s*$")
 
 
-def server_settings(version: PostgresVersion, instance_class: str) -> dict[str, str]:
-    """Settings of a server of ours: fixed ones, and those that RDS computes from the class's memory."""
+def server_settings(
+    version: PostgresVersion, instance_class: str, parameters: Mapping[str, str] = NO_PARAMETERS
+) -> dict[str, str]:
+    """Settings of a server of ours. The fixed ones are no parameter group's to change."""
+    return class_settings(instance_class, parameters) | fixed_settings(version)
+
+
+def fixed_settings(version: PostgresVersion) -> dict[str, str]:
+    """What Verdigris itself depends on."""
     settings = {
         # Both ways of making a green stay open without a restart of the source.
         "wal_level": "logical",
@@ -62,27 +84,20 @@ def server_settings(version: PostgresVersion, instance_class: str) -> dict[str, 
     if version.major >= 18:
         # Before 18 max_replication_slots bounded origins as well.
         settings["max_active_replication_origins"] = str(_REPLICATION_CONNECTIONS)
-    return settings | class_settings(instance_class)
+    return settings
 
 
-def class_settings(instance_class: str) -> dict[str, str]:
-    """What the default parameter group of RDS derives from ``DBInstanceClassMemory``, in its own formulas.
+def class_settings(instance_class: str, parameters: Mapping[str, str] = NO_PARAMETERS) -> dict[str, str]:
+    """What RDS's default parameter group derives from ``DBInstanceClassMemory``, and over it ``parameters``: a group's
+    own values, which may be formulas as well.
 
     The memory counted is never more than a quarter of what the machine has, so that a class chosen for its name does
     not keep a server from starting, and source and target, sharing the machine, leave it room: at most a sixteenth of
     it each for shared buffers.
     """
     memory = memory_bytes(instance_class) or memory_bytes(_FALLBACK_CLASS) or 1024**3
-    memory = min(memory, machine_memory_bytes() // 4)
-    return {
-        "max_connections": str(max(50, min(memory // 9_531_392, 5000))),
-        "shared_buffers": f"{max(memory // 32_768, 16) * 8}kB",  # a quarter
-        "effective_cache_size": f"{max(memory // 16_384, 16) * 8}kB",  # a half
-        "maintenance_work_mem": f"{max(memory * 1024 // 63_963_136, 65_536)}kB",
-        "autovacuum_work_mem": f"{max(memory // 32_768, 131_072)}kB",
-        "max_wal_size": "2GB",
-        "min_wal_size": "192MB",
-    }
+    variables = {MEMORY: min(memory, machine_memory_bytes() // 4)}
+    return {name: evaluate(value, variables) for name, value in {**SYSTEM_VALUES, **parameters}.items()}
 
 
 def render_settings(settings: Mapping[str, str]) -> str:

@@ -53,12 +53,17 @@ class PostgresGreenBuilder:
         await self.dismantle(pair)
         await self._servers.remove(pair.target_resource_id)
         source = self._servers.server(pair.source_resource_id)
-        installation = source.installation
+        installation, parameters = source.installation, source.record.parameters
         if pair.mode is ReplicationMode.PHYSICAL:
+            parameters = dict(pair.target_parameters)
             extensions = await self._servers.extensions_in_use(source)
             installation = await self._servers.catalogue.installation(pair.target_version, extensions=extensions)
         target = await self._servers.clone_shell(
-            pair.target_resource_id, like=source, installation=installation, instance_class=pair.target_instance_class
+            pair.target_resource_id,
+            like=source,
+            installation=installation,
+            instance_class=pair.target_instance_class,
+            parameters=parameters,
         )
         names = ObjectNames(pair.deployment_id)
         await wal_limit.impose(source, pair.deployment_id)
@@ -84,7 +89,7 @@ class PostgresGreenBuilder:
         source, target, _ = self._pair(pair)
         extensions = await self._servers.extensions_in_use(source)
         installation = await self._servers.catalogue.installation(pair.target_version, extensions=extensions)
-        await upgrade.upgrade_in_place(target, installation)
+        await upgrade.upgrade_in_place(target, installation, pair.target_parameters)
         databases = len(await list_databases(source))
         target.change_settings({READ_ONLY: "on", **subscriber.settings_for(databases, target.read_settings())})
         await target.start()

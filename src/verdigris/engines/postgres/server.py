@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+# A hot standby refuses to start with less of these than its primary has (manual, 26.4.4 "Hot standby administrator's
+# overview").
+NOT_LESS_THAN_PRIMARY = (
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+)
+
 AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
@@ -41,6 +51,8 @@ class ServerRecord(Struct, frozen=True, kw_only=True):
     instance_class: str
     master_username: str
     db_name: str | None = None
+    # The parameter group's own values, formulas as they are.
+    parameters: dict[str, str] = {}
     created: bool = False
 
 
@@ -196,18 +208,25 @@ class PostgresServer:
             command.append("--locale-provider=libc")
         return [*command, *options]
 
-    def configure(self, data_dir: Path | None = None, *, version: PostgresVersion | None = None) -> None:
+    def configure(
+        self, data_dir: Path | None = None, *, version: PostgresVersion | None = None, forget: Collection[str] = ()
+    ) -> None:
         """Bring a data directory's configuration files up to date: the include line, pg_hba.conf, our settings.
 
-        Other settings that are in ``verdigris.conf`` already stay. Takes effect at the next start.
+        Other settings that are in ``verdigris.conf`` already stay, but for those to ``forget``. Takes effect at the
+        next start.
         """
         data_dir = data_dir or self.data_dir
         version = version or self.version
         postgresql_conf = data_dir / "postgresql.conf"
         self.account.write_file(postgresql_conf, config.managed(self.account.read_file(postgresql_conf)))
         self.account.write_file(data_dir / "pg_hba.conf", config.HBA)
-        ours = config.server_settings(version, self._record.instance_class)
-        self.write_settings(self.read_settings(data_dir) | ours, data_dir)
+        found = {name: value for name, value in self.read_settings(data_dir).items() if name not in forget}
+        self.write_settings(found | self.derived_settings(version), data_dir)
+
+    def derived_settings(self, version: PostgresVersion | None = None) -> dict[str, str]:
+        """What follows from version, class and parameter group."""
+        return config.server_settings(version or self.version, self._record.instance_class, self._record.parameters)
 
     def read_settings(self, data_dir: Path | None = None) -> dict[str, str]:
         """Our own settings; empty if there is no file."""
@@ -227,8 +246,26 @@ class PostgresServer:
 
     def set_class(self, instance_class: str) -> None:
         """Memory and connection settings of a class; they take effect at the next start."""
-        self.save(instance_class=instance_class)
-        self.change_settings(config.class_settings(instance_class))
+        self._rederive(instance_class=instance_class)
+
+    def set_parameters(self, parameters: Mapping[str, str]) -> None:
+        """All of the parameter group's values. They take effect by ``reload`` or at the next start."""
+        self._rederive(parameters=dict(parameters))
+
+    def _rederive(self, **changes: Any) -> None:
+        """Other settings stay, the fixed ones too: a deployment may have raised some of them."""
+        before = config.class_settings(self._record.instance_class, self._record.parameters)
+        self.save(**changes)
+        after = config.class_settings(self._record.instance_class, self._record.parameters)
+        if (self.data_dir / "standby.signal").exists():
+            # A standby does not start with less of these than its primary has, which was seen to when it was made.
+            present = self.read_settings()
+            after |= {
+                n: str(max(int(after[n]), int(present[n])))
+                for n in NOT_LESS_THAN_PRIMARY
+                if n in present and n in after
+            }
+        self.change_settings({**dict.fromkeys(before), **after})
 
     async def _delete(self, path: Path) -> None:
         if path.exists():

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,12 +10,16 @@ import psycopg
 import structlog
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.parameters import ApplyStatus, ParameterInfo
 from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount
-from verdigris.engines.catalogue import Catalogue
+from verdigris.engines.catalogue import ENGINE, Catalogue
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import Layout
+from verdigris.engines.postgres.config import NO_PARAMETERS
+from verdigris.engines.postgres.parameter_change import change_parameters
+from verdigris.engines.postgres.parameters import describe
 from verdigris.engines.postgres.password import scram_verifier
 from verdigris.engines.postgres.roles import (
     connectable_databases,
@@ -55,6 +59,7 @@ class PostgresServers:
         self._policy = policy
         self._report = report
         self._servers: dict[str, PostgresServer] = {}
+        self._parameters: dict[str, tuple[ParameterInfo, ...]] = {}  # by family
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
@@ -105,17 +110,24 @@ class PostgresServers:
         log.info("server.created", resource_id=spec.resource_id, version=str(server.version))
 
     async def clone_shell(
-        self, resource_id: str, *, like: PostgresServer, installation: Installation, instance_class: str
+        self,
+        resource_id: str,
+        *,
+        like: PostgresServer,
+        installation: Installation,
+        instance_class: str,
+        parameters: Mapping[str, str] = NO_PARAMETERS,
     ) -> PostgresServer:
         """A server directory without data, for a physical copy of ``like`` to be put into: same master user, same
-        internal password (the copy has it). It does nothing if it is there, except that it takes installation and
-        class from the arguments."""
+        internal password (the copy has it). It does nothing if it is there, except that it takes the rest from
+        the arguments."""
         if PostgresServer.read_record(self.layout.directory(resource_id)) is None:
             record = ServerRecord(
                 installation=installation,
                 instance_class=instance_class,
                 master_username=like.record.master_username,
                 db_name=like.record.db_name,
+                parameters=dict(parameters),
                 created=True,
             )
             self._servers[resource_id] = self._object(resource_id, record)
@@ -123,7 +135,7 @@ class PostgresServers:
         server.account.make_directory(server.directory)
         self.account.write_file(server.passfile, self.account.read_file(like.passfile))
         server.make_directories()
-        server.save(installation=installation, instance_class=instance_class)
+        server.save(installation=installation, instance_class=instance_class, parameters=dict(parameters))
         return server
 
     async def start(self, resource_id: str) -> None:
@@ -180,6 +192,23 @@ class PostgresServers:
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         self.server(resource_id).set_class(instance_class)
 
+    async def set_parameters(
+        self, resource_id: str, parameters: Mapping[str, str], *, deferred: Collection[str] = ()
+    ) -> ApplyStatus:
+        return await change_parameters(self.server(resource_id), parameters, deferred=deferred)
+
+    async def parameters(self, family: str) -> Sequence[ParameterInfo]:
+        if family not in self._parameters:
+            major = int(family.removeprefix(ENGINE))
+            found = [i for i in self.versions() if PostgresVersion.parse(i.version).major == major]
+            # What is installed speaks for the family; else the newest, which is fetched.
+            best = max(found, key=lambda i: (i.installed, PostgresVersion.parse(i.version)), default=None)
+            if best is None:
+                raise EngineError(f"there is no server of the family {family}")
+            installation = await self.catalogue.installation(best.version)
+            self._parameters[family] = await describe(installation, self.account)
+        return self._parameters[family]
+
     async def change_minor_version(self, resource_id: str, engine_version: str) -> None:
         """If the server does not come up with it, it is put back to what it ran before, and the reason raised."""
         server = self.server(resource_id)
@@ -224,6 +253,7 @@ class PostgresServers:
             instance_class=spec.instance_class,
             master_username=spec.master_username,
             db_name=spec.db_name,
+            parameters=dict(spec.parameters),
         )
         server = self._servers[spec.resource_id] = self._object(spec.resource_id, record)
         try:

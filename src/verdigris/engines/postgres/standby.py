@@ -11,7 +11,7 @@ import structlog
 
 from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import wal_limit
-from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.server import NOT_LESS_THAN_PRIMARY, PostgresServer
 from verdigris.engines.postgres.sessions import session, until
 
 log = structlog.get_logger(__name__)
@@ -19,16 +19,6 @@ log = structlog.get_logger(__name__)
 POLL_S = 0.01
 # A copy whose recovery stands still this long is given up: a full disk stops it without an error that we would see.
 STALLED_S = 120.0
-
-# A hot standby refuses to start with less of these than its primary has (manual, 26.4.4 "Hot standby administrator's
-# overview").
-_NOT_LESS_THAN_PRIMARY = (
-    "max_connections",
-    "max_worker_processes",
-    "max_wal_senders",
-    "max_prepared_transactions",
-    "max_locks_per_transaction",
-)
 
 # Ours on a target, none of which may stay on a server that stands alone.
 FOLLOWING_SETTINGS = (
@@ -60,7 +50,7 @@ async def base_backup(source: PostgresServer, target: PostgresServer, slot: str)
             # Nobody would read it: the copy is used at once.
             "--no-manifest",
         )  # fmt: skip
-        target.configure(partial)
+        target.configure(partial, forget=source.record.parameters)
         target.change_settings(dict.fromkeys(wal_limit.SETTINGS), partial)
         partial.rename(target.data_dir)
     except BaseException:
@@ -143,7 +133,7 @@ async def _room_for_primary(source: PostgresServer, target: PostgresServer) -> d
     ours = target.read_settings()
     async with session(source) as connection:
         rows = await connection.rows(
-            "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", list(_NOT_LESS_THAN_PRIMARY)
+            "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", list(NOT_LESS_THAN_PRIMARY)
         )
     return {name: str(max(needed, int(ours.get(name, "0")))) for name, needed in rows}
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -25,8 +26,11 @@ _CONTROL_CHECKSUMS = "Data page checksum version"
 _ADMIN_OPTION_SINCE = 16
 
 
-async def upgrade_in_place(target: PostgresServer, installation: Installation) -> None:
-    """The stopped target's data directory becomes one of ``installation``. Files are linked, not copied, so there is no
+async def upgrade_in_place(
+    target: PostgresServer, installation: Installation, parameters: Mapping[str, str] = config.NO_PARAMETERS
+) -> None:
+    """The stopped target's data directory becomes one of ``installation``, with a parameter group's values that are
+    meant for it. Files are linked, not copied, so there is no
     way back to the old one: the caller starts from a new copy."""
     old, new = target.data_dir, target.data_dir.with_name("data.new")
     await _delete(new)
@@ -34,8 +38,8 @@ async def upgrade_in_place(target: PostgresServer, installation: Installation) -
     await target.initdb(new, installation=installation, options=await _same_as(target))
     known = await _known_settings(target, installation)
     await _run_pg_upgrade(target, new, installation)
+    target.save(installation=installation, parameters=dict(parameters))
     _carry_configuration(target, old, new, settings, known)
-    target.use_installation(installation)
     # A crash between the two renames leaves no data directory under the name: the workflow starts again from a copy.
     superseded = target.data_dir.with_name("data.superseded")
     await _delete(superseded)
@@ -122,7 +126,7 @@ def _complaint(output: str, new: Path) -> str:
 
 def _carried_settings(target: PostgresServer) -> dict[str, str]:
     """Settings in our file that are not derived from version and class: an operator's or a parameter group's."""
-    derived = config.server_settings(target.version, target.record.instance_class)
+    derived = target.derived_settings()
     return {name: value for name, value in target.read_settings().items() if name not in derived}
 
 
@@ -146,10 +150,8 @@ def _carry_configuration(
     ]
     target.account.write_file(new / "postgresql.auto.conf", "\n".join(kept) + "\n")
     target.account.write_file(new / "pg_ident.conf", (old / "pg_ident.conf").read_bytes())
-    ours = config.server_settings(
-        PostgresVersion.parse((new / "PG_VERSION").read_text().strip() + ".0"), target.record.instance_class
-    )
-    target.write_settings({name: value for name, value in settings.items() if survives(name)} | ours, new)
+    kept_settings = {name: value for name, value in settings.items() if survives(name)}
+    target.write_settings(kept_settings | target.derived_settings(), new)
 
 
 def _jobs() -> int:
