@@ -3,7 +3,8 @@
 Every statement looks before it acts or says the whole truth again, so that an interrupted run is simply repeated.
 """
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import psycopg
@@ -81,8 +82,22 @@ async def keep_administration(connection: AsyncConnection, master: str) -> None:
             )
 
 
-async def set_password(connection: AsyncConnection, role: str, verifier: str) -> None:
-    await connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+async def set_password(connection: AsyncConnection, role: str, verifier: str | None) -> None:
+    async with unseen(connection):
+        await connection.execute(
+            sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier))
+        )
+
+
+@contextlib.asynccontextmanager
+async def unseen(connection: AsyncConnection) -> AsyncIterator[None]:
+    """For statements that hold what a verifier is made of: members of pg_monitor read everybody's statements, in
+    pg_stat_activity and, where that is loaded, in pg_stat_statements. Needs autocommit."""
+    await connection.execute("SET track_activities = off; SET pg_stat_statements.track_utility = off")
+    try:
+        yield
+    finally:
+        await connection.execute("RESET track_activities; RESET pg_stat_statements.track_utility")
 
 
 async def read_verifiers(connection: AsyncConnection, roles: Collection[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount, sync_directory
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import SOCKET_NAME, Layout
-from verdigris.engines.postgres import config
+from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.postmaster import PORT, Postmaster, StopMode
 from verdigris.engines.process import Completed, Process, run_program
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, Supervision
@@ -364,8 +364,8 @@ class PostgresServer:
 
     async def connect(self, dbname: str = "postgres", *, autocommit: bool = True, **parameters: Any) -> AsyncConnection:
         """A session of the internal superuser. ``parameters`` are libpq's. Raises ``EngineError``."""
-        # options: an empty one keeps PGOPTIONS of our own environment out.
-        parameters = {"application_name": "verdigris", "options": ""} | parameters
+        hardened = {"application_name": own_sessions.APPLICATION_NAME, "options": own_sessions.options(self.version)}
+        parameters = hardened | parameters
         try:
             return await psycopg.AsyncConnection.connect(self.conninfo(dbname, **parameters), autocommit=autocommit)
         except psycopg.OperationalError as error:

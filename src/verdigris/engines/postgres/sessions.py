@@ -13,6 +13,8 @@ from msgspec import Struct
 from psycopg import sql
 
 from verdigris.domain.errors import EngineError
+from verdigris.engines.postgres import own_sessions
+from verdigris.engines.postgres.own_sessions import Setting
 from verdigris.engines.postgres.server import PostgresServer
 
 # Every cluster has it; what belongs to no database in particular is done there.
@@ -25,27 +27,6 @@ _UNASKED_MAX = 4
 # Sessions that one operation opens at a time; ``superuser_reserved_connections`` keeps ten for us.
 _DATABASES_AT_ONCE = 6
 
-# Given at start-up, so they beat what ALTER DATABASE or ALTER ROLE say.
-_SESSION_SETTINGS = {
-    # A superuser who looks names up in public runs what others put there.
-    "search_path": "",
-    "default_transaction_read_only": "off",
-    "default_transaction_isolation": r"read\ committed",
-    "session_replication_role": "origin",
-    # Durable here; waiting for somebody's synchronous standby is not ours to do.
-    "synchronous_commit": "local",
-    "statement_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
-    "lock_timeout": "0",
-    # Verifiers pass through our statements.
-    "log_statement": "none",
-    "log_min_duration_statement": "-1",
-    "log_min_error_statement": "panic",
-    "jit": "off",
-}
-
-Setting = str | None  # None: as the server has it
 Query = LiteralString | sql.SQL | sql.Composed
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -127,9 +108,8 @@ class Session(psycopg.AsyncConnection[Row]):
     @classmethod
     async def open(cls, server: PostgresServer, dbname: str = MAINTENANCE_DATABASE, **settings: Setting) -> Self:
         """Log in as the internal superuser. Raises ``EngineError``."""
-        given = {name: value for name, value in (_SESSION_SETTINGS | settings).items() if value is not None}
-        options = " ".join(f"-c {name}={value}" for name, value in given.items())
-        conninfo = server.conninfo(dbname, application_name="verdigris", options=options)
+        options = own_sessions.options(server.version, settings)
+        conninfo = server.conninfo(dbname, application_name=own_sessions.APPLICATION_NAME, options=options)
         try:
             return await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as error:
@@ -161,6 +141,10 @@ class KeptSessions:
             await connection.close()
         else:
             self._idle.setdefault(key, []).append(connection)
+
+    def has(self, dbname: str) -> bool:
+        """Whether an ordinary session of ours in that database is waiting to be used."""
+        return any(connection.reusable for connection in self._idle.get((dbname, frozenset()), ()))
 
     async def close(self) -> None:
         self._closed = True

@@ -9,6 +9,7 @@ import asyncio
 from psycopg import sql
 
 from verdigris.engines.postgres import config
+from verdigris.engines.postgres.roles import set_password
 from verdigris.engines.postgres.sessions import Session
 
 _VERIFIERS = sql.SQL(
@@ -21,11 +22,7 @@ async def carry_passwords(source: Session, target: Session) -> int:
     wanted, present = await asyncio.gather(_read(source), _read(target))
     changed = {role: verifier for role, verifier in wanted.items() if role in present and present[role] != verifier}
     for role, verifier in changed.items():
-        await target.run(
-            sql.SQL("ALTER ROLE {} PASSWORD {}").format(
-                sql.Identifier(role), sql.SQL("NULL") if verifier is None else sql.Literal(verifier)
-            )
-        )
+        await set_password(target, role, verifier)
     return len(changed)
 
 
