@@ -1,22 +1,22 @@
 """The composition root: the one place where adapters meet. What ``verdigris serve`` runs."""
 
 import asyncio
-import contextlib
 import ipaddress
 import os
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import structlog
-import uvicorn
 
 from verdigris import __version__, logs
+from verdigris.api_server import BACKLOG, api_server, tls_context
 from verdigris.config import (
     ConfigurationError,
     Credentials,
@@ -57,10 +57,6 @@ log = structlog.get_logger(__name__)
 # How often the router is looked after. It holds every client's connection: it must not stay away for long.
 ROUTER_CHECK_S = 0.5
 ROUTER_VERSION_CHECK_S = 60.0
-
-# At a shutdown requests that are being answered get this long.
-GRACE_S = 5
-BACKLOG = 512
 
 
 class SystemClock:
@@ -209,10 +205,14 @@ def store_url(settings: Settings) -> str:
 
 async def serve_until_stopped(settings: Settings, *, host: str, port: int, insecure_listen: bool) -> None:
     """``verdigris serve``. Returns after SIGTERM or SIGINT; router and engines run on."""
-    _require_loopback(host, insecure_listen)
+    _require_protection(settings, host, insecure_listen)
+    tls = None if settings.tls is None else tls_context(settings.tls)
     prepare_home(settings)
     logs.configure(settings.log_directory / "serve.log", console=True)
     credentials = find_credentials(settings) or make_credentials(settings)
+    presence = Presence(
+        host=host, port=port, certificate=None if settings.tls is None else str(settings.tls.certificate)
+    )
     with StateLock(settings.home) as lock, bind_listener(host, port) as listener:
         store = open_store(store_url(settings))
         try:
@@ -220,47 +220,33 @@ async def serve_until_stopped(settings: Settings, *, host: str, port: int, insec
             log.info("control_plane.started", home=str(settings.home), epoch=epoch, pid=os.getpid())
             control_plane = ControlPlane(settings, credentials, store)
             async with control_plane.running():
-                await _serve_api(control_plane, listener, lambda: lock.publish(Presence(host=host, port=port)))
+                await _serve_api(control_plane, listener, tls, lambda: lock.publish(presence))
         finally:
             store.close()
     log.info("control_plane.stopped")
 
 
-def _require_loopback(host: str, insecure_listen: bool) -> None:
+def _require_protection(settings: Settings, host: str, insecure_listen: bool) -> None:
+    """Signed requests cannot be changed on their way, but they can be read: passwords are in them."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback and not insecure_listen:
+    if not loopback and settings.tls is None and not insecure_listen:
         raise ConfigurationError(
-            f"the API is plain HTTP, and {host} is not a loopback address: put a proxy that speaks TLS in front of it,"
-            " or say --insecure-listen"
+            f"the API would be plain HTTP, and {host} is not a loopback address: set VERDIGRIS_TLS_CERTIFICATE and"
+            " VERDIGRIS_TLS_KEY, or put a proxy that speaks TLS in front of it and say --insecure-listen"
         )
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own: it would raise the signals again after its shutdown."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _serve_api(control_plane: ControlPlane, listener: socket.socket, ready: Callable[[], None]) -> None:
+async def _serve_api(
+    control_plane: ControlPlane, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None]
+) -> None:
     app = create_app(control_plane.api_context(), control_plane.credentials.secret_of)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
+    server = api_server(app, tls)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: setattr(server, "should_exit", True))
+        loop.add_signal_handler(number, server.stop)
     listener.listen(BACKLOG)
     ready()
     await server.serve(sockets=[listener])

@@ -66,7 +66,8 @@ def serve(
     host: Annotated[str, typer.Option(help="Address for the API to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port for the API to listen on.")] = DEFAULT_PORT,
     insecure_listen: Annotated[
-        bool, typer.Option(help="Allow an address other than loopback although the API is plain HTTP.")
+        bool,
+        typer.Option(help="Allow plain HTTP on an address other than loopback."),
     ] = False,
 ) -> None:
     """Run the control plane in the foreground; starts or attaches to the router and engines of this state directory."""
@@ -115,7 +116,8 @@ def credentials(
 def _endpoint_url(settings: Settings, port: int) -> str:
     from verdigris.admin import running_endpoint_url
 
-    return running_endpoint_url(settings) or f"http://127.0.0.1:{port}"
+    scheme = "http" if settings.tls is None else "https"
+    return running_endpoint_url(settings) or f"{scheme}://127.0.0.1:{port}"
 
 
 @app.command()

@@ -34,6 +34,13 @@ class ConfigurationError(VerdigrisError):
     """A setting is wrong; the text names it."""
 
 
+class TlsFiles(Struct, frozen=True, kw_only=True):
+    """In PEM; the certificate is followed by those of the authorities between it and its root."""
+
+    certificate: Path
+    key: Path
+
+
 class Settings(Struct, frozen=True, kw_only=True):
     """``port_range``: first and last port given to endpoints that ask for none."""
 
@@ -47,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     engine_directory: Path | None = None
     switchover: SwitchoverPolicy = SwitchoverPolicy()
     limits: Limits = Limits()
+    tls: TlsFiles | None = None
 
     @property
     def credentials_path(self) -> Path:
@@ -94,7 +102,18 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         engine_directory=_optional_path(environment.get("VERDIGRIS_ENGINE_DIRECTORY")),
         switchover=_switchover_policy(environment),
         limits=_limits(environment),
+        tls=_tls(environment),
     )
+
+
+def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
+    certificate = _optional_path(environment.get("VERDIGRIS_TLS_CERTIFICATE"))
+    key = _optional_path(environment.get("VERDIGRIS_TLS_KEY"))
+    if certificate is not None and key is not None:
+        return TlsFiles(certificate=certificate, key=key)
+    if certificate is not None or key is not None:
+        raise ConfigurationError("set both VERDIGRIS_TLS_CERTIFICATE and VERDIGRIS_TLS_KEY, or neither")
+    return None
 
 
 def _switchover_policy(environment: Mapping[str, str]) -> SwitchoverPolicy:

@@ -16,14 +16,17 @@ class AlreadyRunning(VerdigrisError):
 
 
 class Presence(Struct, frozen=True, kw_only=True):
+    """``certificate``: the file that it shows to its clients, where the API speaks TLS."""
+
     host: str
     port: int
     pid: int = 0
+    certificate: str | None = None
 
     @property
     def endpoint_url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{'http' if self.certificate is None else 'https'}://{host}:{self.port}"
 
 
 class StateLock:

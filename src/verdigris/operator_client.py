@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import ssl
 from http import HTTPStatus
 
 import msgspec
@@ -67,7 +68,7 @@ def _post(settings: Settings, presence: Presence, path: str) -> None:
         raise VerdigrisError("there is no access key: set VERDIGRIS_ACCESS_KEY_ID and VERDIGRIS_SECRET_ACCESS_KEY")
     signed = AWSRequest(method="POST", url=presence.endpoint_url + path, data=b"")
     SigV4Auth(Credentials(key.access_key_id, key.secret_access_key), SIGNING_NAME, settings.region).add_auth(signed)
-    connection = http.client.HTTPConnection(presence.host, presence.port, timeout=_ANSWER_LIMIT_S)
+    connection = _connection(presence)
     try:
         connection.request("POST", path, b"", dict(signed.headers))
         answer = connection.getresponse()
@@ -77,6 +78,20 @@ def _post(settings: Settings, presence: Presence, path: str) -> None:
         raise VerdigrisError(f"the control plane at {presence.endpoint_url} does not answer: {error}") from None
     finally:
         connection.close()
+
+
+def _connection(presence: Presence) -> http.client.HTTPConnection:
+    """With TLS to nobody but whoever shows the very certificate that the control plane says it has; its names are those
+    that other machines call it by."""
+    if presence.certificate is None:
+        return http.client.HTTPConnection(presence.host, presence.port, timeout=_ANSWER_LIMIT_S)
+    try:
+        context = ssl.create_default_context(cafile=presence.certificate)
+    except OSError as error:
+        raise VerdigrisError(f"{presence.certificate} cannot be used: {error.strerror or error}") from None
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return http.client.HTTPSConnection(presence.host, presence.port, timeout=_ANSWER_LIMIT_S, context=context)
 
 
 def _words(body: bytes) -> str:

@@ -18,8 +18,9 @@ from verdigris.aws.validate import validate_input
 from verdigris.domain.errors import ControllerSuperseded
 from verdigris.rds import operator
 from verdigris.rds.context import Context
-from verdigris.rds.exchange import Credentials, Exchange, check_signature, read_body
+from verdigris.rds.exchange import Credentials, Exchange, check_rate, check_signature, read_body
 from verdigris.rds.operations import HANDLERS
+from verdigris.rds.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ async def serialize(exchange: Exchange) -> None:
 STEPS: tuple[Callable[[Exchange], Awaitable[None]], ...] = (
     read_body,
     check_signature,
+    check_rate,
     select_operation,
     parse_parameters,
     validate_parameters,
@@ -64,16 +66,17 @@ STEPS: tuple[Callable[[Exchange], Awaitable[None]], ...] = (
 )
 
 
-def create_app(context: Context, credentials: Credentials) -> Starlette:
+def create_app(context: Context, credentials: Credentials, throttle: Throttle | None = None) -> Starlette:
     """``POST /`` is the API, what is below ``/verdigris/`` the operator's; ``GET /healthz`` answers 200 to anybody,
     while the process serves requests."""
     service = load_service("rds")
+    throttle = throttle or Throttle()
 
     async def handle(request: Request) -> Response:
-        return await _answer(Exchange(request, service, context, credentials))
+        return await _answer(Exchange(request, service, context, credentials, throttle))
 
     async def cancel(request: Request) -> Response:
-        return await operator.cancel_switchover(Exchange(request, service, context, credentials))
+        return await operator.cancel_switchover(Exchange(request, service, context, credentials, throttle))
 
     return Starlette(
         routes=[
@@ -115,7 +118,7 @@ async def _answer(exchange: Exchange) -> Response:
     )
     body = exchange.answer if fault is None else serialize_fault(exchange.service, fault, exchange.request_id)
     headers = {"x-amzn-RequestId": exchange.request_id}
-    if fault is not None and fault.code == "RequestEntityTooLarge":
+    if fault is not None and fault.code in ("RequestEntityTooLarge", "RequestExpired"):
         headers["connection"] = "close"  # the rest of the body is on its way, and nobody will read it
     return Response(body, status_code=status, media_type=_MEDIA_TYPE, headers=headers)
 

@@ -1,5 +1,6 @@
 """One request on its way through the control plane, and what is done about every request: its size and its signer."""
 
+import asyncio
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,11 +9,14 @@ from typing import Any
 from starlette.requests import Request
 
 from verdigris.aws import query, sigv4
-from verdigris.aws.errors import request_too_large
+from verdigris.aws.errors import request_expired, request_too_large, throttling
 from verdigris.aws.model import Operation, Service
 from verdigris.rds.context import Context
+from verdigris.rds.throttle import Throttle
 
 SIGNING_NAME = "rds"
+# Nobody holds a connection by sending a byte now and then.
+BODY_WITHIN_S = 20.0
 
 Credentials = Callable[[str], str | None]  # access key id -> secret access key
 
@@ -25,6 +29,7 @@ class Exchange:
     service: Service
     context: Context
     credentials: Credentials
+    throttle: Throttle
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     body: bytes = b""
     access_key_id: str = ""
@@ -47,11 +52,15 @@ async def read_body(exchange: Exchange) -> None:
     if announced.isascii() and announced.isdigit() and int(announced[:19]) > limit:
         raise request_too_large(limit)
     chunks, size = [], 0
-    async for chunk in exchange.request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise request_too_large(limit)
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for chunk in exchange.request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise request_too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise request_expired(f"The request's body was not there after {BODY_WITHIN_S:g} s") from None
     exchange.body = b"".join(chunks)
 
 
@@ -70,3 +79,8 @@ async def check_signature(exchange: Exchange) -> None:
         region=exchange.context.region,
         service=SIGNING_NAME,
     )
+
+
+async def check_rate(exchange: Exchange) -> None:
+    if not exchange.throttle.admits(exchange.access_key_id):
+        raise throttling()

@@ -21,8 +21,12 @@ from msgspec.structs import replace
 
 from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, World
 from verdigris.domain.statuses import InstanceStatus
+from verdigris.rds import exchange
 from verdigris.rds.asgi import create_app
+from verdigris.rds.throttle import Throttle
 
+# More than any test here makes but the one that is about it.
+REQUESTS_ADMITTED = 200
 KEY_ID, SECRET = "VDKAEXAMPLE", "a-secret-for-tests"
 
 
@@ -38,7 +42,8 @@ def port(world: World) -> Iterator[int]:
     context = world.context
     object.__setattr__(context, "clock", world.clock)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(context, {KEY_ID: SECRET}.get), log_level="warning", lifespan="off")
+    app = create_app(context, {KEY_ID: SECRET}.get, Throttle(per_s=0.001, burst=REQUESTS_ADMITTED))
+    config = uvicorn.Config(app, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -303,6 +308,27 @@ class TestWire:
         response = connection.getresponse()
         assert response.status == 413
         connection.close()
+
+
+class TestLimits:
+    def test_too_many_requests_are_refused_and_cancelling_is_not(self, world: World, port: int, client: Any) -> None:
+        for _ in range(REQUESTS_ADMITTED):
+            client.describe_db_instances()
+        with refused("Throttling", 400):
+            client.describe_db_instances()
+        with contextlib.closing(make_client(port, secret="wrong")) as stranger, refused("SignatureDoesNotMatch", 403):
+            stranger.describe_db_instances()
+        assert cancel(port, "bgd-1", SECRET) == (200, "", "")
+
+    def test_a_body_that_does_not_come_is_not_waited_for(self, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exchange, "BODY_WITHIN_S", 0.2)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nAction=")
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"<Code>RequestExpired</Code>" in answer
 
 
 class TestOperator:
