@@ -2,6 +2,10 @@
 
 The fence is another ``pg_hba.conf``: on disk, so it survives every crash, and in one place, so it can be seen. The
 original waits beside it as a hard link, and comes back as the same file.
+
+Sealed, it lets nobody in at all, for the internal superuser's password is on this machine and a script of its operator
+may use it: what was written to a source then would be lost. Our own sessions are opened beforehand. To lift a fence
+takes none.
 """
 
 import asyncio
@@ -13,8 +17,9 @@ from pathlib import Path
 
 import structlog
 
+from verdigris.domain.errors import EngineError
 from verdigris.engines.account import sync_directory
-from verdigris.engines.postgres import config
+from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.probe import Admission, admission
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Session, session, until
@@ -22,10 +27,14 @@ from verdigris.engines.postgres.sessions import Session, session, until
 log = structlog.get_logger(__name__)
 
 _ASIDE = "pg_hba.conf.verdigris-unfenced"
-_FENCED_HBA = f"""\
+# A standby streams on; it writes nothing.
+_SEALED_HBA = f"""\
 # Written by Verdigris for the length of a switchover; the original is {_ASIDE}.
-local  all          {config.ADMIN_ROLE}  scram-sha-256
 local  replication  {config.ADMIN_ROLE}  scram-sha-256
+"""
+_FENCED_HBA = f"""\
+{_SEALED_HBA}\
+local  all          {config.ADMIN_ROLE}  scram-sha-256
 """
 _POLL_S = 0.002
 _GENTLE_POLL_S = 0.05
@@ -40,32 +49,43 @@ _HARMLESS = (
     "walwriter",
 )  # fmt: skip
 
-# A session that the router has parked may stay, unless it holds a transaction that has written.
+# A session that the router has parked may stay, unless it holds a transaction that has written. What works under the
+# internal superuser's name is either ours or an operator's, or applies what a subscription brings.
 _OTHERS = """
-    SELECT pid, pid = ANY(%s) AS kept
+    SELECT pid, pid = ANY(%(kept)s) AS kept
       FROM pg_stat_activity
      WHERE pid <> pg_backend_pid()
-       AND ((usename <> %s AND (pid <> ALL(%s) OR backend_xid IS NOT NULL))
-            OR (usename IS NULL AND datid IS NOT NULL AND backend_type <> ALL(%s)))
+       AND CASE WHEN usename <> %(ours)s THEN pid <> ALL(%(kept)s) OR backend_xid IS NOT NULL
+                WHEN usename = %(ours)s THEN backend_type <> ALL(%(harmless)s)
+                                             AND application_name IS DISTINCT FROM %(own)s
+                ELSE datid IS NOT NULL AND backend_type <> ALL(%(harmless)s) END
 """
 
 
-async def close(source: PostgresServer) -> None:
-    """The first half, which ends nobody: return when nobody can come in any more.
+async def close(source: PostgresServer, *, seal: bool = False) -> None:
+    """The first half, which ends nobody: return when nobody can come in any more, or with ``seal`` not even ourselves.
 
     A reload reaches every server process, and each reads its configuration again when its client next says something:
     this half is the longer one with many sessions, and best done while they still flow. Cancelled or failed half-way,
     it is lifted again.
     """
     try:
-        if not _is_closed_on_disk(source):
-            _close_on_disk(source)
+        _close_on_disk(source, _SEALED_HBA if seal else _FENCED_HBA)
         source.reload()
         await until(lambda: _refuses(source), every_s=_POLL_S)
     except BaseException:
         await asyncio.shield(lift(source))
         raise
-    log.info("source.closed", source=source.resource_id)
+    log.info("source.closed", source=source.resource_id, sealed=seal)
+
+
+async def unseal(source: PostgresServer) -> None:
+    """Let ourselves in again, and nobody else. Does nothing where there is no fence."""
+    if not is_raised(source):
+        return
+    _close_on_disk(source, _FENCED_HBA)
+    source.reload()
+    await until(lambda: _admits_ourselves(source), every_s=_POLL_S)
 
 
 async def raise_fence(source: PostgresServer, keep: Collection[int], *, closed: bool = False) -> None:
@@ -124,15 +144,16 @@ async def lift(source: PostgresServer) -> None:
 
 
 def _is_closed_on_disk(source: PostgresServer) -> bool:
-    return (source.data_dir / _ASIDE).exists() and (source.data_dir / "pg_hba.conf").read_text() == _FENCED_HBA
+    written = (source.data_dir / "pg_hba.conf").read_text()
+    return (source.data_dir / _ASIDE).exists() and written in (_SEALED_HBA, _FENCED_HBA)
 
 
-def _close_on_disk(source: PostgresServer) -> None:
+def _close_on_disk(source: PostgresServer, rules: str) -> None:
     aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
     if not aside.exists():
         os.link(hba, aside)
         sync_directory(source.data_dir)
-    source.account.write_file(hba, _FENCED_HBA)
+    source.account.write_file(hba, rules)
 
 
 async def _refuses(source: PostgresServer) -> bool:
@@ -143,10 +164,19 @@ async def _admits(source: PostgresServer) -> bool:
     return await admission(source.address.socket_path) is Admission.ADMITTED
 
 
+async def _admits_ourselves(source: PostgresServer) -> bool:
+    try:
+        await (await Session.open(source)).close()  # a kept one would prove nothing
+    except EngineError:
+        return False
+    return True
+
+
 async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int], gently: bool) -> bool:
     """Ask everyone who should not be there to end; whether nobody was."""
     kept = list(keep)
-    rows = await connection.rows(_OTHERS, kept, config.ADMIN_ROLE, kept, list(_HARMLESS))
+    known = {"kept": kept, "ours": config.ADMIN_ROLE, "own": own_sessions.APPLICATION_NAME, "harmless": [*_HARMLESS]}
+    rows = await (await connection.execute(_OTHERS, known)).fetchall()
     strangers = _entering(source, {*kept, *(pid for pid, _ in rows)})
     # A parked session that still writes is waited for: its transaction is its client's to end.
     others = [pid for pid, is_kept in rows if not is_kept]

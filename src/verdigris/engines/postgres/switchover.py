@@ -51,6 +51,8 @@ _SOURCE_LIMIT_S = 30.0
 _POLL_S = 0.001
 # Of a server: in the maintenance database, as an observer of its read-only setting, and in two databases more.
 _KEPT_SESSIONS = 4
+# Of source, which can be sealed if there is one for each database: ``superuser_reserved_connections`` are ten.
+_KEPT_SESSIONS_MAX = 8
 
 # The oldest transaction first: it is the one to look at. No text of a statement: it may hold what is nobody's business.
 _BUSY_WITH = """
@@ -96,8 +98,9 @@ class PostgresSwitchoverEngine:
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
         source, target, names = self._pair(pair)
-        for server in (source, target):
-            keep_sessions(server, _KEPT_SESSIONS)
+        databases = len(await list_databases(source))
+        keep_sessions(source, min(max(_KEPT_SESSIONS, databases + 1), _KEPT_SESSIONS_MAX))
+        keep_sessions(target, _KEPT_SESSIONS)
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
             await self._green.tending.reserve(names)
@@ -120,8 +123,18 @@ class PostgresSwitchoverEngine:
     async def close(self, pair: Pair) -> None:
         source = self._servers.server(pair.source_resource_id)
         self._closed.discard(source.resource_id)
-        await fence.close(source)
+        await fence.close(source, seal=await self._has_sessions_enough(pair, source))
         self._closed.add(source.resource_id)
+
+    async def _has_sessions_enough(self, pair: Pair, source: PostgresServer) -> bool:
+        """Whether the pause needs no new one."""
+        needed = [MAINTENANCE_DATABASE]
+        if pair.mode is ReplicationMode.LOGICAL:
+            needed = [database.name for database in await list_databases(source)]
+        enough = source.kept is not None and all(source.kept.has(name) for name in needed)
+        if not enough:
+            log.info("source.not_sealed", source=source.resource_id, databases=len(needed))
+        return enough
 
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         source = self._servers.server(pair.source_resource_id)
@@ -184,6 +197,7 @@ class PostgresSwitchoverEngine:
             async with asyncio.timeout(_SOURCE_LIMIT_S):
                 if source.is_running():
                     source.reload()
+                    await fence.unseal(source)
                     await until(lambda: _is_read_only(source), every_s=_POLL_S)
                     if fence.is_raised(source):
                         # Nobody who came in while it could be written to may stay.

@@ -32,7 +32,7 @@ GUARDRAILS = (
         remedy="Remove it, and set it up again on green afterwards.",
         why="Slots, subscriptions and standbys of others stay with blue, and would miss what green is told.",
         side=Side.BLUE,
-        moments=Moment.CREATION | Moment.SWITCHOVER,
+        moments=Moment.CREATION | Moment.SWITCHOVER | Moment.FENCED,
         extent=Extent.CLUSTER,
         look=_others,
     ),

@@ -1,0 +1,161 @@
+"""Everybody who could write to a fenced source tries: none does, and none is in the way of whoever comes back later."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.conftest import CreateServer
+from tests.integration.replication.conftest import MakePair, as_master, build, query
+from verdigris.engines.postgres import fence
+from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.probe import Admission, admission
+from verdigris.engines.postgres.server import PostgresServer
+from verdigris.engines.postgres.sessions import Session, keep_sessions, let_go_of_sessions, list_databases, session
+from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+INSERT = "SET default_transaction_read_only = off; INSERT INTO public.t VALUES (1)"
+
+
+async def as_operator(server: PostgresServer, **parameters: Any) -> Connection:
+    """The internal superuser, with the password from the file, as a script of the operator's would."""
+    conninfo = server.conninfo("app", application_name="maintenance.sh", **parameters)
+    return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+
+
+async def as_superuser(server: PostgresServer) -> Connection:
+    return await psycopg.AsyncConnection.connect(
+        host=str(server.socket_dir), user="dba", password="dba", dbname="app", autocommit=True
+    )
+
+
+@asynccontextmanager
+async def sealed(source: PostgresServer, keep: list[int]) -> AsyncIterator[None]:
+    """As in a switchover: with sessions of ours that are there already."""
+    keep_sessions(source, 4)
+    try:
+        for database in await list_databases(source):
+            async with session(source, database.name):
+                pass
+        await fence.close(source, seal=True)
+        await fence.raise_fence(source, keep, closed=True)
+        yield
+    finally:
+        await fence.lift(source)
+        await let_go_of_sessions(source)
+
+
+async def refused(trying: Any) -> bool:
+    try:
+        connection = await trying
+        await connection.execute(INSERT)
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+async def test_nobody_writes(create_server: CreateServer) -> None:
+    source = await create_server()
+    async with session(source, "app") as ours:
+        await ours.run("CREATE ROLE dba SUPERUSER LOGIN PASSWORD 'dba'")
+        await ours.run("CREATE TABLE public.t (id int)")
+        await ours.run("GRANT ALL ON public.t TO PUBLIC")
+        await ours.run("CREATE EXTENSION dblink SCHEMA public")
+    parked = await as_master(source)
+    await parked.execute(
+        f"SELECT public.dblink_connect('loop', 'host={source.socket_dir} user=dba password=dba dbname=app')".encode()
+    )
+    before = {
+        "the master user": await as_master(source),
+        "a superuser": await as_superuser(source),
+        "an operator's script": await as_operator(source),
+    }
+    for connection in before.values():
+        await connection.execute("SET default_transaction_read_only = off")
+    busy = await as_superuser(source)
+    running = asyncio.create_task(busy.execute("INSERT INTO public.t SELECT 1 FROM pg_sleep(60)"))
+    async with sealed(source, [parked.info.backend_pid]):
+        assert await admission(source.address.socket_path) is Admission.REFUSED
+        got_in = [who for who, connection in before.items() if not await refused(_same(connection))]
+        newcomers = {
+            "the master user": as_master(source),
+            "a superuser": as_superuser(source),
+            "an operator's script": as_operator(source),
+            "a replication connection": as_operator(source, replication="database"),
+        }
+        got_in += [f"{who}, anew" for who, trying in newcomers.items() if not await refused(trying)]
+        assert got_in == []
+        # A function that goes round by a connection to the server itself: the one it had, and a new one.
+        for way in ("loop", f"host={source.socket_dir} user=dba password=dba dbname=app"):
+            with pytest.raises(psycopg.Error):
+                await parked.execute("SELECT public.dblink_exec(%s, 'INSERT INTO public.t VALUES (1)')", [way])
+        async with session(source, "app") as ours:
+            assert await ours.value("SELECT count(*) FROM public.t") == 0
+    await asyncio.gather(running, return_exceptions=True)
+    for back in (await as_master(source), await as_superuser(source), await as_operator(source)):
+        await back.execute(INSERT)
+        await back.close()
+    for connection in (*before.values(), parked, busy):
+        await connection.close()
+    assert await query(source, "SELECT count(*) FROM public.t", "app") == [(3,)]
+
+
+async def _same(connection: Connection) -> Connection:
+    return connection
+
+
+async def test_our_own_sessions_are_let_in_before_anybody_else(create_server: CreateServer) -> None:
+    source = await create_server()
+    async with sealed(source, []):
+        with pytest.raises(psycopg.OperationalError):
+            await as_operator(source)
+        await fence.unseal(source)
+        await (await Session.open(source)).close()
+        assert fence.is_raised(source)
+        assert await admission(source.address.socket_path) is Admission.REFUSED
+    await (await as_master(source)).close()
+
+
+async def test_a_seal_stands_after_a_restart_of_the_server_and_needs_no_session_to_lift(
+    create_server: CreateServer,
+) -> None:
+    source = await create_server()
+    async with sealed(source, []):
+        await source.restart()
+        with pytest.raises(psycopg.OperationalError):
+            await as_operator(source)
+    await (await as_master(source)).close()
+
+
+@pytest.mark.parametrize("target_version", ["17.11", "18.6"])
+async def test_a_switchover_works_behind_the_seal(
+    create_server: CreateServer,
+    green: PostgresGreenBuilder,
+    switchover: PostgresSwitchoverEngine,
+    make_pair: MakePair,
+    target_version: str,
+) -> None:
+    source = await create_server(version="17.10")
+    async with await as_master(source) as master:
+        await master.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    pair = make_pair(source, target_version)
+    await build(green, pair)
+    await switchover.prepare(pair)
+    await switchover.close(pair)
+    with pytest.raises(psycopg.OperationalError):
+        await as_operator(source)
+    await switchover.fence(pair, [])
+    await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await switchover.open_target(pair)
+    with pytest.raises(psycopg.OperationalError):
+        await as_operator(source)
+    await switchover.retire_source(pair)
+    await switchover.stand_down(pair)
+    async with await as_master(source) as old:
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            await old.execute("INSERT INTO t VALUES (1)")
