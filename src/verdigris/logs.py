@@ -2,13 +2,23 @@
 
 import logging
 import logging.handlers
+import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 import structlog
 
 _FILE_BYTES = 20 * 1024 * 1024
 _FILES_KEPT = 3
+
+
+class _PrivateFileHandler(logging.handlers.RotatingFileHandler):
+    """Nobody else reads its files, those that a rotation begins included, whatever the umask."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8")
 
 
 def configure(path: Path, *, console: bool) -> None:
@@ -25,8 +35,7 @@ def configure(path: Path, *, console: bool) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    path.touch(mode=0o600)
-    to_file = logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT)
+    to_file = _PrivateFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES_KEPT)
     to_file.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

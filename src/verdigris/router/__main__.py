@@ -1,6 +1,7 @@
 """``python -m verdigris.router --home DIR``"""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main() -> int:
         drain_s=arguments.drain,
         keepalive_s=arguments.keepalive,
     )
+    os.umask(0o077)  # whatever it was started with: nothing that the router writes is for others
     try:
         run(arguments.home, Loop(arguments.loop), limits, succeed=arguments.succeed)
     except VerdigrisError as error:

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
+_SECRETS = frozenset({"VERDIGRIS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"})
 
 
 class RouterProcess:
@@ -132,7 +133,8 @@ class RouterProcess:
 
     def _start(self, *, succeed: bool = False) -> "subprocess.Popen[bytes]":
         self._paths.log.parent.mkdir(parents=True, exist_ok=True)
-        with self._paths.log.open("ab") as output:
+        descriptor = os.open(self._paths.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "ab") as output:
             child = subprocess.Popen(
                 self.command(self.home, self.loop, self._limits, succeed=succeed),
                 stdin=subprocess.DEVNULL,
@@ -140,6 +142,7 @@ class RouterProcess:
                 stderr=output,
                 start_new_session=True,
                 cwd="/",
+                env=_environment(),
             )
         if self._child is not None:
             self._former = [former for former in (*self._former, self._child) if former.poll() is None]
@@ -186,3 +189,8 @@ class RouterProcess:
             except TimeoutError:
                 log.warning("router.does_not_stop", pid=pid, signal=number.name)
         raise VerdigrisError("the router's process cannot be ended")
+
+
+def _environment() -> dict[str, str]:
+    """Without the API's key, which is none of the router's business; it lives longer than most."""
+    return {name: value for name, value in os.environ.items() if name not in _SECRETS}
