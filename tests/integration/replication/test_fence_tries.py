@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from tests.conftest import CreateServer
-from tests.integration.replication.conftest import MakePair, as_master, build, query
+from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
+from verdigris.domain.errors import StepFailed
 from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.probe import Admission, admission
@@ -130,6 +131,45 @@ async def test_a_seal_stands_after_a_restart_of_the_server_and_needs_no_session_
         with pytest.raises(psycopg.OperationalError):
             await as_operator(source)
     await (await as_master(source)).close()
+
+
+async def test_what_nobody_can_end_behind_the_fence_refuses_the_switchover(
+    create_server: CreateServer,
+    green: PostgresGreenBuilder,
+    switchover: PostgresSwitchoverEngine,
+    make_pair: MakePair,
+) -> None:
+    """A prepared transaction, and a subscription whose worker the server would start again and again."""
+    source = await create_server(version="17.10")
+    source.change_settings({"max_prepared_transactions": "5"})
+    await source.restart()
+    async with await as_master(source) as master:
+        await master.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    pair = make_pair(source, "18.6")
+    await build(green, pair)
+    for slips_in, is_named, goes in (
+        ("BEGIN; INSERT INTO public.t VALUES (1); PREPARE TRANSACTION 'later'", "later", "ROLLBACK PREPARED 'later'"),
+        (
+            "CREATE SUBSCRIPTION foreign_sub CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false)",
+            "foreign_sub",
+            "ALTER SUBSCRIPTION foreign_sub SET (slot_name = NONE); DROP SUBSCRIPTION foreign_sub",
+        ),
+    ):
+        await switchover.prepare(pair)
+        await run_sql(source, *slips_in.split("; "))  # after the guardrails
+        await switchover.close(pair)
+        await switchover.fence(pair, [])
+        with pytest.raises(StepFailed, match=is_named):
+            await asyncio.wait_for(switchover.catch_up(pair), 20)
+        await switchover.unfence(pair)
+        await switchover.stand_down(pair)
+        await run_sql(source, *goes.split("; "))
+    await switchover.prepare(pair)
+    await switchover.close(pair)
+    await switchover.fence(pair, [])
+    await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await switchover.unfence(pair)
+    await switchover.stand_down(pair)
 
 
 @pytest.mark.parametrize("target_version", ["17.11", "18.6"])
