@@ -23,7 +23,7 @@ from verdigris.engines.postgres.servers import PostgresServers
 
 
 async def rows(server: PostgresServer, query: str, dbname: str = "postgres") -> list[tuple[Any, ...]]:
-    async with await server.connect(dbname) as connection:
+    async with await server.connect(dbname, options="") as connection:
         return await (await connection.execute(query.encode())).fetchall()
 
 
@@ -93,7 +93,7 @@ async def test_verifiers_are_those_that_postgresql_would_make(create_server: Cre
     passwords = ["plain", "Ümläut", "ﬁ①", "a\u00adb", "a\u00a0b", "密码", "אבג", "\U0001f600"]
     # These do not survive SASLprep: a control character, mixed directions, nothing left, private use, unassigned.
     passwords += ["ü\u0007bell", "mixed אa", "\u00ad", "\ue000", "ü\u0221", "ü\u200e", "١a"]
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         await connection.execute("CREATE ROLE oracle")
         for password in passwords:
             await connection.execute(sql.SQL("ALTER ROLE oracle PASSWORD {}").format(sql.Literal(password)))
@@ -166,7 +166,7 @@ async def test_creation_interrupted_by_a_crash_is_completed(servers: PostgresSer
     await servers.create(wanted)
     server = servers.server(wanted.resource_id)
     server.save(created=False)
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         await connection.execute("DROP DATABASE app")
     await servers.stop(wanted.resource_id)
     await servers.create(wanted)
@@ -199,7 +199,7 @@ async def test_settings_by_reload_and_alter_system_stays_free(create_server: Cre
     await until(lambda: has_setting(server, "work_mem", "6MB"))
     assert await rows(server, "SHOW app.note") == [(value,)]
     assert server.read_settings()["app.note"] == value
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         await connection.execute("ALTER SYSTEM SET work_mem = '7MB'")
     server.reload()
     await until(lambda: has_setting(server, "work_mem", "7MB"))
@@ -271,7 +271,7 @@ async def test_clone_shell_takes_a_physical_copy(servers: PostgresServers, creat
     await target.run("pg_basebackup", "-d", source.conninfo(), "-D", str(target.data_dir), "-R", "-c", "fast")
     target.configure()
     await target.start()
-    async with await source.connect("app") as connection:
+    async with await source.connect("app", options="") as connection:
         await connection.execute("CREATE TABLE arrived AS SELECT 1 AS n")
 
     async def arrived() -> bool:

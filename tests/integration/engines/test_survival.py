@@ -25,7 +25,7 @@ VERSION = "18.6"
 
 
 async def scalar(server: PostgresServer, query: str) -> object:
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         row = await (await connection.execute(query.encode())).fetchone()
         return row[0] if row else None
 
@@ -59,7 +59,7 @@ def bystander(engine_account: EngineAccount) -> Iterator["subprocess.Popen[bytes
 
 async def test_killed_server_comes_back_with_every_commit(create_server: CreateServer) -> None:
     server = await create_server(version=VERSION)
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         await connection.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
     for _ in range(2):
         killed = pid_of(server)
@@ -71,7 +71,7 @@ async def test_killed_server_comes_back_with_every_commit(create_server: CreateS
 
 async def test_orphan_with_a_long_query_does_not_keep_the_server_down(create_server: CreateServer) -> None:
     server = await create_server(version=VERSION)
-    async with await server.connect() as busy:
+    async with await server.connect(options="") as busy:
         query = asyncio.create_task(busy.execute("SELECT count(*) FROM generate_series(1, 1e12)"))
         await until(lambda: is_busy(server))
         killed = pid_of(server)
@@ -128,7 +128,7 @@ async def test_stopped_server_stays_stopped(create_server: CreateServer, verdigr
 
 async def test_frozen_server_can_be_stopped(create_server: CreateServer, verdigris_home: Path) -> None:
     server = await create_server(version=VERSION)
-    async with await server.connect() as connection:
+    async with await server.connect(options="") as connection:
         os.kill(connection.info.backend_pid, signal.SIGSTOP)
         os.kill(pid_of(server), signal.SIGSTOP)
         with pytest.MonkeyPatch.context() as patch:
@@ -203,7 +203,7 @@ async def test_killed_control_plane_leaves_the_server_and_a_new_one_adopts_it(
         [sys.executable, "-c", CONTROL_PLANE, str(verdigris_home), server.resource_id], stdout=subprocess.DEVNULL
     )
     await until(server.is_running)
-    async with await server.connect() as session:
+    async with await server.connect(options="") as session:
         control_plane.kill()
         control_plane.wait()
         row = await (await session.execute("SELECT 'the session lives on'")).fetchone()

@@ -62,7 +62,7 @@ async def one(connection: Connection, query: str) -> Any:
 @pytest.fixture(params=[BLUE_VERSION, GREEN_VERSION])
 async def server(request: pytest.FixtureRequest, create_server: CreateServer) -> PostgresServer:
     server = await create_server(version=request.param)
-    async with await server.connect("app") as connection:
+    async with await server.connect("app", options="") as connection:
         await connection.execute(f"GRANT CREATE ON SCHEMA public TO {MASTER}")
     await session_functions.install_everywhere(server, NAMES)
     return server
@@ -152,7 +152,7 @@ async def test_what_is_remembered_is_read(server: PostgresServer) -> None:
 
 
 async def test_nobody_gets_at_a_sequence_that_is_not_for_him(server: PostgresServer) -> None:
-    async with await server.connect("app") as admin:
+    async with await server.connect("app", options="") as admin:
         await admin.execute(
             sql.SQL("CREATE ROLE bob LOGIN PASSWORD {}; CREATE ROLE clerks; CREATE ROLE others").format(
                 sql.Literal(MASTER_PASSWORD)
@@ -195,7 +195,7 @@ async def test_whoever_catches_the_error_has_moved_nothing_either(server: Postgr
 
 
 async def test_event_triggers_take_no_part(server: PostgresServer) -> None:
-    async with await server.connect("app") as admin:
+    async with await server.connect("app", options="") as admin:
         await admin.execute("CREATE SEQUENCE s")
         await admin.execute(
             "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql"
@@ -248,7 +248,7 @@ async def test_many_remember_the_same_sequences_at_once_while_they_are_set(serve
 
 async def test_a_server_without_plpgsql_goes_without(create_server: CreateServer) -> None:
     server = await create_server()
-    async with await server.connect("app") as admin:
+    async with await server.connect("app", options="") as admin:
         await admin.execute("DROP EXTENSION plpgsql")
     await session_functions.install_everywhere(server, NAMES)
     found = await session_functions.find(server, server, NAMES)

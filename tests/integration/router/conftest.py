@@ -51,7 +51,7 @@ async def _create(home: Path, catalogue: Catalogue, account: EngineAccount) -> P
     blue, green = made
     verifiers: dict[str, str] = {}
     for server, label in ((blue, "blue"), (green, "green")):
-        async with await server.connect("app") as connection:
+        async with await server.connect("app", options="") as connection:
             for statement in (
                 "CREATE TABLE which (label text)",
                 f"INSERT INTO which VALUES ('{label}')",

@@ -66,7 +66,7 @@ async def test_sessions_wait_for_the_promotion(
         for table in ("scratch", "orders", "orders"):
             await connection.execute(f"INSERT INTO {table} DEFAULT VALUES".encode())
         assert await one(connection, "SELECT lastval()") == 2  # carried only for those who ask
-        async with await blue.connect() as admin:
+        async with await blue.connect(options="") as admin:
             row = await (
                 await admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [MASTER])
             ).fetchone()
@@ -103,6 +103,6 @@ async def test_sessions_wait_for_the_promotion(
         assert connection.pgconn.parameter_status(b"in_hot_standby") == b"off"
     await builder.dismantle(pair)
     for server in (blue, green):
-        async with await server.connect("app") as admin:
+        async with await server.connect("app", options="") as admin:
             left = await admin.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^verdigris'")
             assert await left.fetchall() == []

@@ -363,7 +363,8 @@ class PostgresServer:
         )
 
     async def connect(self, dbname: str = "postgres", *, autocommit: bool = True, **parameters: Any) -> AsyncConnection:
-        """A session of the internal superuser. ``parameters`` are libpq's. Raises ``EngineError``."""
+        """A session of the internal superuser. ``parameters`` are libpq's; ``options`` of one's own take the place of
+        those that protect it. Raises ``EngineError``."""
         hardened = {"application_name": own_sessions.APPLICATION_NAME, "options": own_sessions.options(self.version)}
         parameters = hardened | parameters
         try:
