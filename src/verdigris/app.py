@@ -27,7 +27,6 @@ from verdigris.config import (
 )
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.parameters import ParameterInfo
-from verdigris.domain.statuses import WorkflowKind
 from verdigris.engines.account import engine_account
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.green import PostgresGreenBuilder
@@ -43,14 +42,11 @@ from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.cancellation import cancel_switchover
-from verdigris.workflows.create_deployment import CreateDeployment
-from verdigris.workflows.delete_deployment import DeleteDeployment
-from verdigris.workflows.instances import KINDS, InstanceWorkflow
+from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.parameters import ParameterKeeper
-from verdigris.workflows.runner import Factory, WorkflowRunner
+from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.services import Services
-from verdigris.workflows.switch_over import SwitchOver
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +92,7 @@ class ControlPlane:
             policy=settings.switchover,
         )
         self.attendance = Attendance(self.services)
-        self.runner = WorkflowRunner(store, self._factories())
+        self.runner = WorkflowRunner(store, factories(self.services))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -135,16 +131,6 @@ class ControlPlane:
         )
 
     # -- pieces
-
-    def _factories(self) -> dict[WorkflowKind, Factory]:
-        def of(kind: type[InstanceWorkflow]) -> Factory:
-            return lambda workflow: kind(self.services, workflow)
-
-        factories: dict[WorkflowKind, Factory] = {kind: of(workflow) for kind, workflow in KINDS.items()}
-        factories[WorkflowKind.CREATE_DEPLOYMENT] = lambda workflow: CreateDeployment(self.services, workflow)
-        factories[WorkflowKind.SWITCH_OVER] = lambda workflow: SwitchOver(self.services, workflow)
-        factories[WorkflowKind.DELETE_DEPLOYMENT] = lambda workflow: DeleteDeployment(self.services, workflow)
-        return factories
 
     async def _look_after_router(self) -> None:
         looked_at = 0.0

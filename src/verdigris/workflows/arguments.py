@@ -21,7 +21,7 @@ class ModifyInstance(Struct, frozen=True, kw_only=True):
 
 
 class SwitchOver(Struct, frozen=True, kw_only=True):
-    """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``."""
+    """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``, by the clock of the wall."""
 
     timeout_s: int
 

@@ -67,10 +67,24 @@ class Saga:
             try:
                 await self._forward()
             except Exception as error:
+                if self._is_completed():
+                    return
                 await self._decide_to_undo(error)
             else:
                 return
         await self._undo()
+
+    def _is_completed(self) -> bool:
+        """A commit whose answer was lost may have been made all the same: what is recorded counts."""
+        try:
+            with self._store.transaction() as tx:
+                recorded = tx.workflow(self._workflow.workflow_id)
+        except ControllerSuperseded:
+            raise
+        except Exception as error:
+            log.warning("workflow.not_read", workflow_id=self._workflow.workflow_id, reason=str(error))
+            return False
+        return recorded is not None and recorded.status is WorkflowStatus.COMPLETED
 
     # -- forward
 
@@ -149,6 +163,8 @@ class Saga:
         while True:
             try:
                 await undo()
+            except ControllerSuperseded:
+                raise
             except Exception as error:
                 log.warning("workflow.undo_retried", **self._context(step), delay_s=delay_s, reason=str(error))
                 await asyncio.sleep(delay_s)

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
+import msgspec
 import structlog
 from msgspec import structs
 
@@ -16,6 +17,7 @@ from verdigris.domain.policy import PinnedSessions, Stragglers
 from verdigris.domain.ports import Pair, Parked, ParkRefused, Route
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
+from verdigris.workflows import arguments
 from verdigris.workflows.instances import route_of
 from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services, require_deployment, require_instance
@@ -55,6 +57,7 @@ class SwitchOver:
     def __init__(self, services: Services, workflow: Workflow) -> None:
         self._services = services
         self._workflow = workflow
+        self._told = msgspec.convert(workflow.arguments, arguments.SwitchOver)
         self._records = SwitchoverRecords(services, workflow)
         self._timeline = Timeline()
         self._parked: Parked | None = None
@@ -127,6 +130,8 @@ class SwitchOver:
         remaining_s = 0.0
         if self._workflow.deadline_at is not None:
             remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()
+            # A clock that was set back meanwhile gives nobody more time than was asked for.
+            remaining_s = min(remaining_s, self._told.timeout_s)
         self._deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
 
     # -- observing and driving
@@ -189,13 +194,11 @@ class SwitchOver:
     async def _together(self, steps: tuple[Step, ...]) -> None:
         """All steps to their end, or the first error with the rest cancelled; also ends when the lease is lost."""
         tasks = [asyncio.create_task(self._timed(step)) for step in steps]
-        watched = tasks
-        if self._renewing is not None and self._facts.park is Park.HELD:
-            watched = [*tasks, self._renewing]
+        lease = {self._renewing} if self._renewing is not None and self._facts.park is Park.HELD else set()
         try:
             pending = set(tasks)
             while pending:
-                done, _ = await asyncio.wait({*pending, *watched}, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(pending | lease, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     await task  # raises what the step, or the renewal of the lease, raised
                 pending -= done

@@ -53,6 +53,12 @@ class SwitchoverRecords:
     def has_begun(self) -> bool:
         return self._has(_BEGIN)
 
+    # What follows is repeated when a commit fails, also when it had been made and only its answer was lost.
+
+    def _has_ended(self, tx: Transaction) -> bool:
+        recorded = tx.workflow(self._workflow.workflow_id)
+        return recorded is not None and recorded.status is not WorkflowStatus.RUNNING
+
     def note_setback(self, reason: str) -> None:
         with self._services.store.transaction() as tx:
             deployment = self._deployment(tx)
@@ -61,6 +67,8 @@ class SwitchoverRecords:
     def rename(self, old: Route) -> None:
         """Swap names and ports; ``old`` is the endpoint that source has had since the commit."""
         with self._services.store.transaction() as tx:
+            if self._green_name(tx) is not None:
+                return
             deployment = self._deployment(tx)
             source = require_instance(tx, deployment.primary.source_resource_id)
             target = require_instance(tx, deployment.primary.target_resource_id or "")
@@ -85,6 +93,8 @@ class SwitchoverRecords:
             closed=timeline.closed,
         )
         with self._services.store.transaction() as tx:
+            if self._has_ended(tx):
+                return
             before, now = self._deployment(tx), self._services.clock.now()
             self._put(
                 tx,
@@ -102,6 +112,8 @@ class SwitchoverRecords:
 
     def fail(self, reason: str, timeline: TimelineRecord) -> None:
         with self._services.store.transaction() as tx:
+            if self._has_ended(tx):
+                return
             deployment = self._deployment(tx)
             self._put(
                 tx,

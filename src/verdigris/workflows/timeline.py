@@ -1,6 +1,6 @@
 """What a switchover did and when: its phases, its attempts, and how long clients were kept waiting in each."""
 
-import time
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class Attempt:
 
 @dataclass
 class Timeline:
-    """Measured with the monotonic clock, so wall clock jumps do not show in it."""
+    """Measured with the event loop's clock, which is monotonic, so wall clock jumps do not show in it."""
 
     phases: list[Phase] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt(0.0)])
@@ -81,28 +81,28 @@ class Timeline:
     pinned: dict[str, int] = field(default_factory=dict)
     stragglers: int = 0
     resumed: bool = False
-    _began_at: float = field(default_factory=time.monotonic)
+    _began_at: float = field(default_factory=lambda: _now())
     _pause_began_at: float | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
-        began_at = time.monotonic()
+        began_at = _now()
         phase = Phase(name, len(self.attempts), began_at - self._began_at)
         self.phases.append(phase)
         try:
             yield phase
         finally:
-            phase.duration_s, phase.ended = time.monotonic() - began_at, True
+            phase.duration_s, phase.ended = _now() - began_at, True
 
     def longest_s(self, name: str) -> float:
         return max((phase.duration_s for phase in self.phases if phase.name == name), default=0.0)
 
     def begin_pause(self) -> None:
-        self._pause_began_at = time.monotonic()
+        self._pause_began_at = _now()
 
     def end_pause(self) -> None:
         if self._pause_began_at is not None:
-            self.attempts[-1].pause_s = time.monotonic() - self._pause_began_at
+            self.attempts[-1].pause_s = _now() - self._pause_began_at
             self._pause_began_at = None
 
     def nobody_moved(self) -> None:
@@ -113,7 +113,7 @@ class Timeline:
         self.attempts[-1].setback = reason
 
     def begin_attempt(self) -> None:
-        self.attempts.append(Attempt(time.monotonic() - self._began_at))
+        self.attempts.append(Attempt(_now() - self._began_at))
 
     def record(self) -> TimelineRecord:
         """Without the phase that is going on: the one that writes the record."""
@@ -142,6 +142,10 @@ class Timeline:
             stragglers=self.stragglers,
             resumed=self.resumed,
         )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _ms(seconds: float) -> float:

@@ -5,6 +5,7 @@ call takes effect. After each effect the invariants are checked, so a fault show
 """
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -425,7 +426,7 @@ def plant_records(
         workflow_id="wf-1",
         kind=WorkflowKind.SWITCH_OVER,
         subject=DEPLOYMENT,
-        arguments={"timeout_s": int(timeout_s)},
+        arguments={"timeout_s": math.ceil(timeout_s)},
         started_at=now,
         deadline_at=now + timedelta(seconds=timeout_s),
     )
