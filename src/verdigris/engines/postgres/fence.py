@@ -121,16 +121,20 @@ def is_raised(source: PostgresServer) -> bool:
 
 
 async def lift(source: PostgresServer) -> None:
-    """The original file in its place again and in effect. Does nothing where there is no fence."""
+    """The original file in its place again and in effect. Does nothing where there is no fence.
+
+    The original goes from beside its place only when the server has been told: a control plane that dies before that
+    leaves a fence which can be seen.
+    """
     aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
     if not aside.exists():
         return
-    if aside.samefile(hba):
-        # Closing was interrupted after the link: to rename one name of a file over its other does nothing.
-        aside.unlink()
-    else:
-        aside.rename(hba)
-    sync_directory(source.data_dir)
+    if not aside.samefile(hba):  # else closing was interrupted after the link, or lifting before its end
+        back = source.data_dir / f"{_ASIDE}.back"
+        back.unlink(missing_ok=True)
+        os.link(aside, back)
+        back.rename(hba)
+        sync_directory(source.data_dir)
     if source.is_running():
         source.reload()
         try:
@@ -140,6 +144,8 @@ async def lift(source: PostgresServer) -> None:
             # The file is back and the server was told. A frozen one follows when it thaws; and an operator's own rules
             # may refuse strangers.
             log.warning("source.unfencing_unseen", source=source.resource_id)
+    aside.unlink(missing_ok=True)
+    sync_directory(source.data_dir)
     log.info("source.unfenced", source=source.resource_id)
 
 

@@ -148,6 +148,8 @@ class PostgresGreenBuilder:
     async def release_target(self, pair: Pair) -> None:
         await self.dismantle(pair)
         target = self._servers.server(pair.target_resource_id)
+        # It lives on, so what ``dismantle`` forgives a target that goes is not forgiven here.
+        await dismantling.detach_target(pair.mode, target, ObjectNames(pair.deployment_id))
         target.change_settings({READ_ONLY: None})
         if target.is_running():
             target.reload()

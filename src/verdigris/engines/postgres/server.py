@@ -45,7 +45,8 @@ AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
 class ServerRecord(Struct, frozen=True, kw_only=True):
-    """``server.json``: what this server is. ``created`` turns true when the roles and databases are there."""
+    """``server.json``: what this server is. ``created`` turns true when the roles and databases are there; of the
+    deployments in ``to_clean`` something is left on it, to be taken away when it runs (``dismantling.py``)."""
 
     installation: Installation
     instance_class: str
@@ -54,6 +55,7 @@ class ServerRecord(Struct, frozen=True, kw_only=True):
     # The parameter group's own values, formulas as they are.
     parameters: dict[str, str] = {}
     created: bool = False
+    to_clean: tuple[str, ...] = ()
 
 
 def ignore_condition(*_: object) -> None:
@@ -90,6 +92,7 @@ class PostgresServer:
             data_dir=self.data_dir, socket_dir=self.socket_dir, log_path=self.log_path, account=account
         )
         self._lock = asyncio.Lock()
+        self.cleaning = asyncio.Lock()  # see dismantling.py
         # Sessions of ours that wait for their next use: see sessions.py.
         self.kept: KeptSessions | None = None
         self._supervision = Supervision(

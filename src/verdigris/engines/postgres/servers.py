@@ -17,6 +17,7 @@ from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import ENGINE, Catalogue
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import Layout
+from verdigris.engines.postgres import dismantling
 from verdigris.engines.postgres.config import NO_PARAMETERS
 from verdigris.engines.postgres.parameter_change import change_parameters
 from verdigris.engines.postgres.parameters import describe
@@ -29,7 +30,7 @@ from verdigris.engines.postgres.roles import (
     set_up_roles,
 )
 from verdigris.engines.postgres.server import AsyncConnection, PostgresServer, ServerRecord, ignore_condition
-from verdigris.engines.supervisor import ConditionCallback, RestartPolicy
+from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, ServerCondition
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,7 @@ class PostgresServers:
         self._report = report
         self._servers: dict[str, PostgresServer] = {}
         self._parameters: dict[str, tuple[ParameterInfo, ...]] = {}  # by family
+        self._cleaning: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------------------------------------------- catalogue
 
@@ -171,6 +173,9 @@ class PostgresServers:
 
     async def detach(self) -> None:
         """Stop minding the servers; they run on."""
+        for task in self._cleaning:
+            task.cancel()
+        await asyncio.gather(*self._cleaning, return_exceptions=True)
         for server in self._servers.values():
             await server.detach()
 
@@ -238,7 +243,23 @@ class PostgresServers:
     # --------------------------------------------------------------------------------------------------------- helpers
 
     def _object(self, resource_id: str, record: ServerRecord) -> PostgresServer:
-        return PostgresServer(resource_id, self.layout, self.account, record, policy=self._policy, report=self._report)
+        return PostgresServer(
+            resource_id, self.layout, self.account, record, policy=self._policy, report=self._on_condition
+        )
+
+    def _on_condition(self, resource_id: str, condition: ServerCondition, detail: str) -> None:
+        self._report(resource_id, condition, detail)
+        server = self._servers.get(resource_id)
+        if condition is ServerCondition.RUNNING and server is not None and server.record.to_clean:
+            task = asyncio.create_task(self._clean_up(server))
+            self._cleaning.add(task)
+            task.add_done_callback(self._cleaning.discard)
+
+    async def _clean_up(self, server: PostgresServer) -> None:
+        try:
+            await dismantling.clean_up(server)
+        except EngineError as error:
+            log.warning("server.not_cleaned", resource_id=server.resource_id, reason=str(error))
 
     async def _enrolled(self, spec: ServerSpec) -> PostgresServer:
         """The server's directory with its record: the first thing made, the last deleted."""

@@ -34,7 +34,7 @@ async def impose(source: PostgresServer, deployment_id: str) -> None:
     log.info("source.wal_limited", source=source.resource_id, limit_mib=limit_mib)
 
 
-def lift(source: PostgresServer) -> None:
-    """Take our limit away, not somebody else's. The caller reloads."""
-    if _OWNER in source.read_settings():
+def lift(source: PostgresServer, deployment_id: str) -> None:
+    """Take the deployment's limit away, not somebody else's. The caller reloads."""
+    if source.read_settings().get(_OWNER) == deployment_id:
         source.change_settings(dict.fromkeys(SETTINGS))
