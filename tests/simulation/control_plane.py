@@ -49,12 +49,13 @@ class WorldClock:
 
 class WorldPorts:
     host = "127.0.0.1"
+    count = 100
 
     def is_free(self, port: int) -> bool:
         return True
 
     def allocate(self, taken: Container[int]) -> int:
-        for port in range(FIRST_PORT, FIRST_PORT + 100):
+        for port in range(FIRST_PORT, FIRST_PORT + self.count):
             if port not in taken:
                 return port
         raise PortInUse("no port is free")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.servers import Server
 from verdigris.domain.errors import EngineError
 from verdigris.domain.parameters import ApplyStatus, ParameterInfo
-from verdigris.domain.ports import BackendAddress, EngineVersionInfo, Finding, Helpers, Pair, ServerSpec
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, Finding, Helpers, LogFile, Pair, ServerSpec
 from verdigris.domain.statuses import ReplicationMode
 
 if TYPE_CHECKING:
@@ -137,6 +137,12 @@ class WorldServers(Engines):
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         server = self.server(resource_id)
         await self.do("server.class", lambda: setattr(server, "instance_class", instance_class))
+
+    def log_files(self, resource_id: str) -> Sequence[LogFile]:
+        return []
+
+    def read_log_file(self, resource_id: str, name: str, *, offset: int, limit_bytes: int) -> bytes:
+        return b""
 
     async def parameters(self, family: str) -> Sequence[ParameterInfo]:
         return []

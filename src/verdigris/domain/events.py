@@ -4,7 +4,7 @@ Numbers and texts: Amazon RDS user guide, "Amazon RDS event categories and event
 of its own (a rename, a failed change) the general notification RDS-EVENT-0044 carries our message.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event
@@ -17,6 +17,14 @@ DELETION = "deletion"
 FAILURE = "failure"
 MAINTENANCE = "maintenance"
 NOTIFICATION = "notification"
+
+# Those that the builders below use, by kind of source.
+CATEGORIES: Mapping[SourceType, frozenset[str]] = {
+    SourceType.BLUE_GREEN_DEPLOYMENT: frozenset({CREATION, DELETION, FAILURE, NOTIFICATION}),
+    SourceType.DB_INSTANCE: frozenset(
+        {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION}
+    ),
+}
 
 # ----------------------------------------------------------------------------------------------------------- instances
 

@@ -25,6 +25,12 @@ _FAMILIES = {
 }  # fmt: skip
 
 
+def instance_classes() -> list[str]:
+    """Every class that there is, in the order of their names."""
+    kinds = ((_BURSTABLE_FAMILIES, _BURSTABLE), (_FAMILIES, _LARGE_AND_UP))
+    return sorted(f"db.{family}.{size}" for families, sizes in kinds for family in families for size in sizes)
+
+
 def memory_bytes(instance_class: str) -> int | None:
     """Memory of a class, or None for a name that is no RDS class known here."""
     match = _CLASS.fullmatch(instance_class)

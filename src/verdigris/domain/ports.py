@@ -100,10 +100,19 @@ class Ports(Protocol):
     """TCP ports for endpoints on the host that clients use."""
 
     host: str
+    count: int  # how many there are, taken or not
 
     def is_free(self, port: int) -> bool: ...
     def allocate(self, taken: Container[int]) -> int:
         """A port of the configured range that is free now and not in ``taken``. Raises ``PortInUse`` if none is."""
+
+
+class LogFile(Struct, frozen=True):
+    """One of a server's log files, under a name like RDS's."""
+
+    name: str
+    size_bytes: int
+    written_at_ms: int  # POSIX time
 
 
 class EngineVersionInfo(Struct, frozen=True, kw_only=True):
@@ -138,6 +147,10 @@ class DatabaseServers(Protocol):
         """Resource ids that have a directory, whatever the store says: for finding what was left behind."""
 
     def address(self, resource_id: str) -> BackendAddress: ...
+
+    def log_files(self, resource_id: str) -> Sequence[LogFile]: ...
+    def read_log_file(self, resource_id: str, name: str, *, offset: int, limit_bytes: int) -> bytes:
+        """From ``offset`` on; empty for a file that is gone. ``name`` is one of ``log_files``."""
 
     async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
         """Stored password verifiers, by role. Roles without one are absent."""

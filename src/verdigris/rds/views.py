@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup, Tag, Workflow
 from verdigris.domain.parameters import ApplyMethod, ParameterInfo, ParameterValue
-from verdigris.domain.ports import EngineVersionInfo, Transaction
+from verdigris.domain.ports import EngineVersionInfo, LogFile, Transaction
 from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
@@ -17,7 +17,8 @@ from verdigris.domain.statuses import (
     WorkflowKind,
 )
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds.catalogue import parameter_group_family
+from verdigris.rds.catalogue import ENGINE, parameter_group_family
+from verdigris.rds.checks import MAX_STORAGE_GIB, MIN_STORAGE_GIB
 from verdigris.rds.context import Context
 from verdigris.workflows import arguments
 
@@ -253,6 +254,10 @@ def parameter_view(info: ParameterInfo, own: ParameterValue | None) -> View:
     }
 
 
+def log_file_view(file: LogFile) -> View:
+    return {"LogFileName": file.name, "LastWritten": file.written_at_ms, "Size": file.size_bytes}
+
+
 # ---------------------------------------------------------------------------------------------------- versions, events
 
 
@@ -281,6 +286,41 @@ def engine_version_view(info: EngineVersionInfo, *, lists: Iterable[str]) -> Vie
         "SupportsReadReplica": False,
         "TagList": [],
         **{name: [] for name in lists},
+    }
+
+
+def orderable_option_view(context: Context, version: str, instance_class: str, licence: str) -> View:
+    """What only AWS's hardware has is shown as missing; storage is the machine's own, whatever it is called."""
+    return {
+        "Engine": ENGINE,
+        "EngineVersion": version,
+        "DBInstanceClass": instance_class,
+        "LicenseModel": licence,
+        "AvailabilityZones": [{"Name": f"{context.region}a"}],
+        "MultiAZCapable": False,
+        "ReadReplicaCapable": False,
+        "Vpc": True,
+        "SupportsStorageEncryption": False,
+        "StorageType": "gp3",
+        "SupportsIops": False,
+        "SupportsStorageThroughput": False,
+        "SupportsEnhancedMonitoring": False,
+        "SupportsIAMDatabaseAuthentication": False,
+        "SupportsPerformanceInsights": False,
+        "MinStorageSize": MIN_STORAGE_GIB,
+        "MaxStorageSize": MAX_STORAGE_GIB,
+        "AvailableProcessorFeatures": [],
+        "SupportedEngineModes": ["provisioned"],
+        "SupportsStorageAutoscaling": False,
+        "SupportsKerberosAuthentication": False,
+        "OutpostCapable": False,
+        "SupportedActivityStreamModes": [],
+        "SupportsGlobalDatabases": False,
+        "SupportedNetworkTypes": ["IPV4"],
+        "SupportsClusters": False,
+        "SupportsDedicatedLogVolume": False,
+        "SupportsAdditionalStorageVolumes": False,
+        "SupportsHttpEndpoint": False,
     }
 
 

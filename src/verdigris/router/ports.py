@@ -16,6 +16,7 @@ class HostPorts:
 
     def __init__(self, host: str = "127.0.0.1", allowed: range = DEFAULT_RANGE) -> None:
         self.host = host
+        self.count = len(allowed)
         self._allowed = allowed
 
     def is_free(self, port: int) -> bool:

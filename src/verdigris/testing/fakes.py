@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from verdigris.domain.errors import EngineError, PortInUse
 from verdigris.domain.parameters import ApplyStatus, ApplyType, DataType, ParameterInfo
-from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec
 from verdigris.domain.versions import PostgresVersion
 
 
@@ -37,6 +37,7 @@ class FakePorts:
     def __init__(self, first: int = 20000, last: int = 20999, *, host: str = "127.0.0.1") -> None:
         self.host = host
         self.range = range(first, last + 1)
+        self.count = len(self.range)
         self.used_by_others: set[int] = set()
 
     def is_free(self, port: int) -> bool:
@@ -91,6 +92,7 @@ class FakeServers:
             for version in versions
         ]
         self.servers: dict[str, FakeServer] = {}
+        self.logs: dict[str, bytes] = {}  # every server's
 
     def versions(self) -> Sequence[EngineVersionInfo]:
         return self.catalogue
@@ -121,6 +123,14 @@ class FakeServers:
 
     def address(self, resource_id: str) -> BackendAddress:
         return BackendAddress(resource_id, f"/run/{resource_id.lower()}/.s.PGSQL.5432")
+
+    def log_files(self, resource_id: str) -> Sequence[LogFile]:
+        self._server(resource_id)
+        return [LogFile(name, len(content), 1_750_000_000_000) for name, content in self.logs.items()]
+
+    def read_log_file(self, resource_id: str, name: str, *, offset: int, limit_bytes: int) -> bytes:
+        self._server(resource_id)
+        return self.logs[name][offset : offset + limit_bytes]
 
     async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
         spec = self._server(resource_id).spec

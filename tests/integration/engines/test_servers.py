@@ -281,3 +281,16 @@ async def test_clone_shell_takes_a_physical_copy(servers: PostgresServers, creat
     assert await rows(target, "SELECT pg_is_in_recovery()") == [(True,)]
     assert await rows(target, "SHOW server_version") == [("17.11",)]
     assert target.address.socket_path != source.address.socket_path
+
+
+async def test_its_log_can_be_read_by_portions(servers: PostgresServers, create_server: CreateServer) -> None:
+    server = await create_server()
+    (file,) = servers.log_files(server.resource_id)
+    assert file.name == "error/postgresql.log"
+    whole = servers.read_log_file(server.resource_id, file.name, offset=0, limit_bytes=file.size_bytes)
+    assert b"database system is ready to accept connections" in whole
+    assert servers.read_log_file(server.resource_id, file.name, offset=5, limit_bytes=7) == whole[5:12]
+    assert servers.read_log_file(server.resource_id, "error/../passfile", offset=0, limit_bytes=10) == b""
+    (server.log_path.parent / "postgresql.log.1").symlink_to(server.passfile)
+    with pytest.raises(OSError, match="symbolic links"):
+        servers.read_log_file(server.resource_id, "error/postgresql.log.1", offset=0, limit_bytes=10)

@@ -1,5 +1,6 @@
 """The API's handlers on a real store, with the servers faked and workflows that end when a test says so."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ from verdigris.aws.validate import validate_input
 from verdigris.domain import events
 from verdigris.domain.identifiers import green_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
-from verdigris.domain.ports import Transaction
+from verdigris.domain.ports import ServerSpec, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus, WorkflowKind, WorkflowStatus
 from verdigris.rds.context import Context
 from verdigris.rds.operations import HANDLERS
@@ -139,6 +140,18 @@ class World:
         self.call("CreateDBInstance", **{**NEW_INSTANCE, "DBInstanceIdentifier": identifier, **params})
         self.finish()
         return self.instance(identifier)
+
+    def plant_server(self) -> None:
+        """As the workflow that creates ``app`` does."""
+        instance = self.instance()
+        spec = ServerSpec(
+            resource_id=instance.resource_id,
+            engine_version=instance.engine_version,
+            instance_class=instance.instance_class,
+            master_username=instance.master_username,
+            master_password_verifier="",
+        )
+        asyncio.run(self.servers.create(spec))
 
     def create_deployment(self, **params: Any) -> BlueGreenDeployment:
         """A deployment of ``app`` to 18.6 with its green, ready to be switched over."""

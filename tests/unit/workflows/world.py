@@ -374,6 +374,7 @@ class WorldServers:
 
 class WorldPorts:
     host = "127.0.0.1"
+    count = 1000
 
     def is_free(self, port: int) -> bool:
         return True

@@ -11,13 +11,13 @@ import structlog
 
 from verdigris.domain.errors import EngineError
 from verdigris.domain.parameters import ApplyStatus, ParameterInfo
-from verdigris.domain.ports import BackendAddress, EngineVersionInfo, ServerSpec
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import ENGINE, Catalogue
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import Layout
-from verdigris.engines.postgres import dismantling
+from verdigris.engines.postgres import dismantling, server_logs
 from verdigris.engines.postgres.config import NO_PARAMETERS
 from verdigris.engines.postgres.parameter_change import change_parameters
 from verdigris.engines.postgres.parameters import describe
@@ -180,6 +180,12 @@ class PostgresServers:
             await server.detach()
 
     # --------------------------------------------------------------------------------------------------------- changes
+
+    def log_files(self, resource_id: str) -> list[LogFile]:
+        return server_logs.log_files(self.server(resource_id))
+
+    def read_log_file(self, resource_id: str, name: str, *, offset: int, limit_bytes: int) -> bytes:
+        return server_logs.read(self.server(resource_id), name, offset=offset, limit_bytes=limit_bytes)
 
     async def login_verifiers(self, resource_id: str, usernames: Collection[str]) -> Mapping[str, str]:
         if not usernames:
