@@ -398,12 +398,13 @@ class WorldSwitchover(Dismantling):
 
     async def prepare(self, pair: Pair) -> None:
         source, target, _ = self._of(pair)
+        self.world.kept_sessions.add(self.controller)
         if pair.mode is ReplicationMode.LOGICAL:
             await self.do("prepare.sequences", lambda: self._carry_sequence(source, target), target)
         await self._prove(source, target, "prepare")
 
     async def stand_down(self, pair: Pair) -> None:
-        """Sessions of ours are closed."""
+        self.world.kept_sessions.discard(self.controller)
 
     def _carry_sequence(self, source: Server, target: Server) -> None:
         source.require_running()

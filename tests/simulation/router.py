@@ -94,8 +94,10 @@ class FakeSession:
             self.server = server.connect()
             self.state = State.FLOWING
         except ConnectionError:
-            self.world.turned_away += 1
             self.close()
+            if server is not None and server.running and server.fenced and self.world.router.crashes == 0:
+                # A router that was killed does not know of the fence; this one was told, and told that it was gone.
+                self.world.violate("a newcomer was let through to a server that is fenced")
 
     def wait(self) -> None:
         self.state = State.WAITING
@@ -287,6 +289,7 @@ class RouterHost:
         self._processes: list[Process] = []
         self._talks: set[asyncio.Future[messages.Reply]] = set()
         self.up_since = 0.0
+        self.crashes = 0
 
     def start(self) -> None:
         self.process = Process("router")
@@ -309,6 +312,7 @@ class RouterHost:
         if self.service is None:
             return
         self.process.alive = False
+        self.crashes += 1
         for found in self.service.endpoints():
             for session in list(found.sessions):
                 fake = cast("FakeSession", session)

@@ -143,6 +143,8 @@ class _Run:
                 after = self._after(tx)
             self.outcome = after.workflow.status.value
             self.scenario.ended(world, after)
+            if world.controller in world.kept_sessions:
+                world.violate("at the end: sessions are kept for a pause that is over")
         except (KeyError, VerdigrisError) as error:
             world.violate(f"at the end: {error!r}")
         world.loop.stop()

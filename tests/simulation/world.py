@@ -125,7 +125,7 @@ class World:
         self.violation: str | None = None
         self.disk_full_until = 0.0
         self.jump = timedelta()
-        self.turned_away = 0
+        self.kept_sessions: set[Controller] = set()  # who has sessions open for the pause
         self.hanging = 0  # calls of the router that do not answer
         self.acknowledged: dict[int, str] = {}  # row -> where
         self.clients: list[FakeSession | None] = []
@@ -391,7 +391,7 @@ class World:
 
     # -- clients
 
-    def add_clients(self, endpoint_name: str, count: int = 2) -> None:
+    def add_clients(self, endpoint_name: str, count: int = 3) -> None:
         self.endpoint_name = endpoint_name
         self.clients = [None] * count
 
@@ -437,6 +437,8 @@ class World:
                 if server is not None and server.takes_writes_of(session.server) and not self.disk_full:
                     self._commit(server, now)
                     self.served_at = now
+                    if n == len(self.clients) - 1:
+                        session.close()  # somebody who comes anew each time
 
     def _commit(self, server: Server, now: float) -> None:
         row = server.commit(now)

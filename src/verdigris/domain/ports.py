@@ -435,8 +435,9 @@ class Router(Protocol):
         """Let the parked sessions run: on the new backend after ``commit``, else on the old one. After a ``commit`` new
         connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here."""
 
-    async def abort(self, generation: int) -> None:
-        """Release on the old backend and close the dialled connections. Refused after ``commit``."""
+    async def abort(self, generation: int, *, admit: bool = True) -> None:
+        """Release on the old backend and close the dialled connections. Refused after ``commit``. Unless ``admit`` is
+        given, new connections go on waiting as after ``hold``: the backend is fenced still."""
 
     async def unready(self, name: str) -> None:
         """Close connections that ``ready`` dialled and that no handover used."""

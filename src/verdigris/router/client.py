@@ -130,8 +130,8 @@ class RouterClient:
     async def release(self, generation: int, *, admit: bool = True) -> None:
         await self._ask(messages.Release(generation, admit), NoneType)
 
-    async def abort(self, generation: int) -> None:
-        await self._ask(messages.Abort(generation), NoneType)
+    async def abort(self, generation: int, *, admit: bool = True) -> None:
+        await self._ask(messages.Abort(generation, admit), NoneType)
 
     async def unready(self, name: str) -> None:
         await self._ask(messages.Unready(name), NoneType)

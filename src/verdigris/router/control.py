@@ -137,8 +137,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody)
         case messages.Release(generation, admit):
             await service.release(generation, admit=admit)
-        case messages.Abort(generation):
-            await service.abort(generation)
+        case messages.Abort(generation, admit):
+            await service.abort(generation, admit=admit)
         case messages.Unready(name):
             await service.unready(name)
         case messages.GetStatistics():

@@ -98,6 +98,7 @@ class Release(Struct, frozen=True, tag=True):
 
 class Abort(Struct, frozen=True, tag=True):
     generation: int
+    admit: bool = True
 
 
 class Unready(Struct, frozen=True, tag=True):

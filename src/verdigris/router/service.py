@@ -449,14 +449,17 @@ class RouterService:
         self._parks.pop(generation, None)
         log.info("park.released", endpoint=park.endpoint.name, generation=generation)
 
-    async def abort(self, generation: int) -> None:
+    async def abort(self, generation: int, *, admit: bool = True) -> None:
         async with self._store.lock:  # a commit that is being written is waited for: afterwards it is one or the other
             if generation == self._store.table.committed_generation:
                 raise NotAbortable(f"generation {generation} is committed")
             park = self._parks.get(generation)
             if park is not None:
+                if not admit:
+                    park.endpoint.doubt()
                 self._end(park)
-                park.endpoint.trust()
+                if admit:
+                    park.endpoint.trust()
                 park.endpoint.forget_target()
                 log.info("park.aborted", endpoint=park.endpoint.name, generation=generation)
 

@@ -334,7 +334,7 @@ class SwitchOver:
         try:
             sessions = await self._services.router.sessions(self._name)
             if sessions.generation is not None:
-                await self._services.router.abort(sessions.generation)
+                await self._services.router.abort(sessions.generation, admit=False)
         except VerdigrisError as error:
             log.warning("switchover.park_left_to_its_lease", reason=str(error))
 
@@ -407,7 +407,7 @@ class SwitchOver:
 
     async def _settle_commit(self) -> None:
         with contextlib.suppress(ParkBroken):  # committed, or already ended: the route tells which
-            await self._services.router.abort(self._require_park().generation)
+            await self._services.router.abort(self._require_park().generation, admit=False)
         self._know(route=await self._observed_route(), park=Park.NONE)
 
     def _routes_after(self) -> list[Route]:

@@ -238,6 +238,22 @@ async def test_aborting_a_park_that_has_ended_admits_newcomers(endpoint: Endpoin
             assert await one(newcomer, "SELECT 1") == 1
 
 
+async def test_newcomers_wait_on_after_an_abort_until_they_are_admitted(
+    endpoint: Endpoint, router: RouterClient
+) -> None:
+    """A commit failed: who is here goes on, and blue, which is fenced still, would refuse whoever comes."""
+    async with await connect(endpoint) as connection:
+        parked = await park(router)
+        await router.abort(parked.generation, admit=False)
+        assert await one(connection, "SELECT 1") == 1
+        coming = asyncio.create_task(connect(endpoint))
+        await asyncio.wait({coming}, timeout=0.5)
+        assert not coming.done()
+        await router.admit("app")
+        async with await coming as newcomer:
+            assert await one(newcomer, "SELECT label FROM which") == "blue"
+
+
 async def test_cancelled_park_lets_go(endpoint: Endpoint, router: RouterClient) -> None:
     async with await connect(endpoint) as straggler, await connect(endpoint) as other:
         await straggler.set_autocommit(False)

@@ -262,14 +262,14 @@ class WorldRouter:
         self.world.holding = not admit
         effect.done()
 
-    async def abort(self, generation: int) -> None:
+    async def abort(self, generation: int, *, admit: bool = True) -> None:
         effect = await self.world.act("abort")
         self._held(generation)
         if self.world.committed:
             raise ParkBroken("committed")
         self.world.generation = None
         self.world.dialled = False
-        self.world.holding = False
+        self.world.holding = self.world.holding and not admit
         effect.done()
 
     async def hold(self, name: str) -> None:
