@@ -73,7 +73,7 @@ class ControlPlane:
         self.store = store
         account = engine_account(settings.engine_account)
         self.servers = PostgresServers(
-            settings.home, open_catalogue(settings), account, report=self._on_server_condition
+            settings.home, open_catalogue(settings), account, report=self._on_server_condition, epoch=store.epoch()
         )
         self.router_process = RouterProcess(settings.home, limits=settings.limits)
         self.router = RouterClient(settings.home, epoch=store.epoch())
@@ -97,6 +97,7 @@ class ControlPlane:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Attach to, or start, the router and the engines, then work until the context ends. They live on."""
+        self.servers.control.take_over()
         await self.router_process.ensure_running()
         await self._renew_router()
         await self.attendance.bring_up()

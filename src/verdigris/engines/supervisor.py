@@ -8,7 +8,7 @@ from enum import StrEnum
 import structlog
 from msgspec import Struct
 
-from verdigris.domain.errors import EngineError
+from verdigris.domain.errors import ControllerSuperseded, EngineError
 from verdigris.engines.process import Process
 
 log = structlog.get_logger(__name__)
@@ -106,6 +106,9 @@ class Supervision:
             await asyncio.sleep(self._policy.delay_s(recent))
             try:
                 return await self._restart()
+            except ControllerSuperseded:
+                log.warning("server.left_to_successor", resource_id=self._resource_id)
+                return None
             except EngineError as error:
                 log.warning("server.restart_failed", resource_id=self._resource_id, error=str(error))
 

@@ -131,10 +131,11 @@ async def lift(source: PostgresServer) -> None:
         return
     if not aside.samefile(hba):  # else closing was interrupted after the link, or lifting before its end
         back = source.data_dir / f"{_ASIDE}.back"
-        back.unlink(missing_ok=True)
-        os.link(aside, back)
-        back.rename(hba)
-        sync_directory(source.data_dir)
+        with source.control.effect():
+            back.unlink(missing_ok=True)
+            os.link(aside, back)
+            back.rename(hba)
+            sync_directory(source.data_dir)
     if source.is_running():
         source.reload()
         try:
@@ -144,8 +145,9 @@ async def lift(source: PostgresServer) -> None:
             # The file is back and the server was told. A frozen one follows when it thaws; and an operator's own rules
             # may refuse strangers.
             log.warning("source.unfencing_unseen", source=source.resource_id)
-    aside.unlink(missing_ok=True)
-    sync_directory(source.data_dir)
+    with source.control.effect():
+        aside.unlink(missing_ok=True)
+        sync_directory(source.data_dir)
     log.info("source.unfenced", source=source.resource_id)
 
 
@@ -156,10 +158,11 @@ def _is_closed_on_disk(source: PostgresServer) -> bool:
 
 def _close_on_disk(source: PostgresServer, rules: str) -> None:
     aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
-    if not aside.exists():
-        os.link(hba, aside)
-        sync_directory(source.data_dir)
-    source.account.write_file(hba, rules)
+    with source.control.effect():
+        if not aside.exists():
+            os.link(hba, aside)
+            sync_directory(source.data_dir)
+        source.account.write_file(hba, rules)
 
 
 async def _refuses(source: PostgresServer) -> bool:
@@ -190,7 +193,7 @@ async def _cleared(connection: Session, source: PostgresServer, keep: Collection
         others = others[: max(_GENTLE_MIN, len(others) // _GENTLE_ROUNDS)]
     await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", others)
     for pid in strangers:
-        with contextlib.suppress(ProcessLookupError):
+        with source.control.effect(), contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return not rows and not strangers
 

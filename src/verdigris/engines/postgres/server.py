@@ -19,6 +19,7 @@ from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import BackendAddress
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount, sync_directory
+from verdigris.engines.control import Control
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import SOCKET_NAME, Layout
 from verdigris.engines.postgres import config, own_sessions
@@ -78,9 +79,11 @@ class PostgresServer:
         *,
         policy: RestartPolicy | None = None,
         report: ConditionCallback = ignore_condition,
+        control: Control | None = None,
     ) -> None:
         layout.check(resource_id)
         self.resource_id = resource_id
+        self.control = control or Control(layout.home, None)
         self.directory = layout.directory(resource_id)
         self.data_dir = self.directory / "data"
         self.socket_dir = layout.socket_dir(resource_id)
@@ -141,8 +144,10 @@ class PostgresServer:
 
     def save(self, **changes: Any) -> None:
         """Change members of the record, durably."""
-        self._record = replace(self._record, **changes)
-        self.account.write_file(self.directory / "server.json", msgspec.json.format(msgspec.json.encode(self._record)))
+        record = replace(self._record, **changes)
+        with self.control.effect():
+            self.account.write_file(self.directory / "server.json", msgspec.json.format(msgspec.json.encode(record)))
+        self._record = record
 
     def use_installation(self, installation: Installation) -> None:
         """From the next start on. The data directory must fit: the same major version, or just upgraded."""
@@ -173,6 +178,7 @@ class PostgresServer:
         installation = installation or self.installation
         if (data_dir / "PG_VERSION").exists():
             return
+        self.control.require()
         partial = data_dir.with_name(data_dir.name + ".partial")
         password_file = self.directory / ".initial-password"
         await self._delete(partial)
@@ -240,7 +246,9 @@ class PostgresServer:
 
     def write_settings(self, settings: Mapping[str, str], data_dir: Path | None = None) -> None:
         """Replace all our settings, atomically. They take effect by ``reload`` or at the next start."""
-        self.account.write_file((data_dir or self.data_dir) / config.SETTINGS_FILE, config.render_settings(settings))
+        path = (data_dir or self.data_dir) / config.SETTINGS_FILE
+        with self.control.effect():
+            self.account.write_file(path, config.render_settings(settings))
 
     def change_settings(self, changes: Mapping[str, str | None], data_dir: Path | None = None) -> None:
         """Add, replace and (None) take away some of our settings."""
@@ -276,6 +284,7 @@ class PostgresServer:
 
     async def remove(self) -> None:
         """Stop it and delete everything of it. The record goes last, so that an interrupted removal can be resumed."""
+        self.control.require()
         async with self._lock:
             await self._supervision.end()
             await self._postmaster.stop(StopMode.IMMEDIATE)
@@ -300,11 +309,13 @@ class PostgresServer:
 
     async def stop(self, mode: StopMode = StopMode.FAST, *, timeout_s: float = 60) -> None:
         """Return when it has ended, at the latest a little after ``timeout_s``, by force. Supervision ends."""
+        self.control.require()
         async with self._lock:
             await self._supervision.end()
             await self._postmaster.stop(mode, timeout_s=timeout_s)
 
     async def restart(self, mode: StopMode = StopMode.FAST, *, supervise: bool = True) -> None:
+        self.control.require()
         async with self._lock:
             await self._supervision.end()
             await self._postmaster.stop(mode)
@@ -320,7 +331,9 @@ class PostgresServer:
 
     def reload(self) -> None:
         """Have the files read again. It reaches sessions when they are next idle; raises if the server is down."""
-        if not self._postmaster.signal(signal.SIGHUP):
+        with self.control.effect():
+            told = self._postmaster.signal(signal.SIGHUP)
+        if not told:
             raise EngineError(f"{self.resource_id} is not running")
 
     def is_running(self) -> bool:
@@ -344,6 +357,7 @@ class PostgresServer:
     async def _launch(self, options: Sequence[str] = ()) -> Process:
         if not self.has_data:
             raise EngineError(f"{self.resource_id} has no data directory")
+        self.control.require()
         self.make_directories()
         return await self._postmaster.start(self.installation, options)
 
@@ -370,6 +384,7 @@ class PostgresServer:
         those that protect it. Raises ``EngineError``."""
         hardened = {"application_name": own_sessions.APPLICATION_NAME, "options": own_sessions.options(self.version)}
         parameters = hardened | parameters
+        self.control.require()
         try:
             return await psycopg.AsyncConnection.connect(self.conninfo(dbname, **parameters), autocommit=autocommit)
         except psycopg.OperationalError as error:
@@ -389,6 +404,7 @@ class PostgresServer:
 
         See :func:`verdigris.engines.process.run_program` for limits, cancellation and errors.
         """
+        self.control.require()
         installation = installation or self.installation
         environment = {"PGPASSFILE": str(self.passfile), **(env or {})}
         return await run_program(

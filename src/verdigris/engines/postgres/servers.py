@@ -9,12 +9,13 @@ from pathlib import Path
 import psycopg
 import structlog
 
-from verdigris.domain.errors import EngineError
+from verdigris.domain.errors import ControllerSuperseded, EngineError
 from verdigris.domain.parameters import ApplyStatus, ParameterInfo
 from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import ENGINE, Catalogue
+from verdigris.engines.control import Control
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import Layout
 from verdigris.engines.postgres import dismantling, server_logs
@@ -38,7 +39,8 @@ log = structlog.get_logger(__name__)
 class PostgresServers:
     """One object for each state directory, and through ``server`` one for each server.
 
-    ``report`` is told, in the event loop, when a server comes up, dies, or dies too often to be tried again.
+    ``report`` is told, in the event loop, when a server comes up, dies, or dies too often to be tried again. With an
+    ``epoch``, everything that changes a server raises ``ControllerSuperseded`` once a later one has taken over.
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class PostgresServers:
         *,
         policy: RestartPolicy | None = None,
         report: ConditionCallback = ignore_condition,
+        epoch: int | None = None,
     ) -> None:
         self.catalogue = catalogue
         self.account = account
         self.layout = Layout(home)
         self.layout.prepare(account)
+        self.control = Control(self.layout.home, epoch)
         self._policy = policy
         self._report = report
         self._servers: dict[str, PostgresServer] = {}
@@ -120,6 +124,7 @@ class PostgresServers:
         """A server directory without data, for a physical copy of ``like`` to be put into: same master user, same
         internal password (the copy has it). It does nothing if it is there, except that it takes the rest from
         the arguments."""
+        self.control.require()
         if PostgresServer.read_record(self.layout.directory(resource_id)) is None:
             record = ServerRecord(
                 installation=installation,
@@ -159,6 +164,7 @@ class PostgresServers:
 
     async def remove(self, resource_id: str) -> None:
         """Also of what an interrupted creation or removal left."""
+        self.control.require()
         try:
             server = self.server(resource_id)
         except EngineError:
@@ -250,7 +256,13 @@ class PostgresServers:
 
     def _object(self, resource_id: str, record: ServerRecord) -> PostgresServer:
         return PostgresServer(
-            resource_id, self.layout, self.account, record, policy=self._policy, report=self._on_condition
+            resource_id,
+            self.layout,
+            self.account,
+            record,
+            policy=self._policy,
+            report=self._on_condition,
+            control=self.control,
         )
 
     def _on_condition(self, resource_id: str, condition: ServerCondition, detail: str) -> None:
@@ -264,11 +276,12 @@ class PostgresServers:
     async def _clean_up(self, server: PostgresServer) -> None:
         try:
             await dismantling.clean_up(server)
-        except EngineError as error:
+        except (EngineError, ControllerSuperseded) as error:
             log.warning("server.not_cleaned", resource_id=server.resource_id, reason=str(error))
 
     async def _enrolled(self, spec: ServerSpec) -> PostgresServer:
         """The server's directory with its record: the first thing made, the last deleted."""
+        self.control.require()
         if PostgresServer.read_record(self.layout.directory(spec.resource_id)) is not None:
             return self.server(spec.resource_id)
         installation = await self.catalogue.installation(spec.engine_version)

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
-from typing import Any, LiteralString, Self, TypeVar
+from typing import TYPE_CHECKING, Any, LiteralString, Self, TypeVar
 
 import psycopg
 from msgspec import Struct
@@ -16,6 +16,9 @@ from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import own_sessions
 from verdigris.engines.postgres.own_sessions import Setting
 from verdigris.engines.postgres.server import PostgresServer
+
+if TYPE_CHECKING:
+    from verdigris.engines.control import Control
 
 # Every cluster has it; what belongs to no database in particular is done there.
 MAINTENANCE_DATABASE = "postgres"
@@ -47,6 +50,7 @@ class Session(psycopg.AsyncConnection[Row]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._planned: set[str] = set()
+        self._control: Control | None = None
 
     async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         waiting = asyncio.ensure_future(super().wait(gen, *args, **kwargs))
@@ -69,7 +73,12 @@ class Session(psycopg.AsyncConnection[Row]):
         ):
             duplicate.shutdown(socket.SHUT_RDWR)
 
+    def _require_control(self) -> None:
+        if self._control is not None:
+            self._control.require()
+
     async def rows(self, query: Query, *parameters: Any) -> list[Row]:
+        self._require_control()
         cursor = await self.execute(query, parameters or None)
         return await cursor.fetchall()
 
@@ -87,6 +96,7 @@ class Session(psycopg.AsyncConnection[Row]):
         return rows[0][0] if rows else None
 
     async def run(self, query: Query, *parameters: Any) -> None:
+        self._require_control()
         await self.execute(query, parameters or None)
 
     @property
@@ -110,10 +120,13 @@ class Session(psycopg.AsyncConnection[Row]):
         """Log in as the internal superuser. Raises ``EngineError``."""
         options = own_sessions.options(server.version, settings)
         conninfo = server.conninfo(dbname, application_name=own_sessions.APPLICATION_NAME, options=options)
+        server.control.require()
         try:
-            return await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
+            connection = await cls.connect(conninfo, autocommit=True, prepare_threshold=None)
         except psycopg.OperationalError as error:
             raise EngineError(f"cannot connect to {server.resource_id}: {error}") from error
+        connection._control = server.control
+        return connection
 
 
 class KeptSessions:

@@ -52,7 +52,8 @@ async def base_backup(source: PostgresServer, target: PostgresServer, slot: str)
         )  # fmt: skip
         target.configure(partial, forget=source.record.parameters)
         target.change_settings(dict.fromkeys(wal_limit.SETTINGS), partial)
-        partial.rename(target.data_dir)
+        with target.control.effect():
+            partial.rename(target.data_dir)
     except BaseException:
         await asyncio.shield(_delete(partial))
         raise
@@ -75,7 +76,8 @@ async def follow(source: PostgresServer, target: PostgresServer, slot: str, *, u
             "recovery_target_action": "promote",
         }
     target.change_settings(settings)
-    target.account.write_file(target.data_dir / "standby.signal", "")
+    with target.control.effect():
+        target.account.write_file(target.data_dir / "standby.signal", "")
 
 
 async def promote(target: PostgresServer) -> None:
@@ -90,7 +92,8 @@ async def promote(target: PostgresServer) -> None:
 def stop_following(target: PostgresServer) -> None:
     """Take away what ``follow`` wrote. Effective at the next reload or start."""
     target.change_settings(dict.fromkeys(FOLLOWING_SETTINGS))
-    (target.data_dir / "standby.signal").unlink(missing_ok=True)
+    with target.control.effect():
+        (target.data_dir / "standby.signal").unlink(missing_ok=True)
 
 
 async def recover_to_end(target: PostgresServer) -> None:

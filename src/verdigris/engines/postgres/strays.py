@@ -25,7 +25,8 @@ async def end_strays(target: PostgresServer, *, server_too: bool = False) -> Non
     found = [process for pid in _pids() if (process := Process.open(pid, lambda pid: _is_stray(target, pid)))]
     for process in found:
         log.warning("stray.killed", target=target.resource_id, pid=process.pid)
-        process.signal(signal.SIGKILL)
+        with target.control.effect():
+            process.signal(signal.SIGKILL)
     for process in found:
         ended = await process.ended_within(_ENDED_WITHIN_S)
         process.close()

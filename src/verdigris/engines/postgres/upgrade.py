@@ -43,8 +43,9 @@ async def upgrade_in_place(
     # A crash between the two renames leaves no data directory under the name: the workflow starts again from a copy.
     superseded = target.data_dir.with_name("data.superseded")
     await _delete(superseded)
-    old.rename(superseded)
-    new.rename(target.data_dir)
+    with target.control.effect():
+        old.rename(superseded)
+        new.rename(target.data_dir)
     await _delete(superseded)
     log.info("upgrade.done", target=target.resource_id, version=installation.version)
 
