@@ -1,0 +1,332 @@
+"""Faults planted into the product, one at a time, and the tests that have to notice each.
+
+A mutant is an exact replacement of text: when the text is no longer there the mutant has to be looked at again, and the
+command fails loudly rather than test nothing.
+"""
+
+from msgspec import Struct
+
+# Suites, as pytest's node ids. Most mutants need no real server.
+SIMULATION = "tests/simulation/test_every_fault.py"
+LOGICAL = f"{SIMULATION}::test_every_single_fault[switchover, logical]"
+PHYSICAL = f"{SIMULATION}::test_every_single_fault[switchover, physical]"
+UNDISTURBED = f"{SIMULATION}::test_undisturbed[switchover, logical]"
+STRAGGLERS = f"{SIMULATION}::test_every_single_fault[switchover, stragglers to the end]"
+CREATION = f"{SIMULATION}::test_every_single_fault[creation, logical]"
+DELETION = f"{SIMULATION}::test_undisturbed[deletion during creation, 0.2 s]"
+CLEANING = "tests/integration/replication/test_cleaning.py"
+STORE = "tests/unit/store/test_store.py"
+TRACKER = "tests/wire/test_session.py"
+UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_under_load_loses_nothing"
+OVERTAKEN = "tests/integration/replication/test_overtaken.py"
+CONTROL = "tests/integration/router/test_control.py"
+
+PLANNER = "domain/switchover.py"
+EXECUTOR = "workflows/switch_over.py"
+RECORDS = "workflows/switchover_records.py"
+SAGA = "workflows/saga.py"
+
+
+class Mutant(Struct, frozen=True, kw_only=True):
+    """``old`` stands in ``file`` (below ``src/verdigris``) exactly once. ``slow``: its suites need real servers."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    suites: tuple[str, ...]
+    slow: bool = False
+
+
+_COMMITTING = "        generation = self._require_park().generation\n"
+"        try:\n            await self._services.router.commit("
+
+
+def _planner(name: str, old: str, new: str, *suites: str) -> Mutant:
+    return Mutant(name=name, file=PLANNER, old=old, new=new, suites=suites)
+
+
+def _executor(name: str, old: str, new: str, *suites: str) -> Mutant:
+    return Mutant(name=name, file=EXECUTOR, old=old, new=new, suites=suites)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    # -- the order of a switchover
+    _planner("blue is not fenced", "    if not facts.fence_complete:", "    if False:", UNDISTURBED),
+    _planner("committed before green has caught up", "    elif not facts.caught_up:", "    elif False:", UNDISTURBED),
+    _planner(
+        "marker written before the fence is complete",
+        "    elif not facts.caught_up:",
+        "    if not facts.caught_up:",
+        LOGICAL,
+    ),
+    _planner(
+        "green opened to newcomers before blue's sessions are released",
+        "    if not facts.target_open and (facts.released or not facts.released_first):",
+        "    if not facts.target_open and facts.released:",
+        f"{SIMULATION}::test_undisturbed[switchover, physical]",
+    ),
+    _planner(
+        "the park ends while blue is fenced",
+        "    if facts.fenced:\n        return Step.UNFENCE_SOURCE\n    if facts.park is not Park.NONE:",
+        "    if facts.fenced and facts.park is Park.NONE:\n"
+        "        return Step.UNFENCE_SOURCE\n    if facts.park is not Park.NONE:",
+        LOGICAL,
+    ),
+    _planner("what was dialled is left", "    if facts.dialled:", "    if False:", LOGICAL),
+    _planner("old blue is not retired", "    if not facts.source_retired:", "    if False:", UNDISTURBED),
+    _planner("names are not exchanged", "    if not facts.renamed:", "    if False:", UNDISTURBED),
+    _planner(
+        "an attempt goes on although the lease was lost",
+        "facts.setback is not None or facts.park is Park.BROKEN",
+        "facts.setback is not None",
+        LOGICAL,
+    ),
+    # -- what the executor makes of it
+    _executor(
+        "green opened before the commit",
+        _COMMITTING,
+        "        generation = self._require_park().generation\n"
+        "        await self._services.switchover.open_target(self._pair)\n"
+        "        try:\n            await self._services.router.commit(",
+        LOGICAL,
+    ),
+    _executor(
+        "slots dropped before the commit",
+        "        await self._services.switchover.catch_up(self._pair)\n",
+        "        await self._services.switchover.catch_up(self._pair)\n"
+        "        await self._services.switchover.retire_source(self._pair)\n",
+        LOGICAL,
+    ),
+    _executor(
+        "names exchanged before the route",
+        _COMMITTING,
+        "        generation = self._require_park().generation\n"
+        "        self._records.rename(self._routes_after()[1])\n"
+        "        try:\n            await self._services.router.commit(",
+        LOGICAL,
+    ),
+    _executor(
+        "a commit that was not heard of counts as none",
+        'await asyncio.shield(asyncio.ensure_future(self._until_it_works("settle the commit", self._settle_commit)))',
+        "pass",
+        LOGICAL,
+    ),
+    _executor(
+        "a deadline counted anew after a restart",
+        "            remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()\n",
+        "            remaining_s = float(self._told.timeout_s) + 10\n",
+        STRAGGLERS,
+    ),
+    _executor(
+        "a lease that outlives the deadline",
+        "return min(self._services.policy.lease_s, left_s + 0.5)",
+        "return self._services.policy.lease_s + 10",
+        LOGICAL,
+        STRAGGLERS,
+    ),
+    _executor(
+        "a fence that was half built is forgotten",
+        "        # Known before it is true: what was half done has to be undone as well.\n"
+        "        self._know(fenced=True)\n",
+        "",
+        LOGICAL,
+    ),
+    _executor(
+        "a fence is not looked for after a restart",
+        "fenced=route is Side.SOURCE and await",
+        "fenced=False and await",
+        LOGICAL,
+    ),
+    _executor(
+        "newcomers are not let in again",
+        "        await self._services.router.admit(self._name)\n        self._know(fenced=False",
+        "        self._know(fenced=False",
+        LOGICAL,
+        STRAGGLERS,
+    ),
+    _executor(
+        "sessions kept for the pause are never closed",
+        "                await self._services.switchover.stand_down(self._pair)\n",
+        "                pass\n",
+        UNDISTURBED,
+    ),
+    _executor(
+        "the loop is kept busy until both steps are done",
+        "asyncio.wait(pending | lease, return_when",
+        "asyncio.wait({*tasks, *pending, *lease}, return_when",
+        UNDISTURBED,
+    ),
+    _executor(
+        "a clock set back lengthens the deadline",
+        "            remaining_s = min(remaining_s, self._told.timeout_s)\n",
+        "",
+        STRAGGLERS,
+    ),
+    Mutant(
+        name="names exchanged twice",
+        file=RECORDS,
+        old="            if self._green_name(tx) is not None:\n                return\n",
+        new="",
+        suites=(LOGICAL,),
+    ),
+    Mutant(
+        name="the record does not say that old blue is read-only",
+        file=RECORDS,
+        old="port=old.port, read_only=True",
+        new="port=old.port, read_only=False",
+        suites=(UNDISTURBED,),
+    ),
+    # -- the journal
+    Mutant(
+        name="effect before journal",
+        file=SAGA,
+        old='            self._record(step, "started", step.begun)\n'
+        '            log.info("workflow.step_started", **self._context(step))\n'
+        "            await step.do()\n",
+        new='            await step.do()\n            self._record(step, "started", step.begun)\n',
+        suites=(CREATION,),
+    ),
+    Mutant(
+        name="undone in the wrong order",
+        file=SAGA,
+        old="        for step in reversed(self._steps):\n            if step.undo is None or",
+        new="        for step in self._steps:\n            if step.undo is None or",
+        suites=(CREATION,),
+    ),
+    Mutant(
+        name="the decision to undo is not recorded",
+        file=SAGA,
+        old="            tx.put_workflow(self._workflow)\n            self._outcome.failing(tx, reason)",
+        new="            self._outcome.failing(tx, reason)",
+        suites=(f"{SIMULATION}::test_pairs_of_faults[creation, logical]",),
+    ),
+    Mutant(
+        name="what cannot be repeated is repeated",
+        file=SAGA,
+        old='            if state == "started" and step.restart_from is not None:',
+        new="            if False:",
+        suites=(CREATION,),
+    ),
+    Mutant(
+        name="a completion that was recorded is undone",
+        file=SAGA,
+        old="                if self._is_completed():\n                    return\n",
+        new="",
+        suites=(CREATION,),
+    ),
+    Mutant(
+        name="a deletion does not replace a creation",
+        file="workflows/runner.py",
+        old="            if workflow.kind is WorkflowKind.DELETE_DEPLOYMENT:\n                await",
+        new="            if False:\n                await",
+        suites=(DELETION,),
+    ),
+    # -- the receivers
+    Mutant(
+        name="the store does not check the epoch",
+        file="store/sql_store.py",
+        old="            if self._own_epoch is not None and current != self._own_epoch:",
+        new="            if False:",
+        suites=(f"{STORE}::TestEpoch",),
+    ),
+    Mutant(
+        name="the router does not check the epoch",
+        file="router/control.py",
+        old="        if hello.epoch < service.epoch:",
+        new="        if False:",
+        suites=(f"{CONTROL}::test_stale_controller_is_refused",),
+        slow=True,
+    ),
+    Mutant(
+        name="the servers' side does not check the epoch",
+        file="engines/control.py",
+        old="            raise ControllerSuperseded(f",
+        new="            print(f",
+        suites=("tests/unit/engines/test_control.py", OVERTAKEN),
+        slow=True,
+    ),
+    Mutant(
+        name="a takeover in the middle of a change",
+        file="engines/control.py",
+        old="            fcntl.flock(descriptor, fcntl.LOCK_SH)\n",
+        new="",
+        suites=("tests/unit/engines/test_control.py",),
+    ),
+    Mutant(
+        name="a lease that never ends",
+        file="router/park.py",
+        old="self._lease = self._loop.call_later(lease_s, self._expire)",
+        new="self._lease = self._loop.call_later(lease_s + 1e6, self._expire)",
+        suites=(LOGICAL, STRAGGLERS),
+    ),
+    Mutant(
+        name="commit of a broken generation",
+        file="router/service.py",
+        old="            park = self._holding(generation)\n            _check_commit(park, routes)\n"
+        "            await deliver_pending(park.sessions())\n            self._holding(generation)\n",
+        new="            park = self._parks[generation]\n            _check_commit(park, routes)\n"
+        "            await deliver_pending(park.sessions())\n",
+        suites=(LOGICAL,),
+    ),
+    Mutant(
+        name="newcomers are let through to a fenced blue when the lease ends",
+        file="router/park.py",
+        old="            self.endpoint.doubt()\n            self.end()\n        elif",
+        new="            self.end()\n        elif",
+        suites=(LOGICAL,),
+    ),
+    Mutant(
+        name="released before the route is durable",
+        file="router/routes.py",
+        old="            await asyncio.to_thread(self._replace, table)\n        except",
+        new="            await asyncio.sleep(0)\n        except",
+        suites=(UNDISTURBED,),
+    ),
+    Mutant(
+        name="a route that could not be written counts",
+        file="router/service.py",
+        old="                park.undo_commit()\n                raise\n",
+        new="                pass\n",
+        suites=(LOGICAL,),
+    ),
+    Mutant(
+        name="newcomers are let through when a commit failed behind the fence",
+        file="router/service.py",
+        old="                if admit:\n                    park.endpoint.trust()\n",
+        new="                park.endpoint.trust()\n",
+        suites=(LOGICAL,),
+    ),
+    # -- the servers, which only real ones show
+    Mutant(
+        name="sequences are not carried",
+        file="engines/postgres/carrying/sequences.py",
+        old="    if moved:\n        await target.run(_SET,",
+        new="    if False:\n        await target.run(_SET,",
+        suites=(UPGRADE,),
+        slow=True,
+    ),
+    Mutant(
+        name="what is left on a server that does not run is forgotten",
+        file="engines/postgres/dismantling.py",
+        old="    server.save(to_clean=tuple({*server.record.to_clean, names.deployment_id}))\n",
+        new="",
+        suites=(f"{CLEANING}::test_a_source_that_does_not_run_is_cleaned_when_it_does",),
+        slow=True,
+    ),
+    Mutant(
+        name="a fence that was half lifted cannot be seen",
+        file="engines/postgres/fence.py",
+        old="            back.rename(hba)\n",
+        new="            back.rename(hba)\n            aside.unlink()\n",
+        suites=(f"{CLEANING}::test_a_fence_that_was_half_lifted_can_be_seen_and_is_lifted",),
+        slow=True,
+    ),
+    Mutant(
+        name="parked with an open transaction",
+        file="wire/postgres/session.py",
+        old="return self.status == IDLE and self.quiet",
+        new="return self.quiet",
+        suites=(TRACKER,),
+    ),
+)
