@@ -61,6 +61,7 @@ def deployment(
         members=(member,),
         tasks=tuple(Task(name, done) for name in TaskName),
         created_at=BEGINNING,
+        deleted_at=BEGINNING if status is DeploymentStatus.DELETING else None,
     )
 
 

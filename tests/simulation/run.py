@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from msgspec import Struct
 
@@ -63,6 +64,7 @@ class _Run:
     def result(self) -> Result:
         world, loop = self.world, self.world.loop
         asyncio._set_running_loop(None)
+        loop.set_exception_handler(self._callback_failed)
         loop.call_soon(self._begin)
         try:
             loop.run_forever()
@@ -81,6 +83,11 @@ class _Run:
             settled_s=self.settled_s,
             trace=world.trace,
         )
+
+    def _callback_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What tasks die of is their owners' business; a callback has nobody who would hear of it."""
+        if "handle" in context:
+            self.world.violate(f"a callback failed: {context.get('exception')!r}")
 
     def _begin(self) -> None:
         world = self.world
