@@ -1,12 +1,15 @@
 """The master user of a server is powerful over its data, and powerless over the server: what is tried is refused."""
 
+import contextlib
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.conftest import MASTER, MASTER_PASSWORD, CreateServer
-from tests.integration.replication.conftest import as_master, query
+from tests.integration.replication.conftest import as_master, query, run_sql
+from verdigris.engines.postgres import session_functions
+from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.roles import set_password
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
@@ -215,3 +218,42 @@ async def test_nor_does_it_read_what_verifiers_are_made_of(servers: PostgresServ
         rows = await master.execute("SELECT query FROM pg_stat_activity WHERE usename = 'rdsadmin'")
         assert ("SELECT 'seen'",) in await rows.fetchall()
     assert not [query for query in seen if "PASSWORD" in query]
+
+
+IN_A_DEPLOYMENT_S_SCHEMA = """
+    CREATE FUNCTION {schema}.evil() RETURNS int LANGUAGE sql AS 'SELECT 1'
+    CREATE OR REPLACE FUNCTION {schema}.session_sequences(oid[], integer) RETURNS int LANGUAGE sql AS 'SELECT 1'
+    ALTER FUNCTION {schema}.recall_sequence OWNER TO app_owner
+    ALTER FUNCTION {schema}.recall_sequence RESET ALL
+    DROP FUNCTION {schema}.recall_sequence
+    CREATE TABLE {schema}.evil (id int)
+    CREATE VIEW {schema}.pg_class AS SELECT 1
+    INSERT INTO {schema}.marker VALUES (1, 'here')
+    UPDATE {schema}.marker SET token = 'here'
+    SELECT * FROM {schema}.marker
+    CREATE TRIGGER evil BEFORE INSERT ON {schema}.marker EXECUTE FUNCTION suppress_redundant_updates_trigger()
+    ALTER TABLE {schema}.marker ADD CHECK (id > 1)
+    CREATE INDEX ON {schema}.marker (id)
+    ALTER SCHEMA {schema} OWNER TO app_owner
+    ALTER SCHEMA {schema} RENAME TO gone
+    DROP SCHEMA {schema} CASCADE
+    ALTER DEFAULT PRIVILEGES FOR ROLE rdsadmin GRANT ALL ON TABLES TO app_owner
+"""
+
+
+async def test_nor_does_it_change_what_a_deployment_has_put_there(server: PostgresServer) -> None:
+    names = ObjectNames("bgd-0123456789abcdef")
+    await session_functions.install_everywhere(server, names)
+    await run_sql(server, f"CREATE TABLE {names.schema}.marker (id integer PRIMARY KEY, token text NOT NULL)")
+    got_through = []
+    async with await as_master(server) as master:
+        for statement in statements(IN_A_DEPLOYMENT_S_SCHEMA.format(schema=names.schema)):
+            with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+                await master.execute(statement.encode())
+                got_through.append(statement)
+        for hostile in ("s; DROP TABLE kept", 's" RESTART; --', "x' || 'y"):
+            with pytest.raises(psycopg.errors.UndefinedTable):
+                await master.execute(
+                    f"SELECT {names.schema}.recall_sequence('public', %s, 1, true)".encode(), [hostile]
+                )
+    assert not got_through, "\n".join(got_through)
