@@ -201,6 +201,8 @@ def _nobody_else_comes_near(verdigris: Installation) -> None:
     assert found_by_a_stranger(["/etc/passwd"]) == ["read /etc/passwd"]  # it does look
     router = int(re.findall(r'"pid":(\d+)', (verdigris.home / "router" / "router.json").read_text())[0])
     assert verdigris.access_key[1].encode() not in Path(f"/proc/{router}/environ").read_bytes()
+    limits = Path(f"/proc/{router}/limits").read_text()
+    assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
     for pid in _servers(verdigris):
         assert verdigris.access_key[1].encode() not in Path(f"/proc/{pid}/environ").read_bytes()
         assert not _listens_on_tcp(pid)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def main() -> int:
         keepalive_s=arguments.keepalive,
     )
     os.umask(0o077)  # whatever it was started with: nothing that the router writes is for others
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, 0)
+    )  # its memory holds what logins to green are made of (decision 0004)
     try:
         run(arguments.home, Loop(arguments.loop), limits, succeed=arguments.succeed)
     except VerdigrisError as error:
