@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
 from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, run_sql, traces
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.ports import Finding, Pair
+from verdigris.engines.postgres import wal_limit
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.guardrails import activity, replication
 from verdigris.engines.postgres.server import PostgresServer
@@ -168,6 +171,16 @@ async def test_a_conflict_on_green_is_taken_for_permanent_after_a_while(
 
     async with asyncio.timeout(30):
         await until(well, every_s=0.2)
+
+
+async def test_wal_kept_for_green_is_bounded_by_the_disk_that_wal_is_on(
+    create_server: CreateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await create_server(version=BLUE_VERSION)
+    free = {source.data_dir: 64 << 30, source.data_dir / "pg_wal": 2 << 30}
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[path]))
+    await wal_limit.impose(source, "bgd-1")
+    assert source.read_settings()["max_slot_wal_keep_size"] == "1024MB"
 
 
 async def test_a_slot_that_is_lost_ends_the_deployment_not_blue(

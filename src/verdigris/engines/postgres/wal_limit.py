@@ -27,7 +27,7 @@ async def impose(source: PostgresServer, deployment_id: str) -> None:
     async with session(source) as connection:
         if await connection.value("SELECT setting::int >= 0 FROM pg_settings WHERE name = %s", _SETTING):
             return
-    free_bytes = shutil.disk_usage(source.data_dir).free
+    free_bytes = shutil.disk_usage(source.data_dir / "pg_wal").free  # often a link to a disk of its own
     limit_mib = max(_LEAST_MIB, int(free_bytes * SHARE_OF_FREE_DISK) >> 20)
     source.change_settings({_SETTING: f"{limit_mib}MB", _OWNER: deployment_id})
     source.reload()
