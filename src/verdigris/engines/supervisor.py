@@ -1,4 +1,4 @@
-"""Keep a server running: one that ends without having been told to is started again, with patience that runs out."""
+"""Keep a server running: one that ends without having been told to is started again, for as long as it takes."""
 
 import asyncio
 from collections import deque
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 
 
 class ServerCondition(StrEnum):
-    """RUNNING -> DIED -> RUNNING | CRASH_LOOPING; CRASH_LOOPING -> RUNNING by an explicit start only."""
+    """RUNNING -> DIED -> RUNNING | CRASH_LOOPING; CRASH_LOOPING -> RUNNING once what kept it down is gone."""
 
     RUNNING = "running"
     DIED = "died"
@@ -29,17 +29,20 @@ HOUSEKEEPING_S = 60.0
 
 
 class RestartPolicy(Struct, frozen=True, kw_only=True):
-    """The first restart is immediate; later ones within the window wait twice as long each time."""
+    """The first restart is immediate; later ones within the window wait twice as long each time, up to the longest."""
 
     first_delay_s: float = 0.5
     longest_delay_s: float = 30.0
-    # More deaths than this within the window and it is not tried again.
+    # More deaths than this within the window are told, and it is only tried now and then: nobody need be awake when a
+    # full disk has room again.
     deaths: int = 6
     window_s: float = 300.0
 
     def delay_s(self, recent_deaths: int) -> float:
         if recent_deaths <= 1:
             return 0.0
+        if recent_deaths > self.deaths:
+            return self.longest_delay_s
         return float(min(self.first_delay_s * 2 ** (recent_deaths - 2), self.longest_delay_s))
 
 
@@ -62,14 +65,18 @@ class Supervision:
         self._policy = policy
         self._report = report
         self._deaths: deque[float] = deque()
+        self._is_down = False
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, process: Process) -> None:
-        """From now on. An explicit start forgets earlier deaths."""
-        if self._task is not None and not self._task.done():
+        """From now on. An explicit start of one that was down forgets earlier deaths."""
+        if self._task is not None and not self._task.done() and not self._is_down:
             process.close()
         else:
+            if self._task is not None:
+                self._task.cancel()
             self._deaths.clear()
+            self._is_down = False
             self._task = asyncio.create_task(self._run(process), name=f"supervise {self._resource_id}")
 
     async def end(self) -> None:
@@ -96,14 +103,18 @@ class Supervision:
             process = restarted
 
     async def _restarted(self) -> Process | None:
+        """None: it is another control plane's to start."""
+        told = False
         while True:
+            self._is_down = True
             recent = self._count_death()
-            if recent > self._policy.deaths:
+            if recent > self._policy.deaths and not told:
                 detail = f"{recent} deaths within {self._policy.window_s:g} s"
                 log.error("server.crash_looping", resource_id=self._resource_id, deaths=recent)
                 self._report(self._resource_id, ServerCondition.CRASH_LOOPING, detail)
-                return None
+                told = True
             await asyncio.sleep(self._policy.delay_s(recent))
+            self._is_down = False
             try:
                 return await self._restart()
             except ControllerSuperseded:

@@ -118,6 +118,31 @@ async def test_crash_loop_ends_and_an_explicit_start_begins_anew(
     await servers.stop(first.resource_id)
 
 
+async def test_a_crash_loop_ends_when_its_cause_is_gone(
+    verdigris_home: Path, catalogue: Catalogue, engine_account: EngineAccount, create_server: CreateServer
+) -> None:
+    """At three in the morning nobody restarts a server because its disk has room again."""
+    first = await create_server(version=VERSION)
+    await first.detach()
+    seen: list[ServerCondition] = []
+    servers = PostgresServers(
+        verdigris_home,
+        catalogue,
+        engine_account,
+        policy=RestartPolicy(deaths=2, first_delay_s=0.01, longest_delay_s=0.1),
+        report=lambda _id, condition, _detail: seen.append(condition),
+    )
+    server = servers.server(first.resource_id)
+    await servers.start(first.resource_id)
+    server.change_settings({"shared_buffers": "a lot"})
+    os.kill(pid_of(server), signal.SIGKILL)
+    await until(lambda: ServerCondition.CRASH_LOOPING in seen)
+    await servers.set_instance_class(first.resource_id, "db.t4g.micro")
+    await until(lambda: seen[-1] is ServerCondition.RUNNING)
+    assert seen.count(ServerCondition.CRASH_LOOPING) == 1
+    await servers.stop(first.resource_id)
+
+
 async def test_stopped_server_stays_stopped(create_server: CreateServer, verdigris_home: Path) -> None:
     server = await create_server(version=VERSION)
     await server.stop()
