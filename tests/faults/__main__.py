@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.disks import can_mount
+from tests.acceptance.disks import can_mount
 from tests.faults.job import work
 from tests.faults.points import Scene
-from tests.faults.report import read_results, report
+from tests.faults.report import read_results, report, what, what_of
 from tests.faults.schedule import NEED_MOUNTS, Fault, campaign, describe, in_order
 
 
@@ -34,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.only is not None:
         runs = [run for run in runs if run.number in options.only]
     else:
-        done = {r.number for r in read_results(options.results) if r.seed == options.seed and not r.counts}
-        runs = [run for run in runs if run.number not in done]
+        # By what was struck: the numbers are those of a version, whose workflows have the steps that they have.
+        done = {what(r) for r in read_results(options.results) if r.seed == options.seed and not r.counts}
+        runs = [run for run in runs if what_of(run) not in done]
     if options.list:
         print(describe(runs))
         return 0
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for job in jobs:
             job.terminate()  # which ends its servers as well
             job.join()
-    numbers = {run.number for run in runs}
-    mine = [r for r in read_results(options.results) if r.seed == options.seed and r.number in numbers]
+    asked = {what_of(run) for run in runs}
+    mine = [r for r in read_results(options.results) if r.seed == options.seed and what(r) in asked]
     print(f"{len(mine)} runs, {sum(not r.counts for r in mine)} of them count")
     return 1 if any(r.violations for r in mine) or any(job.exitcode for job in jobs) else 0
 

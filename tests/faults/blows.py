@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -20,11 +20,11 @@ from verdigris.domain.statuses import ReplicationMode
 from verdigris.router.paths import RouterPaths
 
 if TYPE_CHECKING:
-    from tests.faults.disks import Disk
+    from tests.acceptance.disks import Disk
 
 # Less than the five minutes by which a signature may be off, more than any deadline of a run.
 _CLOCK_JUMP_S = 240.0
-_REFUSED_WITHIN_S = 60.0
+_REFUSED_WITHIN_S = 120.0
 # WAL segments that a server has in reserve are used up by switching to the next one, again and again.
 _SWITCHES = 40
 
@@ -157,7 +157,9 @@ class TwoControlPlanes(Blow):
             return
         verdigris.kill()
         started = [verdigris.launch(), verdigris.launch()]
-        wait_until(lambda: any(one.poll() is not None for one in started), "one of two gives way", limit_s=30)
+        wait_until(
+            lambda: any(one.poll() is not None for one in started), "one of two gives way", limit_s=_REFUSED_WITHIN_S
+        )
         loser = next(one for one in started if one.poll() is not None)
         self._refused(loser)
         (verdigris.process,) = [one for one in started if one is not loser]
@@ -226,6 +228,7 @@ class Fill(Blow):
     def heal(self) -> None:
         if self.disk is not None:
             self.disk.empty()
+            self.disk = None  # what it belonged to may be deleted before the run is over
 
     clean_up = heal
 
@@ -245,24 +248,15 @@ class FillWal(Fill):
 
     def prepare(self) -> None:
         self.disk = self.stage.wal_disk(self.resource_id)
-        self._connect()
-
-    def _connect(self) -> None:
-        self._connection: psycopg.Connection[Any] = admin(self.stage.verdigris, self.writer_id)
 
     def strike(self) -> None:
         super().strike()
         threading.Thread(target=self._use_up, daemon=True).start()
 
     def _use_up(self) -> None:
-        with suppress(psycopg.Error):
+        with suppress(psycopg.Error), admin(self.stage.verdigris, self.writer_id) as connection:
             for _ in range(_SWITCHES):
-                self._connection.execute("SELECT pg_logical_emit_message(false, 'fault', 'x'), pg_switch_wal()")
-
-    def clean_up(self) -> None:
-        super().clean_up()
-        if hasattr(self, "_connection"):
-            self._connection.close()
+                connection.execute("SELECT pg_logical_emit_message(false, 'fault', 'x'), pg_switch_wal()")
 
 
 class FillBlue(FillWal):
@@ -285,7 +279,6 @@ class FillBoth(FillWal):
     def prepare(self) -> None:
         self.writer_id = self.stage.blue
         self.disk = self.stage.servers_disk
-        self._connect()
 
 
 class CutLink(Blow):

@@ -13,7 +13,7 @@ Condition = Callable[[Event], bool]
 
 # Of steps that nobody has measured yet.
 _PHASE_S, _STEP_S = 0.01, 0.3
-_ENDS = ("switchover.completed", "switchover.canceled", "workflow.ended", "workflow.failed")
+_END = "workflow.ended"
 _LIMIT_S = 45.0
 
 
@@ -50,7 +50,7 @@ def _phase(event: Event) -> object:
 def _await(log: ServeLog, condition: Condition, what: str) -> Event:
     """Also for the end of everything, after which nothing will come."""
     try:
-        found = log.wait_until(lambda e: condition(e) or e.get("event") in _ENDS, what, limit_s=_LIMIT_S)
+        found = log.wait_until(lambda e: condition(e) or e.get("event") == _END, what, limit_s=_LIMIT_S)
     except AssertionError as error:
         raise Missed(str(error)) from None
     if not condition(found):

@@ -14,7 +14,7 @@ import msgspec
 
 from tests.faults.schedule import Run
 from tests.faults.stage import Stage, stage
-from tests.faults.trial import Result, Trial
+from tests.faults.trial import Result, Stuck, Trial
 
 
 def work(job: int, runs: Sequence[Run], seed: int, results: Path) -> None:
@@ -40,17 +40,22 @@ def _one(here: Stage, run: Run, seed: int, results: Path, commit: str) -> bool:
     trial = Trial(here, run)
     try:
         trial.conduct()
+    except Stuck:
+        pass
     except Exception as error:
+        # The driver's own, or servers that an earlier run has left unwell: to be looked at.
         traceback.print_exc()
-        trial.play.violations.append(f"the run broke off: {type(error).__name__}: {str(error)[:1500]}")
+        trial.counts = f"broke off: {type(error).__name__}: {str(error)[:1500]}"
     result = trial.result(seed, took_s=time.monotonic() - began_at, commit=commit)
     _append(results, result)
     print(f"{run}: {result.outcome}; settled {result.settled_s} s; {result.counts or 'counts'}", flush=True)
     for violation in result.violations:
         print(f"  VIOLATION {violation}", flush=True)
-    if result.violations:
-        _keep_logs(here, results.with_suffix("") / f"seed-{seed}-run-{run.number}-{int(time.time())}")
-    return not result.violations
+    unwell = bool(result.violations) or result.counts.startswith("broke off")
+    if unwell:
+        _keep(here, trial, results.with_suffix("") / f"seed-{seed}-run-{run.number}-{int(time.time())}")
+    shutil.rmtree(trial.ledgers, ignore_errors=True)
+    return not unwell
 
 
 def _append(results: Path, result: Result) -> None:
@@ -58,12 +63,14 @@ def _append(results: Path, result: Result) -> None:
         file.write(msgspec.json.encode(result) + b"\n")
 
 
-def _keep_logs(here: Stage, directory: Path) -> None:
+def _keep(here: Stage, trial: Trial, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for path in [*(here.home / "log").glob("*.log"), here.home / "serve.out", here.home / "router" / "routes.json"]:
         shutil.copy(path, directory)
     for path in (here.home / "instances").glob("*/log/*.log"):
         shutil.copy(path, directory / f"{path.parents[1].name}.log")
+    for path in trial.ledgers.glob("*.ledger"):
+        shutil.copy(path, directory)
 
 
 def _commit() -> str:

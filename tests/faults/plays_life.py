@@ -1,5 +1,7 @@
 """What goes on while a fault strikes: deployments and instances that are made, changed and deleted."""
 
+from functools import partial
+
 from tests.acceptance.installation import wait_until
 from tests.acceptance.inventory import await_same
 from tests.acceptance.serve_log import ServeLog
@@ -115,9 +117,8 @@ class InstancePlay(Play):
 
     def conclude(self) -> str:
         outcome = self.look()
-        for instance in self.verdigris.rds.describe_db_instances()["DBInstances"]:
-            if instance["DBInstanceIdentifier"] != NAME:
-                self.hold("it can be deleted", lambda: self.verdigris.delete_instance(self._other_name()))
+        for name in self._other_names():
+            self.hold("it can be deleted", partial(self.verdigris.delete_instance, name))
         self.stage.subject = ""
         self.unchanged("blue is as before", self._blue_before, self.stage.inventory_of_blue)
         left = sorted(path.name for path in (self.stage.home / "instances").iterdir())
@@ -129,10 +130,9 @@ class InstancePlay(Play):
         """The outcome."""
         raise NotImplementedError
 
-    def _other_name(self) -> str:
+    def _other_names(self) -> list[str]:
         instances = self.verdigris.rds.describe_db_instances()["DBInstances"]
-        names = [i["DBInstanceIdentifier"] for i in instances]
-        return str(next(name for name in names if name in (OTHER, RENAMED)))
+        return [i["DBInstanceIdentifier"] for i in instances if i["DBInstanceIdentifier"] in (OTHER, RENAMED)]
 
     def _holds_writes(self, name: str, **parameters: str) -> None:
         self.hold("it is up", lambda: self.verdigris.await_connection(name, **parameters))
@@ -166,7 +166,7 @@ class ModifyInstancePlay(InstancePlay):
         )
 
     def look(self) -> str:
-        name = self._other_name()
+        (name,) = self._other_names()
         shown = self.verdigris.instance(name)
         if shown["DBInstanceStatus"] != "available":
             self.violations.append(f"{name} is {shown['DBInstanceStatus']}")

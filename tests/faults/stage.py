@@ -2,21 +2,20 @@
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from botocore.exceptions import ClientError
 
+from tests.acceptance.disks import Disk, can_mount, mounted, wal_disk
 from tests.acceptance.installation import Installation, wait_until
 from tests.acceptance.inventory import Inventory, await_same, host_inventory, server_inventory
 from tests.conftest import processes_of
 from tests.faults import probes
-from tests.faults.disks import Disk, can_mount, mounted, move_onto
 from verdigris.demo.schema import install_schema
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.router.process import RouterProcess
@@ -109,7 +108,7 @@ class Stage:
         self.blue, self.subject, self.mode = "", "", None
         self.forget_green()
         for resource_id in list(self._wal_disks):
-            self._wal_disks.pop(resource_id).unmount()
+            self._wal_disks.pop(resource_id).remove()
         wait_until(lambda: not self._left(), f"nothing is left: {self._left()}", limit_s=20)
 
     def _left(self) -> list[str]:
@@ -142,23 +141,14 @@ class Stage:
     # -- disks
 
     def wal_disk(self, resource_id: str) -> Disk:
-        """A disk of its own for a server's WAL, as operators like it; the server is stopped once for that."""
+        """Of its own for a server's WAL; only the first call stops the server."""
         if resource_id not in self._wal_disks:
-            self.verdigris.kill(signal.SIGTERM)
-            postmaster = self.postmaster(resource_id)
-            os.kill(postmaster, signal.SIGINT)
-            wait_until(lambda: not Path(f"/proc/{postmaster}").exists(), "the server stops")
-            disk = mounted(Path(tempfile.mkdtemp(prefix="vgw-")))
-            move_onto(disk, self.home / "instances" / resource_id / "data" / "pg_wal")
-            self._wal_disks[resource_id] = disk
-            self.verdigris.start()
+            self._wal_disks[resource_id] = wal_disk(self.verdigris, resource_id)
         return self._wal_disks[resource_id]
 
     def unmount_wal_disks(self) -> None:
         for disk in self._wal_disks.values():
-            disk.unmount()
-            with suppress(OSError):
-                disk.path.rmdir()
+            disk.remove()
         self._wal_disks.clear()
 
 

@@ -3,6 +3,7 @@
 What a campaign has found is here as well: the same fault at the same point, with the run's own figures.
 """
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -36,7 +37,11 @@ def here() -> Iterator[Stage]:
 @pytest.mark.parametrize("run", RUNS, ids=str)
 def test_a_run(here: Stage, run: Run) -> None:
     """Whatever comes of it, no promise is broken. How much load the machine bears is not asked here."""
-    trial = Trial(here, run).conduct()
+    trial = Trial(here, run)
+    try:
+        trial.conduct()
+    finally:
+        shutil.rmtree(trial.ledgers)
     assert trial.play.violations == []
     assert trial.counts.partition(":")[0] in ("", "too little load")
     print(trial.outcome)

@@ -2,11 +2,19 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+from tests.acceptance.installation import wait_until
+
+if TYPE_CHECKING:
+    from tests.acceptance.installation import Installation
 
 _ROOMY = 4 << 30  # a limit, not memory: that is taken by what is written
 
@@ -22,6 +30,11 @@ class Disk(Struct, frozen=True):
 
     def empty(self) -> None:
         _run("mount", "-o", f"remount,size={_ROOMY}", str(self.path))
+
+    def remove(self) -> None:
+        self.unmount()
+        with suppress(OSError):
+            self.path.rmdir()
 
     def unmount(self) -> None:
         _run("umount", "--lazy", str(self.path))
@@ -44,7 +57,20 @@ def can_mount() -> bool:
     return True
 
 
-def move_onto(disk: Disk, directory: Path) -> None:
+def wal_disk(verdigris: "Installation", resource_id: str) -> Disk:
+    """A disk of its own for a server's WAL, as operators like it; the server is stopped once for that."""
+    data = verdigris.home / "instances" / resource_id / "data"
+    verdigris.kill(signal.SIGTERM)
+    postmaster = int((data / "postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGINT)
+    wait_until(lambda: not Path(f"/proc/{postmaster}").exists(), "the server stops")
+    disk = mounted(Path(tempfile.mkdtemp(prefix="vgw-")))
+    _move_onto(disk, data / "pg_wal")
+    verdigris.start()
+    return disk
+
+
+def _move_onto(disk: Disk, directory: Path) -> None:
     """What is in ``directory`` goes to the disk, and a link to it takes its place. Nobody may use it meanwhile."""
     owner = directory.stat()
     new = disk.path / directory.name
