@@ -9,7 +9,17 @@ import pytest
 from psycopg import sql
 
 from tests.conftest import MASTER, until
-from tests.integration.router.clients import ALICE, ALICE_PASSWORD, Endpoint, Pair, Switchover, connect, one, park
+from tests.integration.router.clients import (
+    ALICE,
+    ALICE_PASSWORD,
+    Connection,
+    Endpoint,
+    Pair,
+    Switchover,
+    connect,
+    one,
+    park,
+)
 from verdigris.domain.errors import ParkBroken
 from verdigris.domain.ports import Route
 from verdigris.router.client import RouterClient
@@ -78,6 +88,37 @@ async def test_session_authorization_moves(
         for conninfo in (pair.blue_admin, pair.green_admin):
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
                 await admin.execute("DROP ROLE chief")
+
+
+OWN = "SELECT array_agg(name || '=' || setting ORDER BY name) FROM pg_settings WHERE source = 'session'"
+
+
+async def test_what_a_session_has_not_set_follows_the_server(
+    endpoint: Endpoint, switchover: Switchover, pair: Pair
+) -> None:
+    """What it has set is its own, also where the value is the default's."""
+    async with await connect(endpoint) as plain, await connect(endpoint) as zero, await connect(endpoint) as long:
+        await zero.execute("SET statement_timeout = 0")
+        await long.execute("SET statement_timeout = '2h'")
+        connections = (plain, zero, long)
+        before = [await one(connection, OWN) for connection in connections]
+        assert before == [None, ["statement_timeout=0"], ["statement_timeout=7200000"]]
+        assert await switchover.run() == {}
+        assert [await one(connection, OWN) for connection in connections] == before
+        async with await psycopg.AsyncConnection.connect(pair.green_admin, autocommit=True) as admin:
+            await admin.execute("ALTER SYSTEM SET statement_timeout = '77s'")
+            try:
+                await admin.execute("SELECT pg_reload_conf()")
+                await until(lambda: shows(plain, "77s"))
+                assert await shows(zero, "0")
+                assert await shows(long, "2h")
+            finally:
+                await admin.execute("ALTER SYSTEM RESET statement_timeout")
+                await admin.execute("SELECT pg_reload_conf()")
+
+
+async def shows(connection: Connection, timeout: str) -> bool:
+    return await one(connection, "SHOW statement_timeout") == timeout
 
 
 async def test_prepared_statements_move(endpoint: Endpoint, switchover: Switchover) -> None:

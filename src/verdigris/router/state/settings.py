@@ -26,7 +26,11 @@ HARMLESS: Final = {
     b"default_transaction_read_only": b"'off'",
 }
 
-# Settings of a transaction are not the session's. statement_timeout is read before it is taken away.
+# A statement_timeout below this is taken away while the session is asked. No question takes as long, and one that a
+# timeout strikes all the same is put again.
+SHORT_TIMEOUT_MS: Final = 1000
+
+# Settings of a transaction are not the session's.
 # default_transaction_read_only may come from the role or the database; a dialled connection overrides those.
 # Whoever is not the user of the start-up packet may be so by a change of names: pg_stat_get_activity() tells, but to
 # answer for one backend it copies what all of them do, which takes milliseconds where there are thousands.
@@ -35,7 +39,7 @@ SELECT 'setting', s.name, s.setting, NULL
   FROM pg_catalog.pg_settings s
  WHERE (s.source OPERATOR(pg_catalog.=) 'session'
         AND s.name OPERATOR(pg_catalog.<>) ALL
-            (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'statement_timeout']))
+            (ARRAY['transaction_isolation', 'transaction_read_only', 'transaction_deferrable']))
     OR (s.name OPERATOR(pg_catalog.=) 'default_transaction_read_only'
         AND s.source OPERATOR(pg_catalog.=) ANY (ARRAY['database', 'user', 'database user']))
 UNION ALL
@@ -56,7 +60,10 @@ NO_ROLE: Final = b"none"
 
 
 def read_settings(found: Rows) -> dict[bytes, bytes]:
-    return {name: value or b"" for name, value, _ in found.get(b"setting", [])}
+    made = {name: value or b"" for name, value, _ in found.get(b"setting", [])}
+    for value, _, _ in found.get(b"timeout", []):
+        made[b"statement_timeout"] = value  # instead of the one under which the question ran
+    return made
 
 
 def read_custom(found: Rows) -> dict[bytes, bytes]:

@@ -30,10 +30,15 @@ _INVALID_STATEMENT_NAME = "26000"
 _QUERY_CANCELED = "57014"
 _ATTEMPTS = 3
 
-# Read before it is taken away, so it is the one setting whose source is not looked at.
-_TIMEOUT = b"SELECT 'setting', 'statement_timeout', pg_catalog.current_setting('statement_timeout'), NULL"
-# For the length of one batch only: it is a transaction of its own.
-_NO_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', '0', true)"
+# A timeout that could strike a question is taken away, for the length of one batch: it is a transaction of its own. It
+# is read before, and cannot be asked for its source then. A longer one is left as it is, and shows with other settings.
+_IS_SHORT = b"""
+pg_catalog.current_setting('statement_timeout') OPERATOR(pg_catalog.<>) '0'
+ AND pg_catalog.current_setting('statement_timeout')::pg_catalog.interval OPERATOR(pg_catalog.<)
+     '%(limit)dms'::pg_catalog.interval
+""" % {b"limit": settings.SHORT_TIMEOUT_MS}
+_TIMEOUT = b"SELECT 'timeout', pg_catalog.current_setting('statement_timeout'), NULL, NULL WHERE" + _IS_SHORT
+_NO_TIMEOUT = b"SELECT pg_catalog.set_config('statement_timeout', '0', true) WHERE" + _IS_SHORT
 
 # CASE, and not AND, keeps the look-up from running in the many sessions that have no temporary schema.
 _TEMPORARY = b"""
