@@ -103,7 +103,7 @@ def test_stragglers_and_pinned_sessions_are_closed_and_nothing_of_them_is_half_d
             verdigris.connect("app") as sleeper,
             verdigris.connect("app") as pinned,
         ):
-            pinned.pgconn.exec_(b"SELECT 1; PREPARE pin AS SELECT 2")  # nobody can run that string again
+            pinned.pgconn.exec_(b"PREPARE pin AS SELECT 1; DEALLOCATE pin; PREPARE pin AS SELECT 2")  # which is it?
             await_details(
                 verdigris,
                 deployment,

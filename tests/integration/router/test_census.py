@@ -11,7 +11,7 @@ from verdigris.domain.ports import PinReport
 from verdigris.router.client import RouterClient
 
 # What its server keeps is the whole string, and nobody can run that again by the extended protocol.
-PIN = b"SELECT 1; PREPARE pin AS SELECT 2"
+PIN = b"PREPARE pin AS SELECT 1; DEALLOCATE pin; PREPARE pin AS SELECT 2"
 UNPIN = "DEALLOCATE pin"
 
 
