@@ -115,6 +115,7 @@ def _switchover_sheets(switchover: SwitchoverReport) -> list[Sheet]:
         ("pause, ms", _or_dash(timeline.pause_ms)),
         ("sessions carried", timeline.carried),
         ("pinned sessions", status_details.counts(timeline.pinned) or 0),
+        ("refused by green too late", status_details.counts(timeline.late_pins) or 0),
         ("stragglers ended", timeline.stragglers),
     ]
     if timeline.resumed:

@@ -431,9 +431,12 @@ class Router(Protocol):
 
         Sessions that nothing carries are closed by it; with ``leave_nobody`` it is ``ParkBroken`` instead."""
 
-    async def release(self, generation: int, *, admit: bool = True) -> None:
+    async def release(self, generation: int, *, admit: bool = True) -> Mapping[str, int]:
         """Let the parked sessions run: on the new backend after ``commit``, else on the old one. After a ``commit`` new
-        connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here."""
+        connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here.
+
+        Returns, as reasons and counts, the sessions that the handover had carried and that were closed all the same:
+        the new backend has refused what it could only be given now. Nothing if they were released already."""
 
     async def abort(self, generation: int, *, admit: bool = True) -> None:
         """Release on the old backend and close the dialled connections. Refused after ``commit``. Unless ``admit`` is

@@ -47,12 +47,18 @@ def canceled(reason: str) -> str:
     return f"Switchover was canceled due to {reason}"
 
 
-def completed(*, attempts: int, pause_s: float | None, carried: int, closed: int) -> str:
-    """``pause_s`` is None if another control plane began the pause and did not live to see its end."""
+def completed(
+    *, attempts: int, pause_s: float | None, carried: int, closed: int, late_pins: Mapping[str, int] | None = None
+) -> str:
+    """``pause_s`` is None if another control plane began the pause and did not live to see its end. ``late_pins``: of
+    those that were closed, whom green has refused beyond the point of no return."""
     if pause_s is None:
         return "Switchover completed; the control plane was restarted during it, so its pause is not known"
     tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return f"Switchover completed in {tries}; pause {pause_s:.3f} s; {_sessions(carried)} carried, {closed} closed"
+    told = f"Switchover completed in {tries}; pause {pause_s:.3f} s; {_sessions(carried)} carried, {closed} closed"
+    if not late_pins:
+        return told
+    return f"{told}; refused by green beyond the point of no return: {counts(late_pins)}"
 
 
 def _sessions(count: int) -> str:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -127,8 +127,10 @@ class RouterClient:
                 else:
                     return all(route in present for route in routes)
 
-    async def release(self, generation: int, *, admit: bool = True) -> None:
-        await self._ask(messages.Release(generation, admit), NoneType)
+    async def release(self, generation: int, *, admit: bool = True) -> Mapping[str, int]:
+        # A router of another version, which is not replaced in the middle of a switchover, may answer with nothing.
+        kind = cast("type[dict[str, int] | None]", dict[str, int] | None)
+        return await self._ask(messages.Release(generation, admit), kind) or {}
 
     async def abort(self, generation: int, *, admit: bool = True) -> None:
         await self._ask(messages.Abort(generation, admit), NoneType)

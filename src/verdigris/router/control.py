@@ -136,7 +136,7 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
         case messages.Commit(generation, routes, hold, leave_nobody):
             await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody)
         case messages.Release(generation, admit):
-            await service.release(generation, admit=admit)
+            return await service.release(generation, admit=admit)
         case messages.Abort(generation, admit):
             await service.abort(generation, admit=admit)
         case messages.Unready(name):

@@ -1,6 +1,7 @@
 """Holding an endpoint's sessions at their safe points, under a lease."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -64,6 +65,7 @@ class Park:
         self.generation = generation
         self.state = ParkState.GATHERING
         self.pins: dict[Session, PinReason] = {}  # found by the handover
+        self.late_pins: Counter[str] = Counter()  # found when it was too late to go back
         self.hold = False  # after the commit: released by ``release`` alone
         self.stragglers: frozenset[Session] = frozenset()  # left out of the park when it was granted
         self._unmoved: set[Session] = set()  # parked when the routes were committed, and on the old backend still
@@ -296,8 +298,9 @@ class Park:
         except (StateUnreadable, ProtocolError, ConnectionError, TimeoutError) as error:
             log.warning("session.not_completed", endpoint=self.endpoint.name, error=repr(error))
             reason = PinReason.STATE_UNREADABLE
-        if reason is not None:
+        if reason is not None and session.open:
             self.pins[session] = reason
+            self.late_pins[reason.value] += 1
             session.pinned = _pinned(reason)
 
     def end(self) -> None:

@@ -439,15 +439,17 @@ class RouterService:
             raise
         return bound
 
-    async def release(self, generation: int, *, admit: bool = True) -> None:
+    async def release(self, generation: int, *, admit: bool = True) -> dict[str, int]:
         park = self._parks.get(generation)
         if park is None:
-            return
+            return {}
         if park.state is ParkState.COMMITTING:
             raise ParkBroken(f"generation {generation} is being committed")
         await park.release(admit=admit)
         self._parks.pop(generation, None)
-        log.info("park.released", endpoint=park.endpoint.name, generation=generation)
+        late_pins = dict(park.late_pins)
+        log.info("park.released", endpoint=park.endpoint.name, generation=generation, late_pins=late_pins)
+        return late_pins
 
     async def abort(self, generation: int, *, admit: bool = True) -> None:
         async with self._store.lock:  # a commit that is being written is waited for: afterwards it is one or the other

@@ -439,7 +439,8 @@ class SwitchOver:
         await self._stop_renewing()
         if self._parked is not None:
             try:
-                await self._services.router.release(self._parked.generation, admit=self._facts.target_open)
+                late_pins = await self._services.router.release(self._parked.generation, admit=self._facts.target_open)
+                self._timeline.pin_late(late_pins)
             except ParkBroken:
                 log.info("switchover.released_already", generation=self._parked.generation)
         self._timeline.end_pause()

@@ -91,6 +91,7 @@ class SwitchoverRecords:
             pause_s=None if timeline.pause_ms is None else timeline.pause_ms / 1000,
             carried=timeline.carried,
             closed=timeline.closed,
+            late_pins=timeline.late_pins,
         )
         with self._services.store.transaction() as tx:
             if self._has_ended(tx):

@@ -1,7 +1,8 @@
 """What a switchover did and when: its phases, its attempts, and how long clients were kept waiting in each."""
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -30,7 +31,8 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 class TimelineRecord(Struct, frozen=True, kw_only=True):
     """As kept in the workflow's journal, logged and shown.
 
-    ``pinned`` and ``stragglers`` are sessions that were not carried: closed, if the switchover was completed.
+    ``pinned`` and ``stragglers`` are sessions that were not carried: closed, if the switchover was completed. Those of
+    ``late_pins`` are among the pinned; they were found beyond the point of no return, whatever the policy.
     ``resumed``: another control plane began it, and what that one did is not in here.
     """
 
@@ -39,6 +41,7 @@ class TimelineRecord(Struct, frozen=True, kw_only=True):
     pause_ms: float | None
     carried: int
     pinned: dict[str, int]
+    late_pins: dict[str, int] = {}
     stragglers: int = 0
     resumed: bool = False
 
@@ -79,6 +82,7 @@ class Timeline:
     attempts: list[Attempt] = field(default_factory=lambda: [Attempt(0.0)])
     carried: int = 0
     pinned: dict[str, int] = field(default_factory=dict)
+    late_pins: dict[str, int] = field(default_factory=dict)
     stragglers: int = 0
     resumed: bool = False
     _began_at: float = field(default_factory=lambda: _now())
@@ -108,6 +112,12 @@ class Timeline:
     def nobody_moved(self) -> None:
         """The attempt's sessions all go on where they were."""
         self.carried = self.stragglers = 0
+
+    def pin_late(self, by_reason: Mapping[str, int]) -> None:
+        """So many of those that were carried have been closed all the same."""
+        self.late_pins = dict(by_reason)
+        self.pinned = dict(Counter(self.pinned) + Counter(by_reason))
+        self.carried -= sum(by_reason.values())
 
     def set_back(self, reason: str) -> None:
         self.attempts[-1].setback = reason
@@ -139,6 +149,7 @@ class Timeline:
             pause_ms=None if self.attempts[-1].pause_s is None else _ms(self.attempts[-1].pause_s),
             carried=self.carried,
             pinned=self.pinned,
+            late_pins=self.late_pins,
             stragglers=self.stragglers,
             resumed=self.resumed,
         )

@@ -87,6 +87,7 @@ class Switchover:
         await self.commit(parked)
         return pinned
 
-    async def commit(self, parked: Parked) -> None:
+    async def commit(self, parked: Parked) -> Mapping[str, int]:
+        """Those that were refused too late."""
         await self.router.commit(parked.generation, [self.switched], hold=False)
-        await self.router.release(parked.generation)
+        return await self.router.release(parked.generation)

@@ -183,7 +183,9 @@ async def test_too_much_of_it_ends_the_session(endpoint: Endpoint, switchover: S
         await connection.execute(
             "DECLARE c NO SCROLL CURSOR WITH HOLD FOR SELECT repeat('x', 20000) FROM generate_series(1, 2000) n"
         )
-        assert await switchover.run() == {}
+        parked, pinned = await switchover.ready_and_hand_over()
+        assert pinned == {}
+        assert await switchover.commit(parked) == {"held-cursors": 1}
         with pytest.raises(psycopg.errors.AdminShutdown, match="held-cursors"):
             await connection.execute("SELECT 1")
         assert await one(other, "SELECT label FROM which") == "green"

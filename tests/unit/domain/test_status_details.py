@@ -26,6 +26,15 @@ def test_a_switchover_is_summed_up(attempts: int, pause_s: float, carried: int, 
     assert status_details.completed(attempts=attempts, pause_s=pause_s, carried=carried, closed=closed) == told
 
 
+def test_whom_green_refused_late_is_told() -> None:
+    late_pins = {"listen": 1, "temporary-objects": 2}
+    told = status_details.completed(attempts=1, pause_s=0.1, carried=5, closed=4, late_pins=late_pins)
+    assert told == (
+        "Switchover completed in 1 attempt; pause 0.100 s; 5 sessions carried, 4 closed; "
+        "refused by green beyond the point of no return: temporary-objects (2), listen (1)"
+    )
+
+
 def test_a_pause_that_nobody_measured_is_not_made_up() -> None:
     told = status_details.completed(attempts=1, pause_s=None, carried=0, closed=0)
     assert "not known" in told

@@ -176,6 +176,17 @@ async def test_pinned_sessions_are_closed_by_default(store: SqlStore) -> None:
     assert world.closed == ["listen"]
 
 
+async def test_sessions_that_green_refuses_late_are_told(store: SqlStore) -> None:
+    """Whatever the policy: there is no way back any more."""
+    world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.REFUSE), refused_late=["temporary-objects"])
+    await switch_over(world, store)
+    assert_completed(world, store)
+    timeline = timeline_of(store)
+    assert timeline.late_pins == timeline.pinned == {"temporary-objects": 1}
+    assert (timeline.carried, timeline.closed) == (1, 1)
+    assert "beyond the point of no return: temporary-objects (1)" in (records(store)[0].status_details or "")
+
+
 @pytest.mark.parametrize("where", ["pins", "hidden_pins"])
 async def test_pinned_sessions_are_waited_for_until_the_deadline(store: SqlStore, where: str) -> None:
     world = World(policy=SwitchoverPolicy(pinned_sessions=PinnedSessions.WAIT), **{where: ["listen"]})  # type: ignore[arg-type]  # a name of two

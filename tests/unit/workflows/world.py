@@ -77,6 +77,7 @@ class World:
         pins: Sequence[str] = (),
         hidden_pins: Sequence[str] = (),
         late_pins: Sequence[str] = (),
+        refused_late: Sequence[str] = (),
         dies_when_cancelled: bool = False,
     ) -> None:
         self.fault = fault
@@ -90,6 +91,7 @@ class World:
         self.pins = list(pins)
         self.hidden_pins = list(hidden_pins)
         self.late_pins = list(late_pins)
+        self.refused_late = list(refused_late)
         self.stragglers_left = 0  # in the park that is granted; the fence ends them
         self.closed: list[str] = []
         self.calls: list[str] = []
@@ -254,13 +256,14 @@ class WorldRouter:
         self.world.committed = True
         effect.done()
 
-    async def release(self, generation: int, *, admit: bool = True) -> None:
+    async def release(self, generation: int, *, admit: bool = True) -> Mapping[str, int]:
         effect = await self.world.act("release")
         self._held(generation)
         assert admit == self.world.target_open, "newcomers would find target read-only, or wait for nothing"
         self.world.generation = None
         self.world.holding = not admit
         effect.done()
+        return Counter(self.world.refused_late)
 
     async def abort(self, generation: int, *, admit: bool = True) -> None:
         effect = await self.world.act("abort")
