@@ -89,6 +89,10 @@ class Dialled:
         """As ``Session.ask``."""
         if self.lost:
             raise ConnectionError("the connection to the target was lost")
+        if self._exchange is not None:
+            # Neither could tell its answers from the other's, and the last of them would be taken for the client's.
+            self.close()
+            raise ConnectionError("the connection to the target was asked two things at a time")
         exchange = self._exchange = Exchange(syncs, self._unasked)
         exchange.feed(self._reader.rest())
         self.end.transport.write(batch)

@@ -82,6 +82,8 @@ class Follower:
                 behind += 1
                 if said.get(session) != now:
                     said[session] = now
+                elif session in self._asking:
+                    pass  # its backend has answered and the target has not yet: that has to come to its end first
                 elif _is_worth_asking(session, now, asked.get(session)) and len(self._asking) < AT_ONCE:
                     asked[session] = now
                     self._ask(session)

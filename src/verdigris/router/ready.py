@@ -45,6 +45,7 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     async def make_ready(session: "Session") -> PinReason | None:
         async with slots:
             try:
+                await endpoint.follower.settled(session)
                 return await dial_for(session, endpoint) or await carry_beforehand(session)
             except Exception:
                 log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
