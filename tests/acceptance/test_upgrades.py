@@ -95,10 +95,9 @@ def test_changes_that_logical_replication_does_not_carry_are_refused_by_name(ver
         connection.execute("GRANT SELECT ON t TO PUBLIC")
         deployment, _ = verdigris.build_green("app", TargetEngineVersion="18.6")
         for change, undo, name in (
-            ("CREATE TABLE created (id int PRIMARY KEY)", "DROP TABLE created", "table public.created (created)"),
+            ('CREATE COLLATION created FROM "C"', "DROP COLLATION created", "collation public.created (created)"),
             ("SELECT lo_put(4711, 0, 'lost')", "SELECT lo_put(4711, 0, 'kept')", "large object 4711 (changed)"),
             ("CREATE ROLE newcomer", "DROP ROLE newcomer", "role newcomer (created)"),
-            ("GRANT UPDATE ON t TO PUBLIC", "REVOKE UPDATE ON t FROM PUBLIC", "table public.t (changed)"),
             ("ALTER DATABASE app SET work_mem = '8MB'", "ALTER DATABASE app RESET work_mem", "settings of role - in"),
         ):
             connection.execute(change.encode())
@@ -109,7 +108,7 @@ def test_changes_that_logical_replication_does_not_carry_are_refused_by_name(ver
             connection.execute("INSERT INTO t SELECT count(*) + 1 FROM t")  # blue serves on
             connection.execute(undo.encode())
         verdigris.switch_over(deployment)
-        assert connection.execute("SELECT count(*), current_setting('server_version') FROM t").fetchone() == (5, "18.6")
+        assert connection.execute("SELECT count(*), current_setting('server_version') FROM t").fetchone() == (4, "18.6")
 
 
 def _load(verdigris: Installation) -> None:

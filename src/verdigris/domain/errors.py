@@ -17,6 +17,10 @@ class ParkBroken(StepFailed):
     """The router let sessions go (lease run out, router restarted): what was built on the park does not hold."""
 
 
+class SetBack(StepFailed):
+    """Not now: this attempt is given up, and another one, prepared again, may succeed."""
+
+
 class EngineError(StepFailed):
     """A database server, or a program that belongs to it, refused or failed."""
 

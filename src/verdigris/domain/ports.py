@@ -301,7 +301,8 @@ class SwitchoverEngine(Protocol):
         """Undo ``close`` and ``fence`` without a trace."""
 
     async def catch_up(self, pair: Pair) -> None:
-        """Write the marker on source (after the fence) and wait until it is seen on target; sequences carried."""
+        """Write the marker on source (after the fence) and wait until it is seen on target; sequences carried. Raises
+        ``SetBack`` for what has slipped in since ``prepare``, which carries it."""
 
     async def open_target(self, pair: Pair) -> None:
         """After the point of no return: replication ended (physical: promoted), target writable for everyone."""

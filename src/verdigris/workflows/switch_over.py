@@ -10,7 +10,7 @@ import structlog
 from msgspec import structs
 
 from verdigris.domain import status_details
-from verdigris.domain.errors import ControllerSuperseded, ParkBroken, VerdigrisError
+from verdigris.domain.errors import ControllerSuperseded, ParkBroken, SetBack, VerdigrisError
 from verdigris.domain.identifiers import old_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
 from verdigris.domain.policy import PinnedSessions, Stragglers
@@ -185,6 +185,8 @@ class SwitchOver:
             self._on_timeout(steps)
         except ParkBroken as error:
             self._know(park=Park.BROKEN, setback=str(error))
+        except SetBack as error:
+            self._know(setback=str(error))
         except VerdigrisError as error:
             self._give_up(str(error))
         except Exception as error:
@@ -507,6 +509,7 @@ class SwitchOver:
         self._know(
             setback=None,
             pinned=None,
+            prepared=False,
             park=Park.NONE,
             readied=False,
             closed=False,

@@ -139,6 +139,13 @@ async def test_stragglers_until_the_deadline_lead_back_and_are_named(store: SqlS
     assert "1 session did not end a transaction or request within 1 s: process 4711 (app@app) idle in" in told
 
 
+async def test_what_is_defined_just_before_the_fence_is_carried_for_the_next_attempt(store: SqlStore) -> None:
+    world = World(late_definitions=2)
+    await switch_over(world, store)
+    assert_completed(world, store)
+    assert (world.calls.count("guardrails"), world.calls.count("prepare"), world.calls.count("fence")) == (1, 3, 3)
+
+
 async def test_a_deadline_that_has_passed_changes_nothing(store: SqlStore) -> None:
     world = World()
     await switch_over(world, store, timeout_s=0.0)

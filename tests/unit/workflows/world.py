@@ -13,7 +13,7 @@ from enum import Enum, auto
 
 from msgspec import Struct, structs
 
-from verdigris.domain.errors import EngineError, ParkBroken
+from verdigris.domain.errors import EngineError, ParkBroken, SetBack
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task, Workflow
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
@@ -79,6 +79,7 @@ class World:
         late_pins: Sequence[str] = (),
         refused_late: Sequence[str] = (),
         dies_when_cancelled: bool = False,
+        late_definitions: int = 0,
     ) -> None:
         self.fault = fault
         # Set by whoever runs the switchover; what the operator was told; and whether that is the control plane's end.
@@ -95,6 +96,7 @@ class World:
         self.stragglers_left = 0  # in the park that is granted; the fence ends them
         self.closed: list[str] = []
         self.calls: list[str] = []
+        self.late_definitions = late_definitions  # attempts before whose fence something is defined
         self.stragglers = stragglers  # attempts at parking that fail for them
         self.findings = list(findings)
         self.route_table = {
@@ -350,6 +352,9 @@ class WorldEngine:
     async def catch_up(self, pair: Pair) -> None:
         effect = await self.world.act("catch_up")
         assert self.world.fenced, "the marker proves nothing before the fence"
+        if self.world.late_definitions:
+            self.world.late_definitions -= 1
+            raise SetBack("table late (created)")
         self.world.caught_up = True
         effect.done()
 

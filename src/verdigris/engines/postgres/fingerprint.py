@@ -1,16 +1,20 @@
 """Whether the definitions in a database are still those that green was made with.
 
-Logical replication carries rows, not definitions. Green, recovered to exactly the LSN at which its stream begins, and
-still of the source's version, is a byte-for-byte picture of the source's catalogues at that moment: their rows are
-digested there and kept on green. Later the source's rows are digested again. Same version, same oids: no definition
-has to be translated, no release's way of spelling a view matters, and what was added to green itself is no finding.
+Logical replication carries rows, not definitions, and not every statement can be carried beside them. Green,
+recovered to exactly the LSN at which its stream begins, and still of the source's version, is a byte-for-byte picture
+of the source's catalogues at that moment: their rows are digested there and kept on green. Later the source's rows
+are digested again. Same version, same oids: no definition has to be translated, no release's way of spelling a view
+matters, and what was added to green itself is no finding.
+
+Once carried statements have changed the source, and both sides were found to be alike, the source's new rows are what
+is expected (``accept``).
 
 An object dropped and made again has another oid and is found, but for indexes, which go by their names; a table that
 came and went again is not: it does no harm.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 from psycopg import sql
@@ -20,6 +24,7 @@ from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.sessions import Session
 
 Sums = dict[str, tuple[int, int]]  # catalogue -> number of rows, sum of their digests
+Labelled = dict[tuple[str, str], tuple[int, str]]  # (catalogue, key) -> (digest, label)
 
 _COLUMNS = sql.SQL("""
     SELECT c.relname, a.attname
@@ -28,6 +33,18 @@ _COLUMNS = sql.SQL("""
        AND (a.attnum > 0 OR a.attname = 'oid') AND NOT a.attisdropped
      ORDER BY a.attrelid, a.attnum
 """)
+
+# Rows of a catalogue that are an extension's: members by themselves, or parts of a member (an operator family). A cast
+# may also come with a range type.
+_OF_EXTENSIONS = """
+    SELECT d.objid::text FROM pg_depend d
+     WHERE d.classid = replace(%s, 'pg_aggregate', 'pg_proc')::regclass AND d.deptype = 'e'
+     UNION
+    SELECT p.objid::text FROM pg_depend p JOIN pg_depend d ON d.classid = p.refclassid AND d.objid = p.refobjid
+     WHERE p.classid IN ('pg_amop'::regclass, 'pg_amproc'::regclass) AND d.deptype = 'e'
+     UNION
+    SELECT objid::text FROM pg_depend WHERE classid = 'pg_cast'::regclass AND deptype = 'i'
+"""
 
 
 class Change(Struct, frozen=True, order=True):
@@ -60,14 +77,78 @@ async def changes(source: Session, target: Session, names: ObjectNames, *, share
         return []
     labels_then = await _labelled_then(target, names, differing)
     labels_now = await _labelled_now(source, names, differing, shared=shared)
-    found = {Change("dropped", label, key[0]) for key, (_, label) in labels_then.items() if key not in labels_now}
-    found |= {Change("created", label, key[0]) for key, (_, label) in labels_now.items() if key not in labels_then}
-    found |= {
-        Change("changed", label, key[0])
-        for key, (digest, label) in labels_now.items()
-        if key in labels_then and labels_then[key][0] != digest
-    }
+    return sorted(set(_compare(labels_then, labels_now).values()))
+
+
+def _compare(then: Labelled, now: Labelled) -> dict[tuple[str, str], Change]:
+    """What was done to each row, by its key."""
+    found = {key: Change("dropped", label, key[0]) for key, (_, label) in then.items() if key not in now}
+    for key, (digest, label) in now.items():
+        if key not in then:
+            found[key] = Change("created", label, key[0])
+        elif then[key][0] != digest:
+            found[key] = Change("changed", label, key[0])
+    return found
+
+
+async def differing(
+    source: Session, target: Session, names: ObjectNames, catalogues: Collection[str]
+) -> dict[str, tuple[int, int] | None]:
+    """Of these catalogues, those that are not as they are expected to be, each with its sums now."""
+    now, then = await asyncio.gather(_sums_now(source, names, shared=False), _sums_then(target, names))
+    return {name: now.get(name) for name in catalogues if now.get(name) != then.get(name)}
+
+
+async def unexplained(
+    source: Session, target: Session, names: ObjectNames, catalogues: Collection[str]
+) -> list[Change]:
+    """Of what has changed in these catalogues, whatever is neither an extension's nor gone from both sides."""
+    found = []
+    for name in await differing(source, target, names, catalogues):
+        members = {row[0] for row in await source.rows(_OF_EXTENSIONS, name)}
+        then, now = (
+            await _labelled_then(target, names, [name]),
+            await _labelled_now(source, names, [name], shared=False),
+        )
+        there = {label for _, label in (await _labelled_now(target, names, [name], shared=False)).values()}
+        again = {label for _, label in now.values()}
+        found += [
+            change
+            for key, change in _compare(then, now).items()
+            if (change.label in there - again if change.what == "dropped" else key[1] not in members)
+        ]
     return sorted(found)
+
+
+async def accept(source: Session, target: Session, names: ObjectNames, catalogues: Collection[str]) -> list[str]:
+    """From now on these catalogues are expected to be as they are on the source; the caller has found both sides to be
+    alike. Returns the names of those that were not so before."""
+    accepted = sorted(await differing(source, target, names, catalogues))
+    for name in accepted:
+        await _expect(target, names, name, await _labelled_now(source, names, [name], shared=False))
+    return accepted
+
+
+async def _expect(target: Session, names: ObjectNames, name: str, now: Labelled) -> None:
+    table, sums = (sql.Identifier(names.schema, table) for table in ("catalogue", "catalogue_sums"))
+    for kept in (table, sums):
+        await target.run(sql.SQL("DELETE FROM {} WHERE catalogue = %s").format(kept), name)
+    rows = [(key, digest, label) for (_, key), (digest, label) in now.items()]
+    if rows:
+        await target.run(
+            sql.SQL(
+                "INSERT INTO {} (catalogue, key, digest, label)"
+                " SELECT %s, r.* FROM unnest(%s::text[], %s::bigint[], %s::text[]) r"
+            ).format(table),
+            name,
+            *(list(column) for column in zip(*rows, strict=True)),
+        )
+    await target.run(
+        sql.SQL(
+            "INSERT INTO {} SELECT catalogue, count(*), sum(digest) FROM {} WHERE catalogue = %s GROUP BY catalogue"
+        ).format(sums, table),
+        name,
+    )
 
 
 async def _sums_now(source: Session, names: ObjectNames, *, shared: bool) -> Sums:
@@ -85,9 +166,6 @@ async def _sums_then(target: Session, names: ObjectNames) -> Sums:
     table = sql.Identifier(names.schema, "catalogue_sums")
     rows = await target.rows(sql.SQL("SELECT catalogue, rows, digest FROM {}").format(table))
     return {catalogue: (count, int(total)) for catalogue, count, total in rows}
-
-
-Labelled = dict[tuple[str, str], tuple[int, str]]  # (catalogue, key) -> (digest, label)
 
 
 async def _labelled_then(target: Session, names: ObjectNames, catalogues: Sequence[str]) -> Labelled:

@@ -10,6 +10,7 @@ from psycopg import sql
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Finding, Pair
 from verdigris.domain.statuses import ReplicationMode
+from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.postgres import (
     dismantling,
     fingerprint,
@@ -22,6 +23,7 @@ from verdigris.engines.postgres import (
     upgrade,
     wal_limit,
 )
+from verdigris.engines.postgres.carrying import ddl, definitions
 from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
@@ -76,17 +78,18 @@ class PostgresGreenBuilder:
     async def align(self, pair: Pair) -> None:
         """The copy has not been started yet, so it cannot have gone past the LSN it is to stop at."""
         source, target, names = self._pair(pair)
+        majors = (source.version.major, PostgresVersion.parse(pair.target_version).major)
         lsn = await publisher.publish(source, names)
         await standby.follow(source, target, names.physical_slot, until_lsn=lsn)
         await standby.recover_to_end(target)
-        await self._remember(target, names, lsn)
-        await publisher.drop_publications(target, names)
+        await self._remember(target, names, lsn, majors)
+        await publisher.take_from_copy(target, names)
         await target.stop()
         standby.stop_following(target)
         await publisher.drop_slot(source, names.physical_slot)
 
     async def upgrade(self, pair: Pair) -> None:
-        source, target, _ = self._pair(pair)
+        source, target, names = self._pair(pair)
         extensions = await self._servers.extensions_in_use(source)
         installation = await self._servers.catalogue.installation(pair.target_version, extensions=extensions)
         await upgrade.upgrade_in_place(target, installation, pair.target_parameters)
@@ -94,6 +97,13 @@ class PostgresGreenBuilder:
         target.change_settings({READ_ONLY: "on", **subscriber.settings_for(databases, target.read_settings())})
         await target.start()
         await upgrade.finish(target, previous=source.version)
+        majors = (source.version.major, target.version.major)
+
+        async def remember(database: Database) -> None:
+            async with session(target, database.name) as connection:
+                await definitions.remember_respelling(connection, names, majors)
+
+        await for_each(await list_databases(target), remember)
 
     async def join(self, pair: Pair) -> None:
         source, target, names = self._pair(pair)
@@ -158,12 +168,13 @@ class PostgresGreenBuilder:
         else:
             standby.stop_following(target)
 
-    async def _remember(self, copy: PostgresServer, names: ObjectNames, lsn: str) -> None:
+    async def _remember(self, copy: PostgresServer, names: ObjectNames, lsn: str, majors: definitions.Majors) -> None:
         """On the copy, which is at ``lsn`` exactly: where its stream begins, and how everything was defined then."""
 
         async def one(database: Database) -> None:
             async with session(copy, database.name) as connection:
                 await fingerprint.take(connection, names, shared=database.name == MAINTENANCE_DATABASE)
+                await ddl.remember(connection, names, majors)
 
         await for_each(await list_databases(copy), one)
         stream = sql.Identifier(names.schema, "stream")

@@ -7,6 +7,7 @@ from psycopg import errors, sql
 
 from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import session_functions
+from verdigris.engines.postgres.carrying import ddl_capture, identity
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
@@ -71,11 +72,13 @@ async def _create_publication(source: PostgresServer, names: ObjectNames, databa
             sql.SQL("CREATE TABLE {}.marker (id integer PRIMARY KEY, token text NOT NULL)").format(schema)
         )
         await session_functions.install(connection, names)
+        await ddl_capture.create_table(connection, names)
         tables = [sql.Identifier(*row) for row in await connection.rows(_PUBLISHED_TABLES)]
         listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table) for table in tables)
         await connection.run(
             sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(names.publication), listed)
         )
+        await ddl_capture.install(connection, names)
 
 
 async def _create_slot(source: PostgresServer, names: ObjectNames, database: Database) -> str:
@@ -89,25 +92,30 @@ async def _create_slot(source: PostgresServer, names: ObjectNames, database: Dat
 
 async def unpublish(server: PostgresServer, names: ObjectNames) -> None:
     """Drop publication and schema in every database of a server: of the source, or of a copy that has them too."""
-    await _drop_everywhere(
-        server,
-        sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)),
-        sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(names.schema)),
-    )
 
-
-async def drop_publications(server: PostgresServer, names: ObjectNames) -> None:
-    """Of a copy: it keeps the schema, where markers will arrive."""
-    await _drop_everywhere(server, sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication)))
-
-
-async def _drop_everywhere(server: PostgresServer, *statements: sql.Composed) -> None:
     async def drop(database: Database) -> None:
         async with session(server, database.name) as connection:
-            for statement in statements:
-                await connection.run(statement)
+            await ddl_capture.uninstall(connection, names)
+            await connection.run(_drop_publication(names))
+            await identity.take_back(connection, names)
+            await connection.run(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(names.schema)))
 
     await for_each(await list_databases(server), drop)
+
+
+async def take_from_copy(copy: PostgresServer, names: ObjectNames) -> None:
+    """What only a source needs. A copy keeps the schema, where markers and statements will arrive."""
+
+    async def drop(database: Database) -> None:
+        async with session(copy, database.name) as connection:
+            await ddl_capture.uninstall(connection, names)
+            await connection.run(_drop_publication(names))
+
+    await for_each(await list_databases(copy), drop)
+
+
+def _drop_publication(names: ObjectNames) -> sql.Composed:
+    return sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(names.publication))
 
 
 async def drop_slot(source: PostgresServer, slot: str) -> None:

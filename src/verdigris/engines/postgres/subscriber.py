@@ -6,7 +6,9 @@ from typing import LiteralString
 import structlog
 from psycopg import sql
 
-from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres import config
+from verdigris.engines.postgres.carrying import ddl_replay
+from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 
@@ -46,6 +48,7 @@ async def subscribe(source: PostgresServer, target: PostgresServer, names: Objec
     copy already has.
     """
     oids = {database.name: database.oid for database in await list_databases(source)}
+    await _let_workers_define(target, True)
 
     async def one(database: Database) -> None:
         await _subscribe(source, target, names, database, names.logical_slot(oids[database.name]), lsn)
@@ -70,6 +73,7 @@ async def _subscribe(
         sql.SQL("parallel" if target.version.major >= 16 else "on"),
     )
     async with session(target, database.name) as connection:
+        await ddl_replay.install(connection, names)
         async with connection.transaction():
             if not await connection.value(_EXISTS, names.subscription):
                 await connection.run(create)
@@ -99,6 +103,15 @@ async def unsubscribe(target: PostgresServer, names: ObjectNames) -> None:
                 await connection.run(sql.SQL("DROP SUBSCRIPTION {}").format(sql.Identifier(names.subscription)))
 
     await for_each(await list_databases(target), drop)
+    await _let_workers_define(target, False)
+
+
+async def _let_workers_define(target: PostgresServer, may: bool) -> None:
+    """Rows are applied in a read-only transaction too; the statements that are carried are not. Apply workers log in
+    as our role, whose own setting goes before the server's, and nobody else has it."""
+    action = sql.SQL("SET {} = off" if may else "RESET {}").format(sql.Identifier(READ_ONLY))
+    async with session(target) as connection:
+        await connection.run(sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(config.ADMIN_ROLE), action))
 
 
 def _alter(names: ObjectNames, action: LiteralString) -> sql.Composed:

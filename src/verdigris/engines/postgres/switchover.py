@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 import structlog
 
-from verdigris.domain.errors import EngineError, StepFailed
+from verdigris.domain.errors import EngineError, SetBack, StepFailed
 from verdigris.domain.ports import CheckResult, Finding, Helpers, Pair
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import (
@@ -49,6 +49,8 @@ _SHORTER = 0.8
 # A retired source that does not answer is tried again later rather than waited for.
 _SOURCE_LIMIT_S = 30.0
 _POLL_S = 0.001
+# What is defined on blue while the last thing is carried is carried in the next round.
+_CARRYING_ROUNDS = 3
 # Of a server: in the maintenance database, as an observer of its read-only setting, and in two databases more.
 _KEPT_SESSIONS = 4
 # Of source, which can be sealed if there is one for each database: ``superuser_reserved_connections`` are ten.
@@ -104,7 +106,7 @@ class PostgresSwitchoverEngine:
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
             await self._green.tending.reserve(names)
-            await carry_beforehand(source, target, names)
+            await self._carry(pair)
         last_s = math.inf
         while True:
             began_at = asyncio.get_running_loop().time()
@@ -117,6 +119,20 @@ class PostgresSwitchoverEngine:
                 return
             log.info("target.behind", target=target.resource_id, catch_up_s=round(took_s, 3))
             last_s = took_s
+
+    async def _carry(self, pair: Pair) -> None:
+        """Until nothing is left of what is carried beforehand. While it is, something else may be defined."""
+        source, target, names = self._pair(pair)
+        for rounds_left in reversed(range(_CARRYING_ROUNDS)):
+            await marker.prove_logical(source, target, names)
+            await carry_beforehand(source, target, names)
+            try:
+                await self._catch_up_all(pair)
+            except SetBack as error:
+                if not rounds_left:
+                    raise StepFailed(str(error)) from None
+            else:
+                return
 
     # ------------------------------------------------------------------------------------------------------- the pause
 
@@ -149,7 +165,7 @@ class PostgresSwitchoverEngine:
         await fence.lift(self._servers.server(pair.source_resource_id))
 
     async def catch_up(self, pair: Pair) -> None:
-        """Refuses, with ``StepFailed``, what has slipped in between the guardrails and the fence."""
+        """``SetBack`` by what has slipped in between ``prepare`` and the fence."""
         source, target, _ = self._pair(pair)
         if pair.mode is ReplicationMode.PHYSICAL:
             await marker.prove_physical(source, target)
@@ -170,7 +186,7 @@ class PostgresSwitchoverEngine:
             await carry_the_rest(ours, theirs, names, shared=database.name == MAINTENANCE_DATABASE)
             view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
             if findings := await guardrails.look_again(view):
-                raise StepFailed(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
+                raise SetBack(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
             await marker.wait_for(theirs, names, token)
             await marker.flush(theirs)
 

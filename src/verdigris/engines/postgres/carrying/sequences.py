@@ -53,9 +53,14 @@ async def read_positions(connection: Session) -> dict[QualifiedName, Position]:
 
 
 async def carry_positions(source: Session, target: Session) -> int:
-    """Set those that differ, in one statement; how many they were. Only after a fence are they the last word."""
+    """Set those that differ, in one statement; how many they were. Only after a fence are they the last word. One that
+    the target does not have yet is left out: it is there before both sides are found to be defined alike."""
     wanted, present = await asyncio.gather(read_positions(source), read_positions(target))
-    moved = [(*name, *_fields(position)) for name, position in wanted.items() if present.get(name) != position]
+    moved = [
+        (*name, *_fields(position))
+        for name, position in wanted.items()
+        if name in present and present[name] != position
+    ]
     if moved:
         await target.run(_SET, *(list(column) for column in zip(*moved, strict=True)))
     return len(moved)

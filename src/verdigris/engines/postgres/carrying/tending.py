@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from verdigris.engines.postgres.carrying import ddl
 from verdigris.engines.postgres.carrying.passwords import carry_passwords
 from verdigris.engines.postgres.carrying.sequences import carry_positions
 from verdigris.engines.postgres.names import ObjectNames
@@ -20,6 +21,9 @@ from verdigris.engines.postgres.sessions import (
     sessions,
 )
 
+# What is defined differently on both sides, by deployment and database.
+Seen = dict[tuple[str, str], ddl.Seen | None]
+
 log = structlog.get_logger(__name__)
 
 
@@ -29,6 +33,7 @@ class Tending:
     def __init__(self) -> None:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reserved: set[str] = set()
+        self._unlike: Seen = {}
 
     async def tend(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> list[str]:
         """One round while green waits; what its owner should know, a sentence each. Nothing while a switchover has it
@@ -36,7 +41,7 @@ class Tending:
         async with self._locks[names.base]:
             if names.base in self._reserved or not (source.is_running() and target.is_running()):
                 return []
-            return await carry_beforehand(source, target, names)
+            return await carry_beforehand(source, target, names, self._unlike)
 
     async def reserve(self, names: ObjectNames) -> None:
         """For a switchover, until ``release``: waits for the round that is going on, and there are no more."""
@@ -53,14 +58,19 @@ class Tending:
             yield
 
 
-async def carry_beforehand(source: PostgresServer, target: PostgresServer, names: ObjectNames) -> list[str]:
+async def carry_beforehand(
+    source: PostgresServer, target: PostgresServer, names: ObjectNames, unlike: Seen | None = None
+) -> list[str]:
     """Everything there is to carry, in the order in which one thing needs another: roles come before what they own.
-    Returns what the operator should know."""
+    Returns what the operator should know. ``unlike``: what earlier calls have compared in vain."""
+    unlike = {} if unlike is None else unlike
     on_target = {database.name for database in await list_databases(target)}
     shared = [database for database in await list_databases(source) if database.name in on_target]
 
     async def one(database: Database) -> int:
         async with sessions(source, target, database.name) as (ours, theirs):
+            key = names.base, database.name
+            unlike[key] = await ddl.settle(ours, theirs, names, unlike.get(key))
             return await carry_positions(ours, theirs)
 
     async with sessions(source, target, MAINTENANCE_DATABASE) as (ours, theirs):

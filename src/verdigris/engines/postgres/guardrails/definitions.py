@@ -1,7 +1,8 @@
-"""What was done to definitions on blue since green was made: logical replication carries rows only."""
+"""What was defined on blue since green was made and is not on green: logical replication carries rows only."""
 
 from collections.abc import Collection, Sequence
 
+from verdigris.engines.postgres.carrying import ddl, definitions
 from verdigris.engines.postgres.fingerprint import Change
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
@@ -31,7 +32,18 @@ def _of(catalogues: Collection[str]) -> Look:
 
 
 async def _definitions(view: View) -> Sequence[str]:
-    return _told([change for change in await view.changes() if change.catalogue not in _OTHERS])
+    """Before a switchover it counts whether green has them too; behind the fence, whether that has been seen."""
+    changes = _told([change for change in await view.changes() if change.catalogue not in _OTHERS])
+    statements = await ddl.unsettled(view.source, view.target, view.names)
+    if view.subject.moment is Moment.FENCED:
+        return changes or statements
+    if not changes and not statements:
+        return []
+    differing = await ddl.differences(view.source, view.target, view.names)
+    if differing:
+        return differing + await ddl.refused(view.source, view.target, view.names)
+    carried = definitions.COVERED | definitions.OF_EXTENSIONS
+    return _told([change for change in await view.changes() if change.catalogue not in _OTHERS | carried])
 
 
 def _told(changes: Collection[Change]) -> list[str]:
@@ -42,11 +54,12 @@ GUARDRAILS = (
     Guardrail(
         name="definitions-changed",
         rds=UNSUPPORTED,
-        complaint="definitions were changed on blue since green was made",
+        complaint="definitions were changed on blue since green was made, and green has not the same",
         remedy=_UNDO,
-        threshold="every row of every catalogue as it was when green's stream begins",
-        why="Logical replication carries rows, not definitions: tables, partitions, columns, indexes, types, functions,"
-        " schemas, policies, triggers, privileges.",
+        threshold="every definition that changed on blue is on green; every table of blue's is replicated; in the"
+        " pause, every row of every catalogue is as when that was found to be so",
+        why="Logical replication carries rows, not definitions. Plain DDL is executed on green as well, at its place"
+        " among the rows; what is not (see decision 29) is named with the reason.",
         side=Side.BOTH,
         modes=LOGICAL,
         moments=Moment.SWITCHOVER | Moment.FENCED,

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import lag
+from verdigris.engines.postgres.carrying import ddl
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
     PHYSICAL,
@@ -72,8 +73,12 @@ async def _subscription_off(view: View) -> Sequence[str]:
 
 async def _apply_fails(view: View) -> Sequence[str]:
     if view.subject.moment is Moment.STANDING:
-        return _remember(view, await view.target.rows(_SUBSCRIPTION, view.names.subscription))
-    return await _watch(view)
+        failing = _remember(view, await view.target.rows(_SUBSCRIPTION, view.names.subscription))
+    else:
+        failing = await _watch(view)
+    if failing and (statement := await ddl.next_to_apply(view.source, view.target, view.names)):
+        return [*failing, f"next is {statement}"]
+    return failing
 
 
 def _remember(view: View, rows: Sequence[tuple[bool, int, str | None, bool]]) -> Sequence[str]:
@@ -186,7 +191,7 @@ GUARDRAILS = (
         threshold=f"{ERROR_LOOP_S:g} s of failed attempts without progress while it waits; {_WATCH_S:g} s before a"
         " switchover",
         why="Some fifty attempts: longer than any deadlock or lock timeout.",
-        side=Side.GREEN,
+        side=Side.BOTH,
         modes=LOGICAL,
         moments=Moment.STANDING | Moment.SWITCHOVER,
         extent=Extent.DATABASE,

@@ -1,0 +1,1 @@
+"""A schema's history as applications make it, run against an endpoint."""
