@@ -81,8 +81,8 @@ def _post(settings: Settings, presence: Presence, path: str) -> None:
 
 
 def _connection(presence: Presence) -> http.client.HTTPConnection:
-    """With TLS to nobody but whoever shows the very certificate that the control plane says it has; its names are those
-    that other machines call it by."""
+    """With TLS only to a certificate that is in the file that the control plane says it shows, or is signed by one
+    there; its names are those that other machines call it by, and do not matter here."""
     if presence.certificate is None:
         return http.client.HTTPConnection(presence.host, presence.port, timeout=_ANSWER_LIMIT_S)
     try:
