@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.conftest import CreateServer
+from tests.conftest import CreateServer, until
 from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
 from verdigris.domain.errors import StepFailed
 from verdigris.engines.postgres import fence
@@ -131,6 +131,24 @@ async def test_a_seal_stands_after_a_restart_of_the_server_and_needs_no_session_
         with pytest.raises(psycopg.OperationalError):
             await as_operator(source)
     await (await as_master(source)).close()
+
+
+async def test_lifting_reaches_a_server_that_is_only_starting(
+    create_server: CreateServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blue, killed right after a switchover's release, had read the fence as it came up again and never heard that it
+    was lifted: nobody, ourselves included, could enter the old blue (found by ``python -m tests.faults --seed 1``)."""
+    source = await create_server()
+    await fence.close(source, seal=True)
+    await source.restart()
+    with monkeypatch.context() as starting:
+        starting.setattr(source, "is_running", lambda: False)  # which is what a server says that recovers
+        await fence.lift(source)
+
+    async def admits() -> bool:
+        return await admission(source.address.socket_path) is Admission.ADMITTED
+
+    await until(admits)
 
 
 async def test_what_nobody_can_end_behind_the_fence_refuses_the_switchover(

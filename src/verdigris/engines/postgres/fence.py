@@ -136,8 +136,9 @@ async def lift(source: PostgresServer) -> None:
             os.link(aside, back)
             back.rename(hba)
             sync_directory(source.data_dir)
+    with contextlib.suppress(EngineError):  # there is none, and the next one reads the file
+        source.reload()  # also one that is only starting: it may have read the fence
     if source.is_running():
-        source.reload()
         try:
             async with asyncio.timeout(_LIFTED_WITHIN_S):
                 await until(lambda: _admits(source), every_s=_POLL_S)

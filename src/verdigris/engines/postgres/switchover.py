@@ -1,6 +1,7 @@
 """The database side of a switchover: the ``SwitchoverEngine`` of the domain."""
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Collection, Mapping
 
@@ -209,10 +210,11 @@ class PostgresSwitchoverEngine:
         """A source that has died keeps its slots until it runs again; that it is read-only is in its files at once."""
         source, target, names = self._pair(pair)
         source.change_settings({READ_ONLY: "on"})
+        with contextlib.suppress(EngineError):  # there is none, and the next one reads the file
+            source.reload()  # also one that is only starting: it may have read the file before
         try:
             async with asyncio.timeout(_SOURCE_LIMIT_S):
                 if source.is_running():
-                    source.reload()
                     await fence.unseal(source)
                     await until(lambda: _is_read_only(source), every_s=_POLL_S)
                     if fence.is_raised(source):
