@@ -79,6 +79,11 @@ class Supervision:
             self._is_down = False
             self._task = asyncio.create_task(self._run(process), name=f"supervise {self._resource_id}")
 
+    def try_again(self) -> None:
+        """Of a server that could not be started: as if it had just died."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(None), name=f"supervise {self._resource_id}")
+
     async def end(self) -> None:
         """Let the server be, whatever happens to it."""
         task, self._task = self._task, None
@@ -87,20 +92,23 @@ class Supervision:
         task.cancel()
         await asyncio.wait([task])
 
-    async def _run(self, process: Process) -> None:
+    async def _run(self, process: Process | None) -> None:
         while True:
-            self._report(self._resource_id, ServerCondition.RUNNING, "")
-            try:
-                while not await process.ended_within(HOUSEKEEPING_S):
-                    await asyncio.to_thread(self._housekeep)
-            finally:
-                process.close()
-            log.warning("server.died", resource_id=self._resource_id, pid=process.pid, status=process.exit_status)
-            self._report(self._resource_id, ServerCondition.DIED, f"process {process.pid} ended")
-            restarted = await self._restarted()
-            if restarted is None:
+            if process is not None:
+                await self._until_it_dies(process)
+            process = await self._restarted()
+            if process is None:
                 return
-            process = restarted
+
+    async def _until_it_dies(self, process: Process) -> None:
+        self._report(self._resource_id, ServerCondition.RUNNING, "")
+        try:
+            while not await process.ended_within(HOUSEKEEPING_S):
+                await asyncio.to_thread(self._housekeep)
+        finally:
+            process.close()
+        log.warning("server.died", resource_id=self._resource_id, pid=process.pid, status=process.exit_status)
+        self._report(self._resource_id, ServerCondition.DIED, f"process {process.pid} ended")
 
     async def _restarted(self) -> Process | None:
         """None: it is another control plane's to start."""

@@ -57,7 +57,7 @@ class Attendance:
         self._change(resource_id, InstanceStatus.FAILED, InstanceStatus.AVAILABLE, "")
 
     def gave_up(self, resource_id: str, reason: str) -> None:
-        """A server is not started again by itself any more."""
+        """A server does not come up, or does not stay up. It is tried now and then."""
         log.error("instance.failed", resource_id=resource_id, reason=reason)
         self._change(resource_id, InstanceStatus.AVAILABLE, InstanceStatus.FAILED, reason)
 

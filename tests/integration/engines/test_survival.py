@@ -143,6 +143,28 @@ async def test_a_crash_loop_ends_when_its_cause_is_gone(
     await servers.stop(first.resource_id)
 
 
+async def test_a_server_that_could_not_be_started_is_tried_again(
+    verdigris_home: Path, catalogue: Catalogue, engine_account: EngineAccount, create_server: CreateServer
+) -> None:
+    """As after the restart of a machine whose disk is full."""
+    first = await create_server(version=VERSION)
+    await first.stop()
+    seen: list[ServerCondition] = []
+    servers = PostgresServers(
+        verdigris_home,
+        catalogue,
+        engine_account,
+        policy=RestartPolicy(first_delay_s=0.1, longest_delay_s=0.1),
+        report=lambda _id, condition, _detail: seen.append(condition),
+    )
+    servers.server(first.resource_id).change_settings({"shared_buffers": "a lot"})
+    with pytest.raises(EngineError, match="shared_buffers"):
+        await servers.start(first.resource_id)
+    await servers.set_instance_class(first.resource_id, "db.t4g.micro")
+    await until(lambda: ServerCondition.RUNNING in seen)
+    await servers.stop(first.resource_id)
+
+
 async def test_stopped_server_stays_stopped(create_server: CreateServer, verdigris_home: Path) -> None:
     server = await create_server(version=VERSION)
     await server.stop()

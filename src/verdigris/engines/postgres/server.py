@@ -307,6 +307,10 @@ class PostgresServer:
             else:
                 process.close()
 
+    def try_again(self) -> None:
+        """In the background, for as long as it takes: what kept it from starting may pass. Until ``stop``."""
+        self._supervision.try_again()
+
     async def stop(self, mode: StopMode = StopMode.FAST, *, timeout_s: float = 60) -> None:
         """Return when it has ended, at the latest a little after ``timeout_s``, by force. Supervision ends."""
         self.control.require()

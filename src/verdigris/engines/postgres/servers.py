@@ -146,7 +146,11 @@ class PostgresServers:
         server = self.server(resource_id)
         if server.pid() is None:
             await self._refresh_installation(server)
-        await server.start()
+        try:
+            await server.start()
+        except EngineError:
+            server.try_again()
+            raise
 
     async def stop(self, resource_id: str) -> None:
         await self.server(resource_id).stop()
