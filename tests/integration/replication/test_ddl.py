@@ -121,6 +121,7 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
             # What is built upon it is not carried either, so that replication goes on.
             if undo == "TABLE a":
                 await client.execute("CREATE VIEW on_a AS SELECT * FROM a; COMMENT ON TABLE a IS 'here'")
+                await client.execute("GRANT SELECT ON a TO PUBLIC")
             await client.execute("INSERT INTO orders SELECT count(*) FROM orders")
             text = " ".join(map(str, await switchover.guardrails(pair)))
             assert name in text, (statement, text)

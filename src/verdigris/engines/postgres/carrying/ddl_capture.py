@@ -191,6 +191,15 @@ _RECORD = sql.SQL("""
              WHERE (u.classid, u.objid) IN (SELECT p.classid, p.objid FROM parts p)
                 OR EXISTS (SELECT FROM parts p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid
                             WHERE d.refclassid = u.classid AND d.refobjid = u.objid)
+                -- GRANT does not say what it is about.
+                OR tag IN ('GRANT', 'REVOKE')
+                   AND (SELECT quote_ident(coalesce(k.relname, f.proname, n.nspname, y.typname))
+                          FROM (SELECT) AS one_row
+                          LEFT JOIN pg_class k ON u.classid = 'pg_class'::regclass AND k.oid = u.objid
+                          LEFT JOIN pg_proc f ON u.classid = 'pg_proc'::regclass AND f.oid = u.objid
+                          LEFT JOIN pg_namespace n ON u.classid = 'pg_namespace'::regclass AND n.oid = u.objid
+                          LEFT JOIN pg_type y ON u.classid = 'pg_type'::regclass AND y.oid = u.objid
+                       ) = ANY (said.words)
              LIMIT 1;
             IF found_uncarried IS NOT NULL THEN
                 said.refused := format('it builds on %s, which was not carried', found_uncarried);
