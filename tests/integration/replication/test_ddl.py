@@ -32,6 +32,8 @@ from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 CARRIED = Path(__file__).parents[2] / "data" / "carried_definitions.sql"
 # A statement of a client's never takes longer because of us; a busy machine may.
 AT_ONCE_S = 5.0
+# The newer of the two versions comes without it.
+BY_EXTENSION = "CREATE EXTENSION pgcrypto; CREATE TABLE a (id int PRIMARY KEY, salt text DEFAULT gen_salt('md5'))"
 BIG = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 90000)"
 
 
@@ -111,6 +113,7 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
         ("BEGIN; CREATE TABLE a (i int); COMMIT; ROLLBACK", "TABLE a", "table public.a ("),
         ("CREATE TABLE a (j json)", "TABLE a", "rows of table public.a"),
         ("CREATE TABLE a AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)", "TABLE a", "table public.a ("),
+        (BY_EXTENSION, "TABLE a CASCADE; DROP EXTENSION pgcrypto", "extension pgcrypto (created)"),
         ("CREATE AGGREGATE a (int) (sfunc = int4pl, stype = int)", "AGGREGATE a (int)", "function public.a(integer) ("),
         ("CREATE COLLATION a FROM \"C\"", "COLLATION a", "collation public.a (created)"),
         (f"{BIG}; ALTER TABLE a ADD COLUMN token uuid DEFAULT gen_random_uuid()", "TABLE a", "rows of table public.a"),
@@ -119,7 +122,7 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
         for statement, undo, name in cases:
             await client.execute(statement.encode())
             # What is built upon it is not carried either, so that replication goes on.
-            if undo == "TABLE a":
+            if undo.startswith("TABLE a"):
                 await client.execute("CREATE VIEW on_a AS SELECT * FROM a; COMMENT ON TABLE a IS 'here'")
                 await client.execute("GRANT SELECT ON a TO PUBLIC")
             await client.execute("INSERT INTO orders SELECT count(*) FROM orders")

@@ -7,10 +7,10 @@ import structlog
 from psycopg import sql
 
 from verdigris.engines.postgres import config
-from verdigris.engines.postgres.carrying import ddl_replay
+from verdigris.engines.postgres.carrying import ddl_capture, ddl_replay
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
-from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
+from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session, sessions
 
 # Subscriptions are the cluster's, their names each database's.
 _OURS = "FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()"
@@ -72,8 +72,9 @@ async def _subscribe(
         sql.Literal(slot),
         sql.SQL("parallel" if target.version.major >= 16 else "on"),
     )
-    async with session(target, database.name) as connection:
+    async with sessions(source, target, database.name) as (ours, connection):
         await ddl_replay.install(connection, names)
+        await ddl_capture.tell_extensions(ours, connection, names)
         async with connection.transaction():
             if not await connection.value(_EXISTS, names.subscription):
                 await connection.run(create)

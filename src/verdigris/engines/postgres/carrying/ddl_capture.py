@@ -58,10 +58,13 @@ _TABLE = sql.SQL("""
     )
 """)
 
-# Neither is published. What came of statements that were not carried, so that what is built upon it is not carried
-# either; and replica identities that are to be put back.
+# None of these is published: what came of statements that were not carried, so that what is built upon it is not
+# carried either; extensions that the target has, once it is there to be asked; replica identities to be put back.
 _UNCARRIED = sql.SQL("""
     CREATE TABLE {schema}.uncarried (classid oid, objid oid, PRIMARY KEY (classid, objid))
+""")
+_AVAILABLE = sql.SQL("""
+    CREATE TABLE {schema}.available_extensions (name text PRIMARY KEY)
 """)
 _IDENTITIES = sql.SQL("""
     CREATE TABLE IF NOT EXISTS {schema}.identities (relation oid PRIMARY KEY, was "char" NOT NULL)
@@ -171,6 +174,9 @@ _RECORD = sql.SQL("""
         ELSIF tag = 'ALTER TABLE' AND (said.words && '{{always,replica}}' AND said.words && '{{trigger,rule}}' OR
                                        said.words @> '{{force,row,level}}' AND NOT 'no' = ANY (said.words)) THEN
             said.refused := 'on green it would change what replication does';
+        ELSIF tag = 'CREATE EXTENSION' AND EXISTS (SELECT FROM {schema}.available_extensions)
+              AND EXISTS (SELECT extname FROM pg_extension EXCEPT SELECT name FROM {schema}.available_extensions) THEN
+            said.refused := 'green''s version does not have it';
         END IF;
         IF said.refused IS NOT NULL THEN
             NULL;
@@ -191,6 +197,9 @@ _RECORD = sql.SQL("""
              WHERE (u.classid, u.objid) IN (SELECT p.classid, p.objid FROM parts p)
                 OR EXISTS (SELECT FROM parts p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid
                             WHERE d.refclassid = u.classid AND d.refobjid = u.objid)
+                OR EXISTS (SELECT FROM parts p JOIN pg_depend d ON d.classid = p.classid AND d.objid = p.objid
+                             JOIN pg_depend m ON m.classid = d.refclassid AND m.objid = d.refobjid AND m.deptype = 'e'
+                            WHERE m.refclassid = u.classid AND m.refobjid = u.objid)
                 -- GRANT does not say what it is about.
                 OR tag IN ('GRANT', 'REVOKE')
                    AND (SELECT quote_ident(coalesce(k.relname, f.proname, n.nspname, y.typname))
@@ -317,7 +326,8 @@ async def install(connection: Session, names: ObjectNames) -> None:
     restrict = "SET restrict_nonsystem_relation_kind = 'view,foreign-table'"
     knows = await connection.value("SELECT EXISTS (SELECT FROM pg_settings WHERE name = %s)", restrict.split()[1])
     parts["restrict"] = sql.SQL(restrict) if knows else sql.SQL("")
-    await connection.run(_UNCARRIED.format(schema=schema))
+    for table in (_UNCARRIED, _AVAILABLE):
+        await connection.run(table.format(schema=schema))
     for name, create in _FUNCTIONS.items():
         await connection.run(create.format(schema=schema, **parts))
         await connection.run(
@@ -331,6 +341,17 @@ async def install(connection: Session, names: ObjectNames) -> None:
         )
 
 
+async def tell_extensions(source: Session, target: Session, names: ObjectNames) -> None:
+    """Let the source know which extensions the target has: others are not carried."""
+    table = sql.Identifier(names.schema, "available_extensions")
+    if not await source.value("SELECT to_regclass(%s) IS NOT NULL", table.as_string()):
+        return
+    available = [row[0] for row in await target.rows("SELECT name FROM pg_available_extensions")]
+    await source.run(
+        sql.SQL("INSERT INTO {} SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING").format(table), available
+    )
+
+
 async def uninstall(connection: Session, names: ObjectNames) -> None:
     """On a copy, or where all of it goes: nothing is written down any more. The table stays."""
     for suffix, _, _ in _EVENTS:
@@ -341,4 +362,5 @@ async def uninstall(connection: Session, names: ObjectNames) -> None:
         return
     for function in reversed(_FUNCTIONS):
         await connection.run(sql.SQL("DROP FUNCTION IF EXISTS {}").format(sql.Identifier(names.schema, function)))
-    await connection.run(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(names.schema, "uncarried")))
+    for table in ("uncarried", "available_extensions"):
+        await connection.run(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(names.schema, table)))
