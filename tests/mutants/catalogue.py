@@ -19,6 +19,7 @@ STORE = "tests/unit/store/test_store.py"
 TRACKER = "tests/wire/test_session.py"
 UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_under_load_loses_nothing"
 OVERTAKEN = "tests/integration/replication/test_overtaken.py"
+PARK = "tests/integration/router/test_park.py"
 CONTROL = "tests/integration/router/test_control.py"
 
 PLANNER = "domain/switchover.py"
@@ -38,8 +39,10 @@ class Mutant(Struct, frozen=True, kw_only=True):
     slow: bool = False
 
 
-_COMMITTING = "        generation = self._require_park().generation\n"
-"        try:\n            await self._services.router.commit("
+_COMMITTING = (
+    "        generation = self._require_park().generation\n"
+    "        try:\n            await self._services.router.commit("
+)
 
 
 def _planner(name: str, old: str, new: str, *suites: str) -> Mutant:
@@ -80,7 +83,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "an attempt goes on although the lease was lost",
         "facts.setback is not None or facts.park is Park.BROKEN",
         "facts.setback is not None",
-        LOGICAL,
+        "tests/unit/domain/test_switchover_plan.py::test_a_broken_park_leads_back_by_itself",
     ),
     # -- what the executor makes of it
     _executor(
@@ -113,17 +116,16 @@ MUTANTS: tuple[Mutant, ...] = (
         LOGICAL,
     ),
     _executor(
-        "a deadline counted anew after a restart",
-        "            remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()\n",
-        "            remaining_s = float(self._told.timeout_s) + 10\n",
-        STRAGGLERS,
+        "a deadline that nobody keeps",
+        "self._deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)",
+        "self._deadline = asyncio.get_running_loop().time() + 3600.0",
+        f"{SIMULATION}::test_undisturbed[switchover, stragglers to the end]",
     ),
     _executor(
         "a lease that outlives the deadline",
         "return min(self._services.policy.lease_s, left_s + 0.5)",
         "return self._services.policy.lease_s + 10",
-        LOGICAL,
-        STRAGGLERS,
+        f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",
     ),
     _executor(
         "a fence that was half built is forgotten",
@@ -142,8 +144,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "newcomers are not let in again",
         "        await self._services.router.admit(self._name)\n        self._know(fenced=False",
         "        self._know(fenced=False",
-        LOGICAL,
-        STRAGGLERS,
+        f"{SIMULATION}::test_undisturbed[switchover, set back by stragglers]",
     ),
     _executor(
         "sessions kept for the pause are never closed",
@@ -199,7 +200,7 @@ MUTANTS: tuple[Mutant, ...] = (
         file=SAGA,
         old="            tx.put_workflow(self._workflow)\n            self._outcome.failing(tx, reason)",
         new="            self._outcome.failing(tx, reason)",
-        suites=(f"{SIMULATION}::test_pairs_of_faults[creation, logical]",),
+        suites=(f"{SIMULATION}::test_a_death_while_undoing",),
     ),
     Mutant(
         name="what cannot be repeated is repeated",
@@ -258,7 +259,7 @@ MUTANTS: tuple[Mutant, ...] = (
         file="router/park.py",
         old="self._lease = self._loop.call_later(lease_s, self._expire)",
         new="self._lease = self._loop.call_later(lease_s + 1e6, self._expire)",
-        suites=(LOGICAL, STRAGGLERS),
+        suites=(f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",),
     ),
     Mutant(
         name="commit of a broken generation",
@@ -274,7 +275,8 @@ MUTANTS: tuple[Mutant, ...] = (
         file="router/park.py",
         old="            self.endpoint.doubt()\n            self.end()\n        elif",
         new="            self.end()\n        elif",
-        suites=(LOGICAL,),
+        suites=(f"{PARK}::test_newcomers_wait_after_a_lost_lease_until_the_control_plane_is_back",),
+        slow=True,
     ),
     Mutant(
         name="released before the route is durable",

@@ -33,12 +33,15 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 def mutated(mutant: Mutant) -> str:
-    """The file's text with the mutant in it. Raises ``NotFound``."""
+    """The file's text with the mutant in it. Raises ``NotFound``, and ``SyntaxError``: a mutant that cannot be imported
+    would be noticed by anything."""
     text = (SOURCE / mutant.file).read_text()
     found = text.count(mutant.old)
     if found != 1:
         raise NotFound(f"{mutant.name}: {found} times in {mutant.file}: {mutant.old!r}")
-    return text.replace(mutant.old, mutant.new)
+    changed = text.replace(mutant.old, mutant.new)
+    compile(changed, mutant.file, "exec")
+    return changed
 
 
 @contextmanager

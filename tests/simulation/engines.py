@@ -275,6 +275,9 @@ class WorldGreen(Dismantling):
         return len(source.rows)
 
     def _recover(self, source: Server, target: Server, position: int) -> None:
+        if target.stage != "copied":
+            raise EngineError(f"{target.resource_id} was promoted already: it cannot be brought to another position")
+        target.stage = "recovered"
         target.rows, target.stamps = source.rows[:position], source.stamps[:position]
         target.applied = target.durable = position
         target.publications.update(source.publications)
@@ -289,11 +292,16 @@ class WorldGreen(Dismantling):
     async def upgrade(self, pair: Pair) -> None:
         _, target, _ = self._of(pair)
         _expect(target, "aligned")
-        await self.do("upgrade.begin", lambda: target.strays.add("pg_upgrade"))
+        await self.do("upgrade.begin", lambda: self._upgrading(target))
         await asyncio.sleep(_COPYING_S)
         await self.do("upgrade.end", lambda: self._upgraded(target, pair.target_version))
         await self.do("upgrade.start", lambda: self._start(target))
         await self.do("upgrade.finish", lambda: None, target)
+
+    def _upgrading(self, target: Server) -> None:
+        """From here on its files are linked into the new ones: there is no second try with them."""
+        target.strays.add("pg_upgrade")
+        target.stage = "upgrading"
 
     def _upgraded(self, target: Server, version: str) -> None:
         target.strays.clear()

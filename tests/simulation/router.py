@@ -95,7 +95,8 @@ class FakeSession:
             self.state = State.FLOWING
         except ConnectionError:
             self.close()
-            if server is not None and server.running and server.fenced and self.world.router.crashes == 0:
+            known = self.world.router.crashes == 0 and not self.world.doubts_may_end
+            if server is not None and server.running and server.fenced and known:
                 # A router that was killed does not know of the fence; this one was told, and told that it was gone.
                 self.world.violate("a newcomer was let through to a server that is fenced")
 

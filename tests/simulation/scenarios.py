@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import Struct, structs
 
+from tests.simulation.faults import Kind
 from tests.simulation.records import (
     APP,
     APP_OLD,
@@ -164,6 +165,12 @@ def with_stragglers(mode: ReplicationMode, until_s: float | None) -> Callable[[W
     return begin
 
 
+def begin_stalled(world: World) -> None:
+    """Green stops following in the pause, for longer than the switchover may take."""
+    begin_switchover(LOGICAL)(world)
+    world.in_world(0.03, lambda: world.stall(60.0))
+
+
 def begin_refused(world: World) -> None:
     begin_switchover(LOGICAL)(world)
     world.findings.append(Finding(guardrail="Replication lag", check="lag", message="12 GB behind."))
@@ -189,6 +196,8 @@ def ended_creation(world: World, after: After) -> None:
     if found is None:
         world.violate("the deployment is gone")
         return
+    if all(fault.kind is Kind.CRASH for fault, _, _ in world.struck):
+        require(after.completed, "the death of a control plane made it fail")
     target_id = found.primary.target_resource_id
     if after.completed:
         require(found.status is DeploymentStatus.AVAILABLE, f"the status is {found.status}")
@@ -373,6 +382,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     _switchover("switchover, set back by stragglers", with_stragglers(LOGICAL, 3.0)),
     _switchover("switchover, stragglers to the end", with_stragglers(PHYSICAL, None)),
     _switchover("switchover, stragglers closed", with_stragglers(LOGICAL, None), CLOSE_STRAGGLERS),
+    _switchover("switchover, replication stalled", begin_stalled),
     _switchover("switchover, refused by a guardrail", begin_refused, REFUSE_PINS),
     *(
         Scenario(

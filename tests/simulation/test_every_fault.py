@@ -1,8 +1,10 @@
 """Every single fault at every point of every kind of workflow, and a sample of the pairs of faults."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from tests.simulation.campaign import campaign, doubles, quiet, singles
+from tests.simulation.campaign import Job, campaign, doubles, quiet, singles
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.run import Result, simulate
 from tests.simulation.scenarios import SCENARIOS, Scenario
@@ -11,7 +13,11 @@ from verdigris.domain.statuses import ReplicationMode, WorkflowKind
 from verdigris.domain.switchover import Step
 
 # What ends without having done what was asked, undisturbed.
-_FAIL = ("switchover, refused by a guardrail", "switchover, stragglers to the end")
+_FAIL = (
+    "switchover, refused by a guardrail",
+    "switchover, replication stalled",
+    "switchover, stragglers to the end",
+)
 # Of pairs: there are some million. `python -m tests.simulation --doubles` makes them all.
 _FIRST, _SECOND = slice(3, None, 23), slice(5, None, 61)
 
@@ -37,6 +43,20 @@ def test_pairs_of_faults(scenario: Scenario) -> None:
     summary = campaign(doubles([scenario], first=_FIRST, second=_SECOND))
     assert [told(result) for result in summary.violations] == []
     assert summary.runs > 0
+
+
+def test_a_death_while_undoing() -> None:
+    """Of a creation that fails, at every point of what is undone."""
+    scenario = next(found for found in SCENARIOS if found.name == "creation, physical")
+
+    def jobs() -> Iterator[Job]:
+        for first in errors_of(simulate(scenario)):
+            for point in range(first.point + 1, len(simulate(scenario, (first,)).points)):
+                yield scenario, (first, Fault(point, Kind.CRASH, after=True)), 0
+
+    summary = campaign(jobs())
+    assert [told(result) for result in summary.violations] == []
+    assert summary.runs > 100
 
 
 def test_every_kind_of_workflow_has_a_scenario() -> None:

@@ -18,6 +18,7 @@ from tests.simulation.servers import Backend, Server
 from verdigris.domain.errors import ControllerSuperseded, EngineError, VerdigrisError
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import BackendAddress, Finding, Transaction
+from verdigris.router.endpoint import Endpoint
 from verdigris.router.errors import RouterUnavailable
 from verdigris.router.routes import Table
 from verdigris.router.states import State
@@ -32,6 +33,7 @@ HANG_S = 33.0
 STALL_S = 9.0
 DISK_FULL_S = 3.0
 TICK_S = 0.5
+PATIENCE_S = 0.8
 _SLOWEST_S = 0.003
 
 
@@ -126,6 +128,7 @@ class World:
         self.disk_full_until = 0.0
         self.jump = timedelta()
         self.kept_sessions: set[Controller] = set()  # who has sessions open for the pause
+        self.waits_since = 0.0
         self.hanging = 0  # calls of the router that do not answer
         self.acknowledged: dict[int, str] = {}  # row -> where
         self.clients: list[FakeSession | None] = []
@@ -186,16 +189,16 @@ class World:
         sessions and the control plane that has to lift the fence is not there."""
         since = self.loop.time() - grace_s
         controller = self.controller
-        return (
+        if (
             not self.router.up
-            or self.hanging > 0
             or self.router.up_since > since
             or not self.servers[self.pair[0] if self.pair else ""].running
             or self.disk_full_until > since
-            or controller is None
-            or controller.paused
-            or controller.since > since
-        )
+        ):
+            return True
+        if any(session is not None and session.open and session.state is State.PARKED for session in self.clients):
+            return False  # a lease lets them go, whatever has become of everybody else
+        return self.hanging > 0 or controller is None or controller.paused or controller.since > since
 
     # -- effects
 
@@ -395,6 +398,10 @@ class World:
         self.endpoint_name = endpoint_name
         self.clients = [None] * count
 
+    def stall(self, for_s: float) -> None:
+        if self.pair is not None:
+            self.servers[self.pair[1]].stalled_until = self.loop.time() + for_s
+
     def end_transactions(self) -> None:
         self.stragglers = False
         for session in self.clients:
@@ -432,13 +439,46 @@ class World:
             if session is None or not session.open:
                 session = self.clients[n] = FakeSession(self, found)
                 session.in_transaction = self.stragglers and n == 0
-            if session.state is State.FLOWING and not session.in_transaction and session.server is not None:
-                server = self.servers.get(session.backend.resource_id)
-                if server is not None and server.takes_writes_of(session.server) and not self.disk_full:
-                    self._commit(server, now)
-                    self.served_at = now
-                    if n == len(self.clients) - 1:
-                        session.close()  # somebody who comes anew each time
+            if n == len(self.clients) - 1:
+                self._require_patience(session, found, now)
+            if session.state is not State.FLOWING or session.in_transaction or session.server is None:
+                continue
+            server = self.servers.get(session.backend.resource_id)
+            if server is None or self.disk_full:
+                continue
+            if server.takes_writes_of(session.server):
+                self._commit(server, now)
+                self.served_at = now
+                if n == len(self.clients) - 1:
+                    session.close()  # somebody who comes anew each time
+            elif (
+                server.running
+                and session.server.alive
+                and self.pair is not None
+                and self.router.crashes == 0
+                and not self.doubts_may_end
+            ):
+                # A router that was killed does not know that green is not open yet; this one was told to wait.
+                self.violate(f"a client was let go on {server.resource_id}, which does not take its writes")
+
+    def _require_patience(self, session: FakeSession, endpoint: Endpoint, now: float) -> None:
+        """Undisturbed, nobody waits for a blue that is open."""
+        if (
+            session.state is not State.WAITING
+            or self.struck
+            or self.crossed
+            or self.pair is None
+            or self.servers[self.pair[0]].fence_seen
+            or endpoint.park is not None
+        ):
+            self.waits_since = now
+        elif now - self.waits_since > PATIENCE_S:
+            self.violate("newcomers wait although blue is open")
+
+    @property
+    def doubts_may_end(self) -> bool:
+        """The router lets newcomers through when it has not heard of the control plane for a minute."""
+        return sum(fault.kind is Kind.HANG for fault, _, _ in self.struck) > 1
 
     def _commit(self, server: Server, now: float) -> None:
         row = server.commit(now)

@@ -204,3 +204,22 @@ def test_the_undisturbed_order(setback: str | None, released_first: bool) -> Non
         (Step.RETIRE_SOURCE,),
     ]
     assert plan(facts) == (Step.COMPLETE,)
+
+
+def test_a_broken_park_leads_back_by_itself() -> None:
+    """Whatever was built on it is void, also when nobody has said so in words."""
+    facts = Facts(
+        route=Side.SOURCE,
+        park=Park.BROKEN,
+        fenced=True,
+        dialled=True,
+        checked=True,
+        prepared=True,
+        readied=True,
+        closed=True,
+        fence_complete=True,
+        caught_up=True,
+        handed_over=True,
+    )
+    assert plan(facts) == (Step.UNFENCE_SOURCE,)
+    assert plan(structs.replace(facts, fenced=False)) == (Step.ABORT_PARK,)
