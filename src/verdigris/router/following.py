@@ -8,16 +8,22 @@ time of their backend as a request of theirs.
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import structlog
+
 from verdigris.router.lending import offer, take_back
-from verdigris.router.ready import carry_beforehand
+from verdigris.router.processors import COUNT
+from verdigris.router.ready import carry_beforehand, carry_parked
 from verdigris.router.states import State
 
 if TYPE_CHECKING:
     from verdigris.router.endpoint import Endpoint
     from verdigris.router.session import Session
+
+log = structlog.get_logger()
 
 # How long a client is silent before it is asked, at least; twice that at most.
 SILENCE_S = 0.005
@@ -31,7 +37,9 @@ WOKEN_OF = 128
 # How long it is worth to wait for clients to fall silent: as long as so many of those that spoke have yet to.
 WORTH_S = 0.5
 FEW = 1 / 8
-AT_ONCE = 16
+AT_ONCE = max(2, COUNT)
+# How many of those that have stopped are asked at a time. Those that have not stopped yet need the processors, too.
+PARKED_AT_ONCE = 4 * COUNT
 
 
 class Follower:
@@ -40,6 +48,7 @@ class Follower:
     def __init__(self) -> None:
         self._watching: asyncio.Task[None] | None = None
         self._asking: dict[Session, asyncio.Task[object]] = {}
+        self._slots = asyncio.Semaphore(PARKED_AT_ONCE)
         self._at_rest: dict[Session, int] = {}  # taken back from the relay's threads, and what they had said then
 
     async def begin(self, endpoint: "Endpoint") -> None:
@@ -57,6 +66,15 @@ class Follower:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
+
+    def reached(self, session: "Session") -> None:
+        """``session`` has stopped for a park: it is asked while others are still on their way."""
+        if not self.asks(session) and _is_behind(session, session.passed_on):
+            self._begin(session, self._ask_parked(session))
+
+    def asks(self, session: "Session") -> bool:
+        """``session``, or the connection dialled for it, is being asked something."""
+        return session in self._asking
 
     async def settled(self, session: "Session") -> None:
         """Return when ``session``, and the connection dialled for it, are not in use by this any more."""
@@ -109,7 +127,17 @@ class Follower:
             offer(session)
 
     def _ask(self, session: "Session") -> None:
-        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(carry_beforehand(session, patience_s=0))
+        self._begin(session, carry_beforehand(session, patience_s=0))
+
+    async def _ask_parked(self, session: "Session") -> None:
+        async with self._slots:
+            try:
+                await carry_parked(session)
+            except Exception:
+                log.exception("session.not_carried", endpoint=session.endpoint.name)  # its trouble is not the others'
+
+    def _begin(self, session: "Session", work: Coroutine[None, None, object]) -> None:
+        task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._asking[session] = task
         task.add_done_callback(lambda _: self._asking.pop(session, None))
 
@@ -120,7 +148,7 @@ def _is_behind(session: "Session", now: int) -> bool:
         dialled is not None
         and not dialled.lost
         and (dialled.given is None or dialled.as_of != now)
-        and session.state is State.FLOWING
+        and session.state in (State.FLOWING, State.PARKED)
     )
 
 

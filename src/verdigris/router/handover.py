@@ -30,7 +30,7 @@ async def hand_over(park: Park) -> HandoverReport:
     park.pins.clear()
     sessions = park.sessions()
     try:
-        held = await everybodys(sessions) if sessions else {}
+        held = await _locks(sessions, park.endpoint) if sessions else {}
     except ConnectionError as error:
         log.warning("locks.unreadable", endpoint=park.endpoint.name, error=str(error))
         park.pins.update(dict.fromkeys(sessions, PinReason.STATE_UNREADABLE))
@@ -56,6 +56,13 @@ async def hand_over(park: Park) -> HandoverReport:
         for session in behind:
             group.create_task(carry(session))
     return _report(park, sessions, asked=len(behind))
+
+
+async def _locks(sessions: list[Session], endpoint: Endpoint) -> Held:
+    """Everybody's, from one who is asked nothing else at this moment. Raises ``ConnectionError``."""
+    first = next((session for session in sessions if not endpoint.follower.asks(session)), sessions[0])
+    await endpoint.follower.settled(first)
+    return await everybodys([first, *(session for session in sessions if session is not first)])
 
 
 def _report(park: Park, sessions: list[Session], *, asked: int) -> HandoverReport:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from verdigris.domain.errors import VerdigrisError
+from verdigris.router.processors import COUNT
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.tracker import COMPILED
 
@@ -93,7 +94,7 @@ def lender() -> Lender | None:
 
 def _threads(setting: str | None) -> int:
     if not setting:
-        return len(os.sched_getaffinity(0))
+        return COUNT
     if not (setting.isascii() and setting.isdigit() and int(setting) <= MAX_THREADS):
         raise VerdigrisError(f"{THREADS_VARIABLE}={setting!r} is not a number from 0 to {MAX_THREADS}")
     return int(setting)

@@ -124,7 +124,9 @@ class Park:
     def _logins(self) -> list[Session]:
         return [session for session in self._stopping() if not session.tracker.logged_in]
 
-    def reached(self, _session: Session) -> None:
+    def reached(self, session: Session) -> None:
+        if self.state is ParkState.GATHERING:
+            self.endpoint.follower.reached(session)
         self._moved.set()
 
     def left(self, _session: Session) -> None:

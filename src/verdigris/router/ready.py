@@ -11,8 +11,9 @@ import structlog
 from verdigris.domain.ports import ReadyReport
 from verdigris.router.dial import Dialled, dial
 from verdigris.router.exchange import Frame
+from verdigris.router.pace import without_hurry
 from verdigris.router.pins import PinReason
-from verdigris.router.state.examine import NotAsked, examine
+from verdigris.router.state.examine import NotAsked, Portable, examine
 from verdigris.router.state.replay import replay
 from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable, survey
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Each is a new process on the target, and SCRAM takes the server's processor.
-AT_ONCE = 16
 DIAL_TIMEOUT_S = 10.0
 # A client that works hard is between two requests every few milliseconds; one that is not within this time is in a long
 # transaction, and its state will be carried in the pause.
@@ -40,23 +39,21 @@ async def ready(endpoint: "Endpoint", sessions: Iterable["Session"]) -> ReadyRep
     The report counts each session that could not be carried as it is now. A busy one is not asked: its state is looked
     at when it is parked.
     """
-    slots = asyncio.Semaphore(AT_ONCE)
+    reasons: list[PinReason | None] = []
 
-    async def make_ready(session: "Session") -> PinReason | None:
-        async with slots:
-            try:
-                await endpoint.follower.settled(session)
-                return await dial_for(session, endpoint) or await carry_beforehand(session)
-            except Exception:
-                log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
-                return PinReason.TARGET_REFUSED
+    async def make_ready(session: "Session") -> None:
+        try:
+            await endpoint.follower.settled(session)
+            reason = await dial_for(session, endpoint) or await carry_beforehand(session)
+        except Exception:
+            log.exception("session.not_ready", endpoint=endpoint.name)  # its trouble is not the others'
+            reason = PinReason.TARGET_REFUSED
+        reasons.append(reason)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(make_ready(session)) for session in sessions if session.tracker.logged_in]
-    reasons = [task.result() for task in tasks]
+    await without_hurry([session for session in sessions if session.tracker.logged_in], make_ready)
     pinned = Counter(reason.value for reason in reasons if reason is not None)
-    dialled = len(tasks) - pinned[PinReason.AUTHENTICATION] - pinned[PinReason.TARGET_REFUSED]
-    return ReadyReport(sessions=len(tasks), dialled=dialled, pinned=dict(pinned))
+    dialled = len(reasons) - pinned[PinReason.AUTHENTICATION] - pinned[PinReason.TARGET_REFUSED]
+    return ReadyReport(sessions=len(reasons), dialled=dialled, pinned=dict(pinned))
 
 
 class Patient:
@@ -92,6 +89,18 @@ async def carry_beforehand(session: "Session", *, patience_s: float = PATIENCE_S
         found = await examine(session, asker)
     except NotAsked:
         return None
+    return await _carry(session, found, asker.asked_at)
+
+
+async def carry_parked(session: "Session") -> None:
+    """The same for a session that has stopped while others are still on their way; what comes of it the handover will
+    see."""
+    if session.state is State.PARKED:
+        as_of = session.passed_on
+        await _carry(session, await examine(session), as_of)
+
+
+async def _carry(session: "Session", found: Portable | PinReason, as_of: int | None) -> PinReason | None:
     if isinstance(found, PinReason):
         return found if found is not PinReason.STATE_UNREADABLE else None
     dialled = session.dialled
@@ -104,7 +113,7 @@ async def carry_beforehand(session: "Session", *, patience_s: float = PATIENCE_S
     except (StateUnreadable, ProtocolError, ConnectionError) as error:
         log.info("session.not_carried_beforehand", endpoint=session.endpoint.name, error=str(error))
         return None  # tried again in the pause
-    dialled.as_of = asker.asked_at if reason is None else None
+    dialled.as_of = as_of if reason is None else None
     return reason
 
 

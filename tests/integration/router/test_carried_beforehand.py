@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import until
 from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one
+from verdigris.domain.ports import Parked
 from verdigris.router.client import RouterClient
 
 
@@ -73,6 +74,35 @@ async def test_clients_that_fall_silent_are_asked_before_the_pause(
         assert await take_over(router, switchover, pair, pids) == 1
         for connection in connections:
             assert await one(connection, "SHOW work_mem") == "9MB"
+
+
+async def test_who_has_stopped_is_asked_while_others_are_on_their_way(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    """The pause begins when the first session stops, and most of them have long stopped when the last one does."""
+    async with await connect(endpoint) as straggler, await connect(endpoint) as other:
+        pid = await one(other, "SELECT pg_backend_pid()")
+        await switchover.ready()
+        await straggler.set_autocommit(False)
+        await straggler.execute("SELECT 1")
+        await other.execute("SET work_mem = '9MB'")
+        parking = asyncio.create_task(router.park("app", budget_s=20, lease_s=10))
+
+        async def is_asked() -> bool:
+            return await last_query(pair, pid) != "SET work_mem = '9MB'"
+
+        await until(is_asked)
+        asked_at = await last_query_at(pair, pid)
+        assert not parking.done()
+        await straggler.commit()
+        parked = await parking
+        assert isinstance(parked, Parked)
+        assert (await router.hand_over(parked.generation)).pinned == {}
+        # ``straggler`` is asked for the locks, or this one: then for nothing else.
+        assert await last_query_at(pair, pid) == asked_at or "pg_locks" in str(await last_query(pair, pid))
+        await switchover.commit(parked)
+        assert await one(other, "SHOW work_mem") == "9MB"
+        assert await one(other, "SELECT label FROM which") == "green"
 
 
 @pytest.mark.parametrize(
