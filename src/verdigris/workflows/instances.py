@@ -8,6 +8,7 @@ from msgspec import structs
 
 from verdigris.domain import events
 from verdigris.domain.errors import EngineError, PortInUse, StepFailed
+from verdigris.domain.identifiers import old_identifier
 from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
@@ -69,6 +70,19 @@ def route_of(services: Services, instance: DBInstance) -> Route:
         backend=services.servers.address(instance.resource_id),
         require_tls=group is not None and is_on(group.parameters.get(FORCE_TLS)),
     )
+
+
+def routes_after_switchover(services: Services, source: DBInstance, target: DBInstance) -> list[Route]:
+    """Production's endpoint leads to ``target``; ``source`` gets an endpoint of its own that nobody knows yet."""
+    with services.store.transaction() as tx:
+        instances = tx.instances()
+    old_name = old_identifier(source.identifier, {instance.identifier for instance in instances})
+    old_port = services.ports.allocate({instance.port for instance in instances})
+    ours, theirs = (route_of(services, instance) for instance in (source, target))
+    return [
+        structs.replace(theirs, name=ours.name, port=ours.port),
+        structs.replace(ours, name=old_name, port=old_port),
+    ]
 
 
 async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: bool) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -11,14 +11,15 @@ from msgspec import structs
 
 from verdigris.domain import status_details
 from verdigris.domain.errors import ControllerSuperseded, ParkBroken, SetBack, VerdigrisError
-from verdigris.domain.identifiers import old_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
 from verdigris.domain.policy import PinnedSessions, Stragglers
-from verdigris.domain.ports import Pair, Parked, ParkRefused, Route
+from verdigris.domain.ports import Pair, Parked, ParkRefused
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
 from verdigris.workflows import arguments
-from verdigris.workflows.instances import route_of
+from verdigris.workflows.instances import routes_after_switchover
+from verdigris.workflows.joint import Joint
+from verdigris.workflows.lease import Lease
 from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services, require_deployment, require_instance
 from verdigris.workflows.switchover_records import SwitchoverRecords
@@ -61,7 +62,6 @@ class SwitchOver:
         self._records = SwitchoverRecords(services, workflow)
         self._timeline = Timeline()
         self._parked: Parked | None = None
-        self._renewing: asyncio.Task[None] | None = None
         self._pause_ends_at = 0.0  # event loop time
         self._retry_s = services.policy.retry_first_s
         self._last_setback: str | None = None
@@ -101,7 +101,7 @@ class SwitchOver:
             while not self._ended:
                 await self._do(plan(self._facts))
         finally:
-            await self._stop_renewing()
+            await self._lease.let_go()
             with contextlib.suppress(VerdigrisError):
                 await self._services.switchover.stand_down(self._pair)
 
@@ -133,6 +133,7 @@ class SwitchOver:
             # A clock that was set back meanwhile gives nobody more time than was asked for.
             remaining_s = min(remaining_s, self._told.timeout_s)
         self._deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
+        self._lease = Lease(self._services.router, self._services.policy.lease_s, self._deadline)
 
     # -- observing and driving
 
@@ -173,16 +174,23 @@ class SwitchOver:
         return Side.SOURCE
 
     async def _do(self, steps: tuple[Step, ...]) -> None:
-        """Do steps that may run together. What goes wrong becomes a fact; the planner decides what follows from it."""
+        """Do steps that may run together, in the pause also those that come due meanwhile. What goes wrong becomes a
+        fact; the planner decides what follows from it."""
         if steps[0] in _MUST_SUCCEED:
             await self._until_it_works(steps[0].value, lambda: self._timed(steps[0]))
             return
-        limit = min(self._deadline, self._pause_ends_at) if _PAUSED.intersection(steps) else self._deadline
+        in_pause = bool(_PAUSED.intersection(steps))
+        limit = min(self._deadline, self._pause_ends_at) if in_pause else self._deadline
+        joint = Joint(
+            self._timed,
+            due=lambda: _PAUSED.intersection(plan(self._facts)) if in_pause else (),
+            lease=self._lease.renewing if self._facts.park is Park.HELD else None,
+        )
         try:
             async with asyncio.timeout_at(limit) as self._limit:
-                await self._together(steps)
+                await joint.run(steps)
         except TimeoutError:
-            self._on_timeout(steps)
+            self._on_timeout(joint.unfinished or steps)
         except ParkBroken as error:
             self._know(park=Park.BROKEN, setback=str(error))
         except SetBack as error:
@@ -193,28 +201,12 @@ class SwitchOver:
             log.exception("switchover.step_crashed", deployment=self._deployment.identifier, steps=[*steps])
             self._give_up(f"internal error: {error!r}")
 
-    async def _together(self, steps: tuple[Step, ...]) -> None:
-        """All steps to their end, or the first error with the rest cancelled; also ends when the lease is lost."""
-        tasks = [asyncio.create_task(self._timed(step)) for step in steps]
-        lease = {self._renewing} if self._renewing is not None and self._facts.park is Park.HELD else set()
-        try:
-            pending = set(tasks)
-            while pending:
-                done, _ = await asyncio.wait(pending | lease, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    await task  # raises what the step, or the renewal of the lease, raised
-                pending -= done
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _on_timeout(self, steps: tuple[Step, ...]) -> None:
+    def _on_timeout(self, unfinished: Sequence[Step]) -> None:
         if asyncio.get_running_loop().time() < self._deadline:
-            what = " and ".join(step.value for step in steps)
+            what = " and ".join(step.value for step in unfinished)
             self._know(setback=f"the pause was given up because {what} took longer than {PAUSE_WORK_LIMIT_S:g} s")
             return
-        why = f": {self._last_setback}" if self._last_setback else f" during {steps[0].value}"
+        why = f": {self._last_setback}" if self._last_setback else f" during {unfinished[0].value}"
         self._give_up(f"the switchover did not finish before its timeout{why}")
 
     async def _timed(self, step: Step) -> None:
@@ -304,7 +296,7 @@ class SwitchOver:
             answer = await self._services.router.park(
                 self._name,
                 budget_s=min(policy.pause_budget_s, max(self._deadline - now, 0.0)),
-                lease_s=self._lease_s(),
+                lease_s=self._lease.length_s,
                 leave_stragglers=leave_stragglers,
             )
         except BaseException:
@@ -318,7 +310,7 @@ class SwitchOver:
             return
         self._parked = answer
         self._timeline.stragglers = answer.stragglers
-        self._renewing = asyncio.create_task(self._renew(answer.generation))
+        self._lease.keep(answer.generation)
         self._know(park=Park.HELD)
 
     async def _describe(self, refused: ParkRefused) -> list[str]:
@@ -339,22 +331,6 @@ class SwitchOver:
                 await self._services.router.abort(sessions.generation, admit=False)
         except VerdigrisError as error:
             log.warning("switchover.park_left_to_its_lease", reason=str(error))
-
-    async def _renew(self, generation: int) -> None:
-        while True:
-            await asyncio.sleep(self._services.policy.lease_s / 4)
-            await self._services.router.renew(generation, lease_s=self._lease_s())
-
-    def _lease_s(self) -> float:
-        """A lease never outlives the deadline by more than half a second, whatever becomes of us meanwhile."""
-        left_s = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
-        return min(self._services.policy.lease_s, left_s + 0.5)
-
-    async def _stop_renewing(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
 
     async def _close_source(self) -> None:
         # Known before it is true: what was half done has to be undone as well.
@@ -392,7 +368,7 @@ class SwitchOver:
         try:
             await self._services.router.commit(
                 generation,
-                self._routes_after(),
+                routes_after_switchover(self._services, self._source, self._target),
                 hold=self._pair.mode is ReplicationMode.PHYSICAL,
                 leave_nobody=self._services.policy.pinned_sessions is not PinnedSessions.CLOSE,
             )
@@ -412,18 +388,6 @@ class SwitchOver:
             await self._services.router.abort(self._require_park().generation, admit=False)
         self._know(route=await self._observed_route(), park=Park.NONE)
 
-    def _routes_after(self) -> list[Route]:
-        """Production's endpoint leads to target; source gets an endpoint of its own that nobody knows yet."""
-        with self._services.store.transaction() as tx:
-            instances = tx.instances()
-        old_name = old_identifier(self._source.identifier, {instance.identifier for instance in instances})
-        old_port = self._services.ports.allocate({instance.port for instance in instances})
-        source, target = (route_of(self._services, instance) for instance in (self._source, self._target))
-        return [
-            structs.replace(target, name=source.name, port=source.port),
-            structs.replace(source, name=old_name, port=old_port),
-        ]
-
     def _require_park(self) -> Parked:
         if self._parked is None:
             raise ParkBroken("no sessions are parked")
@@ -438,7 +402,7 @@ class SwitchOver:
         self._know(target_open=True)
 
     async def _release(self) -> None:
-        await self._stop_renewing()
+        await self._lease.let_go()
         if self._parked is not None:
             try:
                 late_pins = await self._services.router.release(self._parked.generation, admit=self._facts.target_open)
@@ -475,7 +439,7 @@ class SwitchOver:
         self._know(fenced=False, closed=False, fence_complete=False, caught_up=False)
 
     async def _abort_park(self) -> None:
-        await self._stop_renewing()
+        await self._lease.let_go()
         try:
             await self._services.router.abort(self._require_park().generation)
         except ParkBroken:
@@ -491,7 +455,7 @@ class SwitchOver:
 
     async def _wait(self) -> None:
         """Between attempts, growing distance; what the last attempt had built is void."""
-        await self._stop_renewing()
+        await self._lease.let_go()
         reason = self._facts.setback or self._facts.pinned or "the router let the sessions go"
         pause_s = self._retry_s
         if self._services.policy.stragglers is Stragglers.CLOSE:

@@ -1,0 +1,36 @@
+"""The lease of a park, renewed for as long as the switchover wants it held."""
+
+import asyncio
+
+from verdigris.domain.ports import Router
+
+
+class Lease:
+    """``deadline``: of the switchover, in event loop time."""
+
+    def __init__(self, router: Router, length_s: float, deadline: float) -> None:
+        self._router = router
+        self._length_s = length_s
+        self._deadline = deadline
+        self.renewing: asyncio.Task[None] | None = None  # ends by failing, when the router does not renew it
+
+    @property
+    def length_s(self) -> float:
+        """It never outlives the deadline by more than half a second, whatever becomes of us meanwhile."""
+        left_s = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
+        return min(self._length_s, left_s + 0.5)
+
+    def keep(self, generation: int) -> None:
+        self.renewing = asyncio.create_task(self._renew(generation))
+
+    async def _renew(self, generation: int) -> None:
+        while True:
+            await asyncio.sleep(self._length_s / 4)
+            await self._router.renew(generation, lease_s=self.length_s)
+
+    async def let_go(self) -> None:
+        """Renew it no more."""
+        if self.renewing is not None:
+            self.renewing.cancel()
+            await asyncio.gather(self.renewing, return_exceptions=True)
+            self.renewing = None
