@@ -434,10 +434,15 @@ class Router(Protocol):
 
     async def release(self, generation: int, *, admit: bool = True) -> Mapping[str, int]:
         """Let the parked sessions run: on the new backend after ``commit``, else on the old one. After a ``commit`` new
-        connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here.
+        connections wait on, until ``admit`` and for a minute at most, unless ``admit`` is given here. It is answered
+        when nobody is held whose client waits; the others follow, each at once if its client asks for something.
 
         Returns, as reasons and counts, the sessions that the handover had carried and that were closed all the same:
         the new backend has refused what it could only be given now. Nothing if they were released already."""
+
+    async def answered(self, name: str) -> None:
+        """Return when those who were waited for have their answers, or after a moment; at once where newcomers wait.
+        After a ``release`` their first requests want all the processors there are."""
 
     async def abort(self, generation: int, *, admit: bool = True) -> None:
         """Release on the old backend and close the dialled connections. Refused after ``commit``. Unless ``admit`` is

@@ -99,6 +99,9 @@ class RouterClient:
     async def admit(self, name: str) -> None:
         await self._ask(messages.Admit(name), NoneType)
 
+    async def answered(self, name: str) -> None:
+        await self._ask(messages.Answered(name), NoneType)
+
     async def renew(self, generation: int, *, lease_s: float) -> None:
         await self._ask(messages.Renew(generation, lease_s), NoneType)
 

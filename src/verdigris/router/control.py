@@ -129,6 +129,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             await service.hold(name)
         case messages.Admit(name):
             await service.admit(name)
+        case messages.Answered(name):
+            await service.answered(name)
         case messages.Renew(generation, lease_s):
             await service.renew(generation, lease_s=lease_s)
         case messages.HandOver(generation):

@@ -15,6 +15,7 @@ from verdigris.router import garbage
 from verdigris.router.census import Census
 from verdigris.router.following import Follower
 from verdigris.router.lending import bytes_from_client, bytes_from_server
+from verdigris.router.letting_go import AtWork
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
@@ -88,6 +89,7 @@ class Endpoint:
         self.verifiers: dict[str, str] = {}
         self.sequence_help: SequenceHelp | None = None
         self.counters = Counters()
+        self.at_work = AtWork()  # whom the latest park has let go, and who have not been answered yet
         self.census = Census()
         self.follower = Follower()
         # While a router is being replaced: who takes a session that has stopped, and who is asked to cancel what is
@@ -107,7 +109,7 @@ class Endpoint:
     @property
     def admits(self) -> bool:
         """Whether clients that come now are let through to the backend; else they wait."""
-        return self.park is None and self._doubt is None
+        return (self.park is None or self.park.released) and self._doubt is None
 
     def doubt(self) -> None:
         """The backend may refuse newcomers: it is being fenced, or the control plane was lost in the middle of a
@@ -123,7 +125,7 @@ class Endpoint:
             return
         self._doubt.cancel()
         self._doubt = None
-        if self.park is None:
+        if self.admits:
             for session in list(self.sessions):
                 if session.state is State.WAITING:
                     session.resume()
@@ -146,6 +148,12 @@ class Endpoint:
             async with asyncio.timeout(HOLD_S):
                 while any(session.unanswered for session in self.sessions):  # noqa: ASYNC110  once in a switchover
                     await asyncio.sleep(_POLL_S)
+
+    async def answered(self) -> None:
+        """Return when those who waited in the latest park have been answered, or after a moment; at once where
+        newcomers wait."""
+        while self.at_work.come_first and not any(s.state is State.WAITING for s in self.sessions):  # noqa: ASYNC110  once
+            await asyncio.sleep(_POLL_S)
 
     def live(self) -> list[Session]:
         """Sessions that have a backend, or are getting one."""

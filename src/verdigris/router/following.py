@@ -39,7 +39,7 @@ WORTH_S = 0.5
 FEW = 1 / 8
 AT_ONCE = max(2, COUNT)
 # How many of those that have stopped are asked at a time. Those that have not stopped yet need the processors, too.
-PARKED_AT_ONCE = 4 * COUNT
+PARKED_AT_ONCE = COUNT
 
 
 class Follower:

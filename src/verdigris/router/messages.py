@@ -75,6 +75,10 @@ class Admit(Struct, frozen=True, tag=True):
     name: str
 
 
+class Answered(Struct, frozen=True, tag=True):
+    name: str
+
+
 class Renew(Struct, frozen=True, tag=True):
     generation: int
     lease_s: float
@@ -122,6 +126,7 @@ Command = (
     | Park
     | Hold
     | Admit
+    | Answered
     | Renew
     | HandOver
     | Commit

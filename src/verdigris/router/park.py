@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from verdigris.domain.ports import Parked
+from verdigris.router import letting_go
 from verdigris.router.pins import PinReason
 from verdigris.router.session import Session
 from verdigris.router.state.cursors import carry_cursors
@@ -36,8 +37,6 @@ LEAVING_S = 0.25
 LEAVING_APART_S = 0.004
 # Sessions of a promoted standby that are made to remember their sequences at a time.
 REMINDED_AT_ONCE = 16
-# How many are let go between two looks at who has asked for something meanwhile.
-STRIDE = 16
 
 
 class ParkState(Enum):
@@ -74,6 +73,7 @@ class Park:
         self._moved = asyncio.Event()  # a session has reached its safe point, or has gone
         self._lease: asyncio.TimerHandle | None = None
         self._releasing: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def live(self) -> bool:
@@ -168,7 +168,7 @@ class Park:
             log.warning("park.lease_expired", endpoint=self.endpoint.name, generation=self.generation)
             self.endpoint.doubt()
             self.end()
-        elif self.state is ParkState.COMMITTED and not self.hold:
+        elif self.state is ParkState.COMMITTED and not self.hold and self._releasing is None:
             log.warning("park.released_itself", endpoint=self.endpoint.name, generation=self.generation)
             self._begin_release(admit=False)  # the new backend may not take newcomers' writes yet
 
@@ -198,6 +198,8 @@ class Park:
         for session in self.sessions():
             if _is_moved_at_once(session):
                 self._move(session)
+            elif session.server is not None:
+                session.server.mute()  # whatever becomes of it and whatever it says is not the session's any more
         if self._lease is None:
             self._expire()
 
@@ -226,8 +228,20 @@ class Park:
 
     async def release(self, *, admit: bool) -> None:
         """Give the new backend what it is owed, then let everyone go. No session runs before all are complete: it could
-        notify one that does not listen yet. Unless ``admit``, newcomers go on waiting."""
+        notify one that does not listen yet. Unless ``admit``, newcomers go on waiting.
+
+        Returns when nobody is left whose client waits. The others follow: see ``over``."""
         await asyncio.shield(self._begin_release(admit=admit))
+
+    @property
+    def released(self) -> bool:
+        """Nobody waits in it any more."""
+        return self._following is not None
+
+    async def over(self) -> None:
+        """Return when everyone of a released park has gone."""
+        if self._following is not None:
+            await asyncio.shield(self._following)
 
     def _begin_release(self, *, admit: bool) -> "asyncio.Task[None]":
         if self._releasing is None:
@@ -235,33 +249,34 @@ class Park:
         return self._releasing
 
     async def _release(self, *, admit: bool) -> None:
-        if self.state is ParkState.COMMITTED:
-            owing = [session for session in self.sessions() if session.owed is not None or session.cursors]
-            if owing:
-                await asyncio.gather(*(self._complete(session) for session in owing))
-            await self._remind(
-                [
-                    session
-                    for session in self.sessions()
-                    if session.owed_sequences is not None and session.pinned is None
-                ]
-            )
-            await self._let_go()
-            if admit:
-                self.endpoint.trust()
-            else:
-                self.endpoint.doubt()
+        if self.state is not ParkState.COMMITTED:
+            self.end()
+            return
+        owing = [session for session in self.sessions() if session.owed is not None or session.cursors]
+        if owing:
+            await asyncio.gather(*(self._complete(session) for session in owing))
+        await self._remind(
+            [session for session in self.sessions() if session.owed_sequences is not None and session.pinned is None]
+        )
+        await letting_go.those_waited_for(self.sessions, self._let_go, self.endpoint.at_work)
+        self._note_length()
+        self._following = self._loop.create_task(self._release_idle())
+        if admit:
+            self.endpoint.trust()
+        else:
+            self.endpoint.doubt()
+
+    async def _release_idle(self) -> None:
+        await letting_go.the_others(self.sessions, self._let_go, self.endpoint.at_work)
         self.end()
 
-    async def _let_go(self) -> None:
-        """Whoever has asked something first: their requests leave before the many that wait for nothing are seen to."""
-        while parked := self.sessions():
-            parked.sort(key=lambda session: not session.is_waited_for)
-            waited_for = sum(session.is_waited_for for session in parked)
-            for session in parked[: max(STRIDE, waited_for)]:
-                self._move(session)
-                session.resume()
-            await asyncio.sleep(0)
+    def _let_go(self, session: Session) -> None:
+        self._move(session)
+        try:
+            session.resume()
+        except Exception:
+            log.exception("session.not_resumed", endpoint=self.endpoint.name)  # its trouble is not the others'
+            session.close()
 
     async def _remind(self, sessions: list[Session]) -> None:
         """Before anybody runs: it takes locks that clients would wait for, and wait behind clients' transactions. It is
@@ -305,6 +320,10 @@ class Park:
             self.late_pins[reason.value] += 1
             session.pinned = _pinned(reason)
 
+    def _note_length(self) -> None:
+        counters = self.endpoint.counters
+        counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
+
     def end(self) -> None:
         """Let everyone go: on the new backend if committed, else on the old one."""
         if self.state is ParkState.ENDED:
@@ -313,8 +332,8 @@ class Park:
             self._lease.cancel()
         committed = self.state is ParkState.COMMITTED
         self.state = ParkState.ENDED
-        counters = self.endpoint.counters
-        counters.longest_park_s = max(counters.longest_park_s, self._loop.time() - self._began)
+        if not self.released:
+            self._note_length()
         self.endpoint.park = None
         if committed:
             self.endpoint.forget_target()

@@ -341,6 +341,8 @@ class RouterService:
             return ParkRefused(stragglers=remaining, waited_s=0.0)
         endpoint = self._endpoint(name)
         if endpoint.park is not None:
+            await endpoint.park.over()
+        if endpoint.park is not None:
             # Left by a controller that is gone, or this one asks twice: the new generation counts.
             self._end(endpoint.park)
         self._parks = {generation: park for generation, park in self._parks.items() if park.live}
@@ -474,6 +476,11 @@ class RouterService:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
             endpoint.trust()
+
+    async def answered(self, name: str) -> None:
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            await endpoint.answered()
 
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)

@@ -1,6 +1,7 @@
 """One client's session: its two ends, and the states between which a park moves it."""
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import structlog
@@ -111,6 +112,16 @@ class Session:
     def is_waited_for(self) -> bool:
         """Its client has asked for something that the server has not been told yet."""
         return bool(self._held)
+
+    @property
+    def gives_up_at(self) -> float:
+        """When it will have waited too long, in event loop time: who began first gives up first."""
+        return self._timer.when() if self._timer is not None else math.inf
+
+    @property
+    def is_at_work(self) -> bool:
+        """Its client has been passed on to the server, and the server has not come to an end with it."""
+        return self.state is State.FLOWING and not self.tracker.safe
 
     @property
     def unanswered(self) -> bool:

@@ -396,6 +396,9 @@ class SwitchOver:
     # -- beyond the point of no return
 
     async def _open_target(self) -> None:
+        if self._facts.released:
+            with contextlib.suppress(VerdigrisError):  # a courtesy
+                await self._services.router.answered(self._name)
         await self._services.switchover.open_target(self._pair)
         if self._facts.released:
             await self._services.router.admit(self._name)

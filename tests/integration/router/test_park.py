@@ -283,6 +283,36 @@ async def test_committed_sessions_wait_or_release_themselves(
         assert await one(connection, "SELECT label FROM which") == "green"
 
 
+async def test_sessions_that_nobody_waits_for_follow_and_need_the_old_backend_no_more(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    """A release is answered when those who wait have been let go. The old backend may end at once."""
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True) as admin,
+    ):
+        busy, *idle = [await stack.enter_async_context(await connect(endpoint)) for _ in range(6)]
+        await switchover.ready()
+        parked, _ = await switchover.hand_over()
+        asked = asyncio.create_task(one(busy, "SELECT label FROM which, pg_sleep(0.3)"))
+        await asyncio.sleep(0)
+        await router.commit(parked.generation, [switchover.switched], hold=False)
+        await router.release(parked.generation)
+        assert not asked.done()
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [ALICE])
+        newcomer = await stack.enter_async_context(await connect(endpoint))
+        for connection in (*idle, newcomer):
+            assert await one(connection, "SELECT label FROM which") == "green"
+        assert await asked == "green"
+
+        async def all_gone() -> bool:
+            return (await router.sessions("app")).generation is None
+
+        await until(all_gone)
+        (found,) = (await router.statistics()).endpoints
+        assert (found.parked, found.handed_over_total) == (0, 6)
+
+
 async def test_hold_waits_for_release(endpoint: Endpoint, router: RouterClient, switchover: Switchover) -> None:
     async with await connect(endpoint) as connection:
         parked, _ = await switchover.ready_and_hand_over()

@@ -291,6 +291,9 @@ class WorldRouter:
         self.world.holding = False
         effect.done()
 
+    async def answered(self, name: str) -> None:
+        (await self.world.act("answered")).done()
+
     async def unready(self, name: str) -> None:
         effect = await self.world.act("unready")
         self.world.dialled = False
