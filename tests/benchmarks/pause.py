@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from statistics import median
 
 from msgspec import Struct
 
 from tests.benchmarks.event_log import Span
-from tests.benchmarks.figures import number, percentile, table
+from tests.benchmarks.figures import number, paired_ratio, percentile, table
 from tests.benchmarks.turns import Aim
 from verdigris.demo.figures import NS_PER_MS
 from verdigris.demo.ledger import Outcome
@@ -29,6 +30,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     between."""
 
     longest_ms: float  # of any client's waits that touch the change
+    ahead_ms: float  # of those the longest that was over before anybody was held back
+    held_back_ms: float  # ... and the longest of the others
     each_client_ms: list[float]  # the longest of each
     silence_ms: float  # no commit of any client was acknowledged
     held_ms: float  # clients were held back, by the clock of whoever did
@@ -40,6 +43,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     dropped: int
     acknowledged: int
     broken: list[str]  # promises to the clients
+    beside_ms: float | None = None  # PgBouncer's longest wait in the same turn
 
 
 def observe(
@@ -47,15 +51,18 @@ def observe(
     phases: list[Span],
     held_ms: float,
     *,
+    held_back_ns: int,
     setbacks: int = 0,
     idle: Mapping[str, int],
     broken: Iterable[str],
 ) -> Observed:
-    """``idle``: how many idle sessions were found well ("") or otherwise, by what was wrong with them."""
+    """``held_back_ns``: since when clients were held back, by the clock of the ledgers.
+    ``idle``: how many idle sessions were found well ("") or otherwise, by what was wrong with them."""
     calm_ns, began_ns, ended_ns = (result.marks[name] for name in (CALM, BEGUN, COMPLETED))
     longest: dict[int, float] = defaultdict(float)
-    for pause in result.pauses:
-        if pause.client is not None and pause.ended_ns >= began_ns and pause.began_ns <= ended_ns:
+    touching = [pause for pause in result.pauses if pause.ended_ns >= began_ns and pause.began_ns <= ended_ns]
+    for pause in touching:
+        if pause.client is not None:
             longest[pause.client] = max(longest[pause.client], pause.ms)
     silence = result.longest_silence(since_ns=began_ns, until_ns=ended_ns)
     calm = [p for p in result.pauses if p.began_ns >= calm_ns and p.ended_ns < began_ns]
@@ -63,6 +70,8 @@ def observe(
     dropped = sum(count for what, count in unwell.items() if what.startswith("dropped"))
     return Observed(
         longest_ms=max(longest.values()),
+        ahead_ms=max((pause.ms for pause in touching if pause.ended_ns < held_back_ns), default=0.0),
+        held_back_ms=max((pause.ms for pause in touching if pause.ended_ns >= held_back_ns), default=0.0),
         each_client_ms=list(longest.values()),
         silence_ms=silence.ms if silence else 0.0,
         held_ms=held_ms,
@@ -77,11 +86,15 @@ def observe(
     )
 
 
+def parked_at(phases: list[Span]) -> datetime:
+    """When the park of the attempt that succeeded began."""
+    return [span.began_at for span in phases if span.name == PAUSE_BEGINS][-1]
+
+
 def parked_ms(phases: list[Span]) -> float:
     """Of the attempt that succeeded: from when its park began until its release had been answered."""
-    began_at = [span.began_at for span in phases if span.name == PAUSE_BEGINS]
     released_at = [span.ended_at for span in phases if span.name == PAUSE_ENDS]
-    return (released_at[-1] - began_at[-1]).total_seconds() * 1000
+    return (released_at[-1] - parked_at(phases)).total_seconds() * 1000
 
 
 # -- tables
@@ -91,6 +104,8 @@ def pause_table(seen: Sequence[Observed], held: str) -> str:
     """Of each change one figure, of each client of each change one in the second row. ``held``: by whose clock."""
     lines: list[tuple[str, list[float]]] = [
         ("longest wait of any client", [one.longest_ms for one in seen]),
+        ("longest wait that began or lasted in the pause", [one.held_back_ms for one in seen]),
+        ("longest wait in the preparations for it", [one.ahead_ms for one in seen]),
         ("longest wait of each client", [ms for one in seen for ms in one.each_client_ms]),
         ("no commit of any client acknowledged", [one.silence_ms for one in seen]),
         (held, [one.held_ms for one in seen]),
@@ -152,6 +167,16 @@ def aims(what: str, ours: Sequence[Observed], others: Sequence[Observed]) -> lis
             _at_most(f"pause, {what}, median beside PgBouncer's", middle, median(theirs)),
             _at_most(f"pause, {what}, 99th percentile beside PgBouncer's", worst, percentile(theirs, 99)),
         ]
+        rounds = [(one.longest_ms, one.beside_ms) for one in ours if one.beside_ms is not None]
+        ratio = paired_ratio([one for one, _ in rounds], [beside for _, beside in rounds])
+        found.append(
+            Aim(
+                figure=f"pause, {what}, to PgBouncer's of the same turn, median",
+                aim="at most 1.00",
+                measured=number(ratio),
+                kept=ratio <= 1,
+            )
+        )
     for name, count in (("errors", sum(o.errors for o in ours)), ("connections dropped", sum(o.dropped for o in ours))):
         found.append(Aim(figure=f"{name}, {what}", aim="0", measured=f"{count}", kept=count == 0))
     return found

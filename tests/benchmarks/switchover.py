@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tests.acceptance.installation import Installation, wait_until
 from tests.benchmarks import machine
@@ -30,6 +31,7 @@ from tests.benchmarks.pause import (
     aims,
     counts_table,
     observe,
+    parked_at,
     parked_ms,
     pause_table,
     phase_table,
@@ -94,7 +96,20 @@ def switch_over(verdigris: Installation, options: Options, idle: int, n: int) ->
     delete_instance(verdigris, name)
     phases = switchover_phases(events)
     setbacks = sum(event["event"] == "switchover.set_back" for event in events)
-    return observe(result, phases, parked_ms(phases), setbacks=setbacks, idle=found, broken=broken)
+    return observe(
+        result,
+        phases,
+        parked_ms(phases),
+        held_back_ns=_ledger_ns(parked_at(phases)),
+        setbacks=setbacks,
+        idle=found,
+        broken=broken,
+    )
+
+
+def _ledger_ns(at: datetime) -> int:
+    """A moment by the clock of logs as one by that of ledgers, close enough."""
+    return int(at.timestamp() * 1e9) - (time.time_ns() - time.monotonic_ns())
 
 
 def _make_room(verdigris: Installation, name: str, connections: int) -> None:
@@ -120,7 +135,7 @@ def follow_recipe(pair: ServerPair, program: str, options: Options, idle: int, n
             found = sleepers.check()
         broken = _broken(bouncer.dsn, result)
     held_ms = (phases[-1].ended_at - phases[0].began_at).total_seconds() * 1000
-    return observe(result, phases, held_ms, idle=found, broken=broken)
+    return observe(result, phases, held_ms, held_back_ns=_ledger_ns(phases[0].began_at), idle=found, broken=broken)
 
 
 def _under_load(
@@ -202,32 +217,31 @@ class Benchmark:
         )
         print(f"## Switchover\n\n{facts}\n")
         try:
-            self._switch_over()
-            self._follow_recipe()
+            self._take_turns()
         finally:
             self._report()
         print(f"\n- load after: {machine.load()}")
         print(f"- it took {(time.monotonic() - began_s) / 60:.1f} minutes")
 
-    def _switch_over(self) -> None:
-        options = self._options
-        with running_verdigris() as verdigris:
-            for idle, seen in self._ours.items():
-                for n in range(1, options.switchovers + 1):
-                    seen.append(switch_over(verdigris, options, idle, n))
-                    _note(f"switchover {n} of {options.switchovers}", idle, seen[-1])
-
-    def _follow_recipe(self) -> None:
+    def _take_turns(self) -> None:
+        """A switchover, and by turns PgBouncer's recipe: what the machine does to one it does to both."""
         options = self._options
         program = find_or_say(PGBOUNCER) if options.recipes else None
-        if program is None:
-            return
-        note("making a pair of servers for PgBouncer")
-        with running_pair() as pair:
-            for idle, seen in self._theirs.items():
-                for n in range(1, options.recipes + 1):
-                    seen.append(follow_recipe(pair, program, options, idle, n))
-                    _note(f"PgBouncer {n} of {options.recipes}", idle, seen[-1])
+        with running_verdigris() as verdigris, ExitStack() as stack:
+            pair = None
+            if program is not None:
+                note("making a pair of servers for PgBouncer")
+                pair = stack.enter_context(running_pair())
+            for idle in options.idle:
+                for n in range(1, options.switchovers + 1):
+                    ours = switch_over(verdigris, options, idle, n)
+                    _note(f"switchover {n} of {options.switchovers}", idle, ours)
+                    if pair is not None and program is not None and _is_due(n, options):
+                        theirs = follow_recipe(pair, program, options, idle, n)
+                        _note("PgBouncer beside it", idle, theirs)
+                        self._theirs[idle].append(theirs)
+                        ours = structs.replace(ours, beside_ms=theirs.longest_ms)
+                    self._ours[idle].append(ours)
 
     def _report(self) -> None:
         reached: list[Aim] = []
@@ -244,6 +258,11 @@ class Benchmark:
         print(f"\n### What was to be reached\n\n{aims_table(reached)}")
 
 
+def _is_due(n: int, options: Options) -> bool:
+    """Recipes are spread evenly over the switchovers, one beside each at most."""
+    return n * options.recipes // options.switchovers > (n - 1) * options.recipes // options.switchovers
+
+
 def _note(what: str, idle: int, seen: Observed) -> None:
     note(
         f"{what}, {idle} idle: longest wait {seen.longest_ms:.0f} ms, silence {seen.silence_ms:.0f} ms,"
@@ -255,7 +274,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.switchover", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one of each with few clients: does it work?")
     parser.add_argument("--switchovers", type=int, help="for each number of idle sessions")
-    parser.add_argument("--recipes", type=int, help="of PgBouncer's, for each number of idle sessions; 0: none")
+    parser.add_argument("--recipes", type=int, help="of PgBouncer's, beside as many of these; 0: none")
     parser.add_argument("--clients", type=int)
     parser.add_argument("--idle", type=int, nargs="+", help="sessions that do nothing, on top of the clients")
     parser.add_argument("--commits-per-s", type=float, help="of all clients together; 0: no limit")

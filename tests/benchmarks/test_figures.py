@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks.event_log import Span, build_steps, read_events, switchover_phases
 from tests.benchmarks.figures import number, paired_ratio, percentile, table
-from tests.benchmarks.pause import parked_ms
+from tests.benchmarks.pause import parked_at, parked_ms
 from tests.benchmarks.pgbench import PgbenchFailed, parse_log, parse_report
 
 REPORT = """\
@@ -76,4 +76,5 @@ def test_pause_is_the_last_attempts() -> None:
         return datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
 
     spans = [Span("park", at(1), at(2)), Span("park", at(10), at(11)), Span("release", at(13), at(14))]
+    assert parked_at(spans) == at(10)
     assert parked_ms(spans) == 4000
