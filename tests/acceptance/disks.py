@@ -16,6 +16,7 @@ from tests.acceptance.installation import wait_until
 if TYPE_CHECKING:
     from tests.acceptance.installation import Installation
 
+_ATTEMPTS = 50
 _ROOMY = 4 << 30  # a limit, not memory: that is taken by what is written
 
 
@@ -23,10 +24,17 @@ class Disk(Struct, frozen=True):
     path: Path
 
     def fill(self) -> None:
-        """Not a byte more than is there now."""
-        stat = os.statvfs(self.path)
-        used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
-        _run("mount", "-o", f"remount,size={max(used, stat.f_frsize)}", str(self.path))
+        """Not a byte more than is there now. Refused if something was written since we looked: then once more."""
+        for attempt in range(_ATTEMPTS):
+            stat = os.statvfs(self.path)
+            used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+            try:
+                _run("mount", "-o", f"remount,size={max(used, stat.f_frsize)}", str(self.path))
+            except subprocess.CalledProcessError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
 
     def empty(self) -> None:
         _run("mount", "-o", f"remount,size={_ROOMY}", str(self.path))
