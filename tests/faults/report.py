@@ -32,7 +32,7 @@ def report(results: Sequence[Result]) -> str:
     counted = [r for r in results if not r.counts]
     uncounted = Counter(r.counts.partition(":")[0] for r in results if r.counts)
     light = [r for r in results if r.counts.startswith("too ")]
-    loads = sorted(r.load for r in counted)
+    loads = sorted(r.load for r in counted if r.load)
     seeds = ", ".join(str(seed) for seed in sorted({r.seed for r in results}))
     said = [
         f"{len(counted)} runs count, of seed {seeds}; {_broken(counted)} with a violation.",
