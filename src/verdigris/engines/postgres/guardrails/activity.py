@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from verdigris.engines.postgres import config
+from verdigris.engines.postgres.guardrails.extensions import OWN_BACKENDS
 from verdigris.engines.postgres.guardrails.model import (
     ACTIVE_WRITES,
     LOGICAL,
@@ -25,10 +26,13 @@ LONG_WRITE_S = 10.0
 # an open transaction with DDL in it.
 LONG_DDL_S = 3.0
 
+# Clients, and workers of extensions: whoever may write and is not PostgreSQL itself.
+_NOT_CLIENTS = [backend for backend in OWN_BACKENDS if backend != "client backend"]
+
 _WRITERS = """
     SELECT format('process %%s (%%s@%%s)', pid, usename, datname)
       FROM pg_stat_activity
-     WHERE backend_type = 'client backend' AND usename <> %s AND backend_xid IS NOT NULL
+     WHERE backend_type <> ALL(%s) AND usename <> %s AND backend_xid IS NOT NULL
        AND clock_timestamp() - xact_start >= make_interval(secs => %s)
      ORDER BY xact_start
 """
@@ -36,7 +40,7 @@ _WRITERS = """
 _DDL = """
     SELECT DISTINCT format('process %%s (%%s@%%s)', a.pid, a.usename, a.datname)
       FROM pg_stat_activity a
-     WHERE a.backend_type = 'client backend' AND a.usename <> %s
+     WHERE a.backend_type <> ALL(%s) AND a.usename <> %s
        AND clock_timestamp() - a.xact_start >= make_interval(secs => %s)
        AND (a.pid IN (SELECT pid FROM pg_stat_progress_create_index UNION ALL SELECT pid FROM pg_stat_progress_cluster)
             OR EXISTS (SELECT FROM pg_locks l
@@ -47,17 +51,17 @@ _DDL = """
 
 
 async def _long_writers(view: View) -> Sequence[str]:
-    return await view.source_names(_WRITERS, config.ADMIN_ROLE, LONG_WRITE_S)
+    return await view.source_names(_WRITERS, _NOT_CLIENTS, config.ADMIN_ROLE, LONG_WRITE_S)
 
 
 async def _long_ddl(view: View) -> Sequence[str]:
-    return await view.source_names(_DDL, config.ADMIN_ROLE, LONG_DDL_S)
+    return await view.source_names(_DDL, _NOT_CLIENTS, config.ADMIN_ROLE, LONG_DDL_S)
 
 
 async def _writers_on_target(view: View) -> Sequence[str]:
     if await view.target.value("SELECT pg_is_in_recovery()"):
         return []
-    return await view.target_names(_WRITERS, config.ADMIN_ROLE, 0.0)
+    return await view.target_names(_WRITERS, _NOT_CLIENTS, config.ADMIN_ROLE, 0.0)
 
 
 GUARDRAILS = (

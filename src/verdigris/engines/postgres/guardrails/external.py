@@ -4,7 +4,15 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from verdigris.engines.postgres.guardrails.model import EXTERNAL_REPLICATION, Extent, Guardrail, Moment, Side, View
+from verdigris.engines.postgres.guardrails.model import (
+    EXTERNAL_REPLICATION,
+    Extent,
+    Guardrail,
+    Moment,
+    Side,
+    View,
+    on_source,
+)
 
 _OTHERS = sql.SQL("""
     SELECT 'replication slot ' || slot_name FROM pg_replication_slots
@@ -25,6 +33,21 @@ async def _others(view: View) -> Sequence[str]:
 
 
 GUARDRAILS = (
+    Guardrail(
+        name="synchronous-standbys",
+        rds=EXTERNAL_REPLICATION,
+        complaint="blue waits for synchronous standbys",
+        remedy="Empty synchronous_standby_names.",
+        threshold="synchronous_standby_names is empty",
+        why="Green would be one of them if the list says so, and blue's commits would wait for it; a list that names"
+        " others would have green's commits wait for standbys that it does not have.",
+        side=Side.BLUE,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.CLUSTER,
+        look=on_source(
+            sql.SQL("SELECT setting FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting <> ''")
+        ),
+    ),
     Guardrail(
         name="external-replication",
         rds=EXTERNAL_REPLICATION,

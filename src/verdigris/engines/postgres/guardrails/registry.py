@@ -2,9 +2,12 @@
 
 from verdigris.engines.postgres.guardrails import (
     activity,
+    collations,
     creation,
     definitions,
+    extensions,
     external,
+    lacks,
     reachability,
     replication,
     tables,
@@ -17,6 +20,9 @@ GUARDRAILS: tuple[Guardrail, ...] = (
     *external.GUARDRAILS,
     *activity.GUARDRAILS,
     *definitions.GUARDRAILS,
+    *lacks.GUARDRAILS,
     *tables.GUARDRAILS,
+    *extensions.GUARDRAILS,
+    *collations.GUARDRAILS,
     *creation.GUARDRAILS,
 )

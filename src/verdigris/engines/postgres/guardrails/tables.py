@@ -53,6 +53,30 @@ _FORCED_ROW_SECURITY = sql.SQL("""
        AND NOT (r.rolsuper OR r.rolbypassrls) ORDER BY 1
 """)
 
+# A generated column is not sent, so nothing would tell green which row was meant. With REPLICA IDENTITY FULL a primary
+# key is still what green looks for (logicalrep_rel_mark_updatable in relation.c).
+_GENERATED_KEY = sql.SQL("""
+    SELECT DISTINCT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_index i ON i.indrelid = c.oid AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                                                    ELSE i.indisprimary END
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY(i.indkey::int2[]) AND a.attgenerated <> ''
+     WHERE c.relkind = 'r' AND pg_relation_is_publishable(c.oid) ORDER BY 1
+""")
+
+# Whoever else may write: their changes are applied with the rights of the owner, who may have given away his own.
+_POWERLESS_OWNER = sql.SQL("""
+    SELECT format('%I.%I', n.nspname, c.relname)
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'r' AND c.relacl IS NOT NULL AND pg_relation_is_publishable(c.oid)
+       AND EXISTS (SELECT FROM aclexplode(c.relacl) a
+                    WHERE a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+                      AND (NOT has_table_privilege(c.relowner, c.oid, a.privilege_type)
+                           OR a.privilege_type IN ('UPDATE', 'DELETE')
+                              AND NOT has_table_privilege(c.relowner, c.oid, 'SELECT')))
+     ORDER BY 1
+""")
+
 
 async def _filled_unlogged(view: View) -> Sequence[str]:
     filled = []
@@ -99,6 +123,30 @@ GUARDRAILS = (
         moments=Moment.CREATION | Moment.SWITCHOVER,
         extent=Extent.DATABASE,
         look=on_source(_INCOMPARABLE_IDENTITY),
+    ),
+    Guardrail(
+        name="generated-key",
+        rds=UNSUPPORTED,
+        complaint="tables whose primary key or replica identity has a generated column in it",
+        remedy="Choose another replica identity, and another primary key.",
+        why="PostgreSQL does not send generated columns; the first UPDATE or DELETE would stop the replication.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_GENERATED_KEY),
+    ),
+    Guardrail(
+        name="powerless-owner",
+        rds=UNSUPPORTED,
+        complaint="tables that others may write and their owner may not",
+        remedy="Grant the owner what the others have, and SELECT.",
+        why="Changes are applied with the rights of a table's owner.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_POWERLESS_OWNER),
     ),
     Guardrail(
         name="replica-triggers",

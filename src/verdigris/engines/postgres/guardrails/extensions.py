@@ -1,0 +1,93 @@
+"""Code that runs by itself: on green as well, where nobody asked for it yet."""
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from verdigris.engines.postgres.guardrails.model import (
+    LOGICAL,
+    UNSUPPORTED,
+    Extent,
+    Guardrail,
+    Moment,
+    Side,
+    View,
+    on_source,
+)
+
+# backend_type of PostgreSQL's own processes, 14 to 18 (GetBackendTypeDesc, and the names of its background workers).
+OWN_BACKENDS = (
+    "archiver", "autovacuum launcher", "autovacuum worker", "background writer", "checkpointer", "client backend",
+    "io worker", "logger", "logical replication apply worker", "logical replication launcher",
+    "logical replication parallel worker", "logical replication tablesync worker", "logical replication worker",
+    "parallel worker", "slotsync worker", "standalone backend", "startup", "walreceiver", "walsender",
+    "walsummarizer", "walwriter",
+)  # fmt: skip
+# They only read, or write what is no table.
+_HARMLESS_BACKENDS = ("autoprewarm leader", "autoprewarm worker", "pg_wait_sampling collector")
+
+# Extensions whose workers run jobs or replicate, by what they are called in pg_extension. RDS names pg_cron, pglogical
+# and pgactive among the limits of blue/green deployments.
+_WITH_WORKERS = (
+    "bdr", "citus", "pg_cron", "pg_partman_bgw", "pg_squeeze", "pg_task", "pgactive", "pglogical", "spock",
+    "timescaledb",
+)  # fmt: skip
+
+_LOGIN_TRIGGERS = sql.SQL(
+    "SELECT quote_ident(evtname) FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D' ORDER BY 1"
+)
+
+
+async def _workers(view: View) -> Sequence[str]:
+    return await view.source_names(
+        "SELECT DISTINCT backend_type FROM pg_stat_activity WHERE backend_type <> ALL(%s) ORDER BY 1",
+        [*OWN_BACKENDS, *_HARMLESS_BACKENDS],
+    )
+
+
+async def _extensions(view: View) -> Sequence[str]:
+    return await view.source_names(
+        "SELECT extname FROM pg_extension WHERE extname = ANY(%s) ORDER BY 1", list(_WITH_WORKERS)
+    )
+
+
+GUARDRAILS = (
+    Guardrail(
+        name="extensions-with-workers",
+        rds=UNSUPPORTED,
+        complaint="extensions that run jobs or replicate by themselves",
+        remedy="Drop them until after the switchover, and create them again on green.",
+        threshold=f"none of {', '.join(_WITH_WORKERS)}",
+        why="Their jobs would run on green as well while it only follows, and their effects would be there twice.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=_extensions,
+    ),
+    Guardrail(
+        name="background-workers",
+        rds=UNSUPPORTED,
+        complaint="background workers that are not PostgreSQL's own",
+        remedy="Take their library out of shared_preload_libraries until after the switchover.",
+        threshold=f"none but {', '.join(_HARMLESS_BACKENDS)}",
+        why="What they do is unknown, and they would do it on green as well while it only follows.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.CLUSTER,
+        look=_workers,
+    ),
+    Guardrail(
+        name="login-triggers",
+        rds=UNSUPPORTED,
+        complaint="event triggers that fire at login",
+        remedy="Disable them until after the switchover.",
+        why="Sessions are opened on green beforehand, in the names of clients: the trigger would act there, once more.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION | Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=on_source(_LOGIN_TRIGGERS),
+    ),
+)
