@@ -45,6 +45,7 @@ from verdigris.workflows.cancellation import cancel_switchover
 from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.parameters import ParameterKeeper
+from verdigris.workflows.protection import SourceProtection
 from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.services import Services
 
@@ -79,7 +80,7 @@ class ControlPlane:
         self.router = RouterClient(settings.home, epoch=store.epoch())
         first, last = settings.port_range
         self.ports = HostPorts(settings.endpoint_host, range(first, last + 1))
-        green = PostgresGreenBuilder(self.servers)
+        green = PostgresGreenBuilder(self.servers, copy_rate_mib=settings.copy_rate_mib)
         self.services = Services(
             store=store,
             clock=SystemClock(),
@@ -106,6 +107,7 @@ class ControlPlane:
             self.runner.run(),
             DeploymentMonitor(self.services).run(),
             ParameterKeeper(self.services).run(),
+            SourceProtection(self.services).run(),
         ):
             yield
         await self.servers.detach()

@@ -27,6 +27,9 @@ _MOST = 32767
 _PAUSE_BUDGET_MIN_MS = 10
 _PAUSE_BUDGET_MAX_MS = 30_000
 
+# pg_basebackup --max-rate takes no more.
+_COPY_RATE_MAX_MIB = 1024
+
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -42,7 +45,8 @@ class TlsFiles(Struct, frozen=True, kw_only=True):
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """``port_range``: first and last port given to endpoints that ask for none."""
+    """``port_range``: first and last port given to endpoints that ask for none. ``copy_rate_mib``: what making a green
+    may read of blue in a second; None: as much as it can."""
 
     home: Path
     region: str = "us-east-1"
@@ -52,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     engine_account: str | None = None
     engine_cache: Path | None = None
     engine_directory: Path | None = None
+    copy_rate_mib: int | None = None
     switchover: SwitchoverPolicy = SwitchoverPolicy()
     limits: Limits = Limits()
     tls: TlsFiles | None = None
@@ -100,6 +105,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         engine_account=environment.get("VERDIGRIS_ENGINE_ACCOUNT") or None,
         engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
         engine_directory=_optional_path(environment.get("VERDIGRIS_ENGINE_DIRECTORY")),
+        copy_rate_mib=_copy_rate(environment.get("VERDIGRIS_COPY_RATE")),
         switchover=_switchover_policy(environment),
         limits=_limits(environment),
         tls=_tls(environment),
@@ -140,6 +146,14 @@ def _pause_budget_ms(text: str) -> int:
             f"VERDIGRIS_PAUSE_BUDGET_MS={text!r} is not a number of milliseconds from {_PAUSE_BUDGET_MIN_MS} to"
             f" {_PAUSE_BUDGET_MAX_MS}"
         )
+    return int(text)
+
+
+def _copy_rate(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _COPY_RATE_MAX_MIB):
+        raise ConfigurationError(f"VERDIGRIS_COPY_RATE={text!r} is not a number of MiB from 1 to {_COPY_RATE_MAX_MIB}")
     return int(text)
 
 

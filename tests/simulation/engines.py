@@ -334,6 +334,9 @@ class WorldGreen(Dismantling):
             return "The replication slot is gone."
         return None
 
+    async def protect_source(self, pair: Pair) -> None:
+        """The disks of this world have no end."""
+
     async def tend(self, pair: Pair) -> list[str]:
         await self.do("green.tend", lambda: None, self.server(pair.target_resource_id))
         return []

@@ -16,6 +16,11 @@ def test_a_switchover_without_settings_is_as_documented() -> None:
     )
 
 
+def test_the_load_of_a_copy_is_a_setting() -> None:
+    assert load_settings({}).copy_rate_mib is None
+    assert load_settings({"VERDIGRIS_COPY_RATE": "20"}).copy_rate_mib == 20
+
+
 def test_the_policies_of_a_switchover_are_settings() -> None:
     environment = {
         "VERDIGRIS_PINNED_SESSIONS": "refuse",
@@ -34,6 +39,9 @@ def test_the_policies_of_a_switchover_are_settings() -> None:
         ("VERDIGRIS_PINNED_SESSIONS", "kill", "is none of wait, close, refuse"),
         ("VERDIGRIS_PINNED_SESSIONS", "Close", "is none of wait, close, refuse"),
         ("VERDIGRIS_STRAGGLERS", "wait", "is none of fail, close"),
+        ("VERDIGRIS_COPY_RATE", "0", "is not a number of MiB from 1 to 1024"),
+        ("VERDIGRIS_COPY_RATE", "1025", "is not a number of MiB"),
+        ("VERDIGRIS_COPY_RATE", "20M", "is not a number of MiB"),
         ("VERDIGRIS_PAUSE_BUDGET_MS", "1s", "is not a number of milliseconds from 10 to 30000"),
         ("VERDIGRIS_PAUSE_BUDGET_MS", "9", "is not a number of milliseconds"),
         ("VERDIGRIS_PAUSE_BUDGET_MS", "30001", "is not a number of milliseconds"),

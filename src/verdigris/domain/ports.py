@@ -250,6 +250,10 @@ class GreenBuilder(Protocol):
     async def health(self, pair: Pair) -> str | None:
         """None when replication is well, else what is wrong (broken for good, so INVALID_CONFIGURATION)."""
 
+    async def protect_source(self, pair: Pair) -> None:
+        """Keep what source holds back for target within a share of its free disk; give it up where it takes more.
+        Does nothing while source is down."""
+
     async def tend(self, pair: Pair) -> list[str]:
         """Carry what replication does not, while green waits: one round, cheap when nothing has changed, resumed by the
         next one when it is cancelled. Never harms source. Returns what the operator should know, a sentence each;

@@ -11,6 +11,7 @@ variant cannot change the user.
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -188,6 +189,13 @@ class Process:
 def _settle(future: "asyncio.Future[None]") -> None:
     if not future.done():
         future.set_result(None)
+
+
+def gentle_prefix() -> list[str]:
+    """For the front of a command: last in line for processors, and for disks where the scheduler of the disk minds it
+    (ionice(1)). Empty where neither program is there."""
+    nice, ionice = shutil.which("nice"), shutil.which("ionice")
+    return [*([nice, "-n", "10"] if nice else []), *([ionice, "-c", "2", "-n", "7"] if ionice else [])]
 
 
 class Completed(Struct, frozen=True):

@@ -1,5 +1,7 @@
 """Minor upgrades on real servers: a streaming standby that is promoted."""
 
+import time
+
 import psycopg
 import pytest
 
@@ -105,4 +107,19 @@ async def test_a_recovery_that_stands_still_is_given_up(
     await target.stop()
     with pytest.raises(EngineError, match="no progress"):
         await standby.recover_to_end(target)  # nobody ends its recovery, and the source is idle
+    await green.dismantle(pair)
+
+
+async def test_a_copy_takes_no_more_of_the_source_than_it_may(
+    servers: PostgresServers, create_server: CreateServer, make_pair: MakePair
+) -> None:
+    source = await create_server(version=GREEN_VERSION)
+    [(size_mib,)] = await query(source, "SELECT sum(pg_database_size(oid))::bigint >> 20 FROM pg_database")
+    rate_mib = int(str(size_mib)) // 2
+    green = PostgresGreenBuilder(servers, copy_rate_mib=rate_mib)
+    pair = make_pair(source, GREEN_VERSION)
+    began_s = time.monotonic()
+    await green.copy(pair)
+    # On any machine, at any load: two seconds' worth, of which the first may come as a burst.
+    assert time.monotonic() - began_s > 1.0
     await green.dismantle(pair)

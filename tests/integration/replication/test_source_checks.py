@@ -1,5 +1,7 @@
 """What forbids a deployment is found beforehand, and named."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
@@ -12,6 +14,8 @@ async def test_every_obstacle_is_named_at_once(
     green: PostgresGreenBuilder, create_server: CreateServer, make_pair: MakePair
 ) -> None:
     source = await create_server(version=BLUE_VERSION)
+    elsewhere = source.directory / "elsewhere"
+    source.account.make_directory(elsewhere)
     await run_sql(
         source,
         "CREATE TABLE public.keyless (x text)",
@@ -30,7 +34,23 @@ async def test_every_obstacle_is_named_at_once(
         "CREATE ROLE somebody",
         "CREATE TABLE public.forced (id int PRIMARY KEY)",
         "ALTER TABLE public.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, OWNER TO somebody",
+        "CREATE TABLE public.generated (a int, b int GENERATED ALWAYS AS (a) STORED PRIMARY KEY)",
+        "CREATE TABLE public.taken_away (id int PRIMARY KEY)",
+        "ALTER TABLE public.taken_away OWNER TO somebody",
+        "REVOKE UPDATE ON public.taken_away FROM somebody",
+        "GRANT UPDATE ON public.taken_away TO pg_monitor",
+        "CREATE FUNCTION public.hello() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "CREATE EVENT TRIGGER hello ON login EXECUTE FUNCTION public.hello()",
+        "CREATE EVENT TRIGGER silent ON login EXECUTE FUNCTION public.hello()",
+        "ALTER EVENT TRIGGER silent DISABLE",
+        "CREATE EVENT TRIGGER loud ON sql_drop EXECUTE FUNCTION public.hello()",
+        "ALTER EVENT TRIGGER loud ENABLE ALWAYS",
+        "CREATE SUBSCRIPTION other CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false, slot_name = NONE)",
         "SELECT pg_create_logical_replication_slot('cdc', 'pgoutput')",
+        # As good as an extension of that name, for whoever reads the catalogue.
+        "CREATE EXTENSION pg_prewarm SCHEMA public",
+        "UPDATE pg_extension SET extname = 'pg_cron' WHERE extname = 'pg_prewarm'",
+        f"CREATE TABLESPACE elsewhere LOCATION '{elsewhere}'",
         "CREATE DATABASE shut ALLOW_CONNECTIONS false",
     )
     pair = make_pair(source, GREEN_VERSION)
@@ -39,12 +59,21 @@ async def test_every_obstacle_is_named_at_once(
     for name in ("public.keyless", "public.deferred", "public.full_json", "public.fleeting,", "public.forced", "shut"):
         assert name.rstrip(",") in text
     assert "always on public.triggered" in text
-    assert "replication slot cdc" in text
+    for name in ("replication slot cdc", "subscription other", "public.generated", "public.taken_away", "elsewhere"):
+        assert name in text
+    assert ": hello. Disable them" in text
     for innocent in ("fleeting_empty", "full_text"):
         assert innocent not in text
     assert {finding.check for finding in findings} == {
         "external-replication",
         "closed-databases",
+        "engine-not-available",  # for want of that extension
+        "extensions-with-workers",
+        "generated-key",
+        "login-triggers",
+        "replica-event-triggers",
+        "powerless-owner",
+        "tablespaces",
         "unlogged-tables",
         "tables-without-key",
         "incomparable-identity",
@@ -53,10 +82,22 @@ async def test_every_obstacle_is_named_at_once(
     }
 
 
-async def test_an_extension_that_no_target_has_is_named(
+async def test_an_extension_or_a_feature_that_no_target_has_is_named(
     servers: PostgresServers, green: PostgresGreenBuilder, create_server: CreateServer, make_pair: MakePair
 ) -> None:
     source = await create_server(version=BLUE_VERSION)
+    # 18.6 as a wheel cannot read XML.
+    await run_sql(source, "CREATE TABLE public.documents (id int PRIMARY KEY, body xml)")
+    installation = await servers.catalogue.installation(
+        GREEN_VERSION, extensions=await servers.extensions_in_use(source)
+    )
+    findings = await green.check_source(make_pair(source, GREEN_VERSION))
+    if b"xmlInitParser" in Path(installation.program("postgres")).read_bytes():
+        assert findings == []
+    else:
+        assert [finding.check for finding in findings] == ["features-missing"]
+        assert "column body of public.documents (xml)" in findings[0].message
+    await run_sql(source, "DROP TABLE public.documents")
     await run_sql(source, "CREATE EXTENSION pgcrypto SCHEMA public")
     pair = make_pair(source, GREEN_VERSION)
     findings = await green.check_source(pair)

@@ -32,6 +32,9 @@ async def detach_target(mode: ReplicationMode, target: PostgresServer, names: Ob
             return  # a standby, or a copy in the making: it has no subscription, and nothing can be dropped on it
     if mode is ReplicationMode.LOGICAL:
         await subscriber.unsubscribe(target, names)
+        await publisher.drop_slots(target, names)
+        wal_limit.lift(target, names.deployment_id)
+        target.reload()
     await publisher.unpublish(target, names)
 
 

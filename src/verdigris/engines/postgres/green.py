@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import structlog
@@ -16,6 +17,7 @@ from verdigris.engines.postgres import (
     fingerprint,
     lag,
     marker,
+    own_writes,
     publisher,
     session_functions,
     standby,
@@ -28,6 +30,7 @@ from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
+from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import MAINTENANCE_DATABASE, Database, for_each, list_databases, session
@@ -40,9 +43,12 @@ _TARGET_LIMIT_S = 15.0
 
 
 class PostgresGreenBuilder:
-    def __init__(self, servers: PostgresServers) -> None:
+    def __init__(self, servers: PostgresServers, *, copy_rate_mib: int | None = None) -> None:
+        """``copy_rate_mib``: what a copy may take of the source in a second, at most; None: whatever it can."""
         self._servers = servers
+        self._copy_rate_mib = copy_rate_mib
         self._troubles: Troubles = {}
+        self._note_due_s: dict[str, float] = {}  # by names.base, monotonic
         self.tending = Tending()
 
     # ---------------------------------------------------------------------------------------------------------- making
@@ -69,7 +75,7 @@ class PostgresGreenBuilder:
         )
         names = ObjectNames(pair.deployment_id)
         await wal_limit.impose(source, pair.deployment_id)
-        await standby.base_backup(source, target, names.physical_slot)
+        await standby.base_backup(source, target, names.physical_slot, rate_mib=self._copy_rate_mib)
         if pair.mode is ReplicationMode.PHYSICAL:
             await standby.follow(source, target, names.physical_slot)
             await target.start()
@@ -94,13 +100,17 @@ class PostgresGreenBuilder:
         installation = await self._servers.catalogue.installation(pair.target_version, extensions=extensions)
         await upgrade.upgrade_in_place(target, installation, pair.target_parameters)
         databases = len(await list_databases(source))
-        target.change_settings({READ_ONLY: "on", **subscriber.settings_for(databases, target.read_settings())})
+        target.change_settings(
+            {READ_ONLY: "on"}
+            | wal_limit.unless_set(target, own_writes.KEEP_MIB, pair.deployment_id)
+            | subscriber.settings_for(databases, target.read_settings())
+        )
         await target.start()
         await upgrade.finish(target, previous=source.version)
         majors = (source.version.major, target.version.major)
 
         async def remember(database: Database) -> None:
-            async with session(target, database.name) as connection:
+            async with session(target, database.name, **UNNOTICED) as connection:
                 await definitions.remember_respelling(connection, names, majors)
 
         await for_each(await list_databases(target), remember)
@@ -117,6 +127,7 @@ class PostgresGreenBuilder:
             )
         await subscriber.subscribe(source, target, names, lsn)
         await marker.prove_logical(source, target, names)
+        await own_writes.watch(target, names)
         log.info("green.joined", deployment=pair.deployment_id, target=target.resource_id)
 
     # -------------------------------------------------------------------------------------------------------- watching
@@ -133,8 +144,21 @@ class PostgresGreenBuilder:
         """For guardrails to look at, with what was seen of it before."""
         return Subject(servers=self._servers, pair=pair, moment=moment, timeout_s=timeout_s, troubles=self._troubles)
 
+    async def protect_source(self, pair: Pair) -> None:
+        source = self._known(pair.source_resource_id)
+        if source is not None and source.is_running():
+            await wal_limit.follow(source, ObjectNames(pair.deployment_id))
+
     async def tend(self, pair: Pair) -> list[str]:
-        return [] if pair.mode is ReplicationMode.PHYSICAL else await self.tending.tend(*self._pair(pair))
+        if pair.mode is ReplicationMode.PHYSICAL:
+            return []
+        source, target, names = self._pair(pair)
+        now_s = time.monotonic()
+        if target.is_running() and now_s >= self._note_due_s.get(names.base, now_s):
+            self._note_due_s[names.base] = now_s + own_writes.INTERVAL_S
+            async with self.tending.interrupted(names):
+                await own_writes.note_everywhere(target, names)
+        return await self.tending.tend(source, target, names)
 
     # ------------------------------------------------------------------------------------------------------ taking down
 
@@ -146,6 +170,7 @@ class PostgresGreenBuilder:
     async def _dismantle(self, pair: Pair, names: ObjectNames) -> None:
         for key in [key for key in self._troubles if key[0] == names.base]:
             del self._troubles[key]
+        self._note_due_s.pop(names.base, None)
         target = self._known(pair.target_resource_id)
         if target is not None:
             async with self._despite_target(target):
@@ -172,13 +197,13 @@ class PostgresGreenBuilder:
         """On the copy, which is at ``lsn`` exactly: where its stream begins, and how everything was defined then."""
 
         async def one(database: Database) -> None:
-            async with session(copy, database.name) as connection:
+            async with session(copy, database.name, **UNNOTICED) as connection:
                 await fingerprint.take(connection, names, shared=database.name == MAINTENANCE_DATABASE)
                 await ddl.remember(connection, names, majors)
 
         await for_each(await list_databases(copy), one)
         stream = sql.Identifier(names.schema, "stream")
-        async with session(copy) as connection:
+        async with session(copy, MAINTENANCE_DATABASE, **UNNOTICED) as connection:
             await connection.run(sql.SQL("CREATE TABLE {} AS SELECT {} AS begins_at").format(stream, sql.Literal(lsn)))
 
     @contextlib.asynccontextmanager

@@ -38,3 +38,7 @@ class ObjectNames(Struct, frozen=True):
     def logical_slot(self, database_oid: int) -> str:
         """Slots are the cluster's, so the database is in the name; by oid, because names may have any character."""
         return f"{self.base}_{database_oid}"
+
+    def own_writes_slot(self, database_oid: int) -> str:
+        """A slot of green's own, in one of its databases."""
+        return f"{self.base}_own_{database_oid}"

@@ -41,6 +41,10 @@ _SETTINGS: Mapping[str, str] = {
     "jit": "off",
 }
 
+# For definitions of ours. Event triggers of users that are not ENABLE ALWAYS stay silent: one that takes DDL down would
+# write on green by itself, and one that forbids it would keep us from taking away what is ours.
+UNNOTICED: Mapping[str, Setting] = {"session_replication_role": "replica"}
+
 # Where a setting came with a minor version (of August 2024), by major version.
 _RESTRICTS_RELATIONS_SINCE = {14: 13, 15: 8, 16: 4}
 _TRANSACTION_TIMEOUT_SINCE = 17

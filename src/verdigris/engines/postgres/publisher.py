@@ -9,6 +9,7 @@ from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import session_functions
 from verdigris.engines.postgres.carrying import ddl_capture, identity
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 
@@ -62,7 +63,7 @@ async def publish(source: PostgresServer, names: ObjectNames) -> str:
 async def _create_publication(source: PostgresServer, names: ObjectNames, database: Database) -> None:
     """Name every table instead of FOR ALL TABLES: a table made later, without a key, would otherwise have its UPDATEs
     refused on the source, and one that green lacks would stop the replication of all others."""
-    async with session(source, database.name) as connection, connection.transaction():
+    async with session(source, database.name, **UNNOTICED) as connection, connection.transaction():
         keyless = [row[0] for row in await connection.rows(TABLES_WITHOUT_KEY)]
         if keyless:
             raise EngineError(f"database {database.name}: tables without a primary key: {', '.join(keyless)}")
@@ -94,7 +95,7 @@ async def unpublish(server: PostgresServer, names: ObjectNames) -> None:
     """Drop publication and schema in every database of a server: of the source, or of a copy that has them too."""
 
     async def drop(database: Database) -> None:
-        async with session(server, database.name) as connection:
+        async with session(server, database.name, **UNNOTICED) as connection:
             await ddl_capture.uninstall(connection, names)
             await connection.run(_drop_publication(names))
             await identity.take_back(connection, names)
@@ -107,7 +108,7 @@ async def take_from_copy(copy: PostgresServer, names: ObjectNames) -> None:
     """What only a source needs. A copy keeps the schema, where markers and statements will arrive."""
 
     async def drop(database: Database) -> None:
-        async with session(copy, database.name) as connection:
+        async with session(copy, database.name, **UNNOTICED) as connection:
             await ddl_capture.uninstall(connection, names)
             await connection.run(_drop_publication(names))
 

@@ -24,7 +24,7 @@ from verdigris.engines.installations import Installation
 from verdigris.engines.layout import SOCKET_NAME, Layout
 from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.postmaster import PORT, Postmaster, StopMode
-from verdigris.engines.process import Completed, Process, run_program
+from verdigris.engines.process import Completed, Process, gentle_prefix, run_program
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, Supervision
 
 if TYPE_CHECKING:
@@ -403,8 +403,10 @@ class PostgresServer:
         cwd: Path | None = None,
         check: bool = True,
         installation: Installation | None = None,
+        gently: bool = False,
     ) -> Completed:
-        """Run a program of the installation under the engine account, with the passfile at hand.
+        """Run a program of the installation under the engine account, with the passfile at hand. ``gently``: it, and
+        what it starts, comes after everybody else for processors and disks.
 
         See :func:`verdigris.engines.process.run_program` for limits, cancellation and errors.
         """
@@ -412,7 +414,7 @@ class PostgresServer:
         installation = installation or self.installation
         environment = {"PGPASSFILE": str(self.passfile), **(env or {})}
         return await run_program(
-            [installation.program(program), *arguments],
+            [*(gentle_prefix() if gently else ()), installation.program(program), *arguments],
             account=self.account,
             env=self.account.environment(environment),
             cwd=cwd or self.directory,

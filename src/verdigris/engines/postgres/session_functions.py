@@ -10,6 +10,7 @@ from psycopg import sql
 
 from verdigris.domain.ports import Helpers
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, Session, for_each, list_databases, session, sessions
 
@@ -158,7 +159,7 @@ async def install_everywhere(source: PostgresServer, names: ObjectNames) -> None
     """In every database, in a schema of their own. What is there is made again."""
 
     async def one(database: Database) -> None:
-        async with session(source, database.name) as connection, connection.transaction():
+        async with session(source, database.name, **UNNOTICED) as connection, connection.transaction():
             schema = sql.Identifier(names.schema)
             await connection.run(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(schema))
             await connection.run(sql.SQL("CREATE SCHEMA {}").format(schema))

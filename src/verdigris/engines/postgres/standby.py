@@ -30,11 +30,13 @@ FOLLOWING_SETTINGS = (
 )
 
 
-async def base_backup(source: PostgresServer, target: PostgresServer, slot: str) -> None:
+async def base_backup(
+    source: PostgresServer, target: PostgresServer, slot: str, *, rate_mib: int | None = None
+) -> None:
     """Copy ``source`` into the target's data directory; ``slot`` is made and keeps the WAL that comes after.
 
     It is made beside its place and renamed, as ``initdb`` does it. The source is asked for an immediate checkpoint: the
-    alternative is to wait up to ``checkpoint_timeout`` for nothing.
+    alternative is to wait up to ``checkpoint_timeout`` for nothing. ``rate_mib``: how much to read in a second at most.
     """
     partial = target.data_dir.with_name("data.partial")
     await _delete(partial)
@@ -49,6 +51,8 @@ async def base_backup(source: PostgresServer, target: PostgresServer, slot: str)
             "--create-slot", "--slot", slot,
             # Nobody would read it: the copy is used at once.
             "--no-manifest",
+            *([] if rate_mib is None else [f"--max-rate={rate_mib}M"]),
+            gently=True,
         )  # fmt: skip
         target.configure(partial, forget=source.record.parameters)
         target.change_settings(dict.fromkeys(wal_limit.SETTINGS), partial)

@@ -9,8 +9,9 @@ from psycopg import sql
 from verdigris.engines.postgres import config
 from verdigris.engines.postgres.carrying import ddl_capture, ddl_replay
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
+from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.server import PostgresServer
-from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session, sessions
+from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 
 # Subscriptions are the cluster's, their names each database's.
 _OURS = "FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid AND d.datname = current_database()"
@@ -34,7 +35,8 @@ def settings_for(databases: int, present: Mapping[str, str]) -> dict[str, str]:
     needed = {
         "max_logical_replication_workers": workers,
         "max_worker_processes": workers + _OTHER_WORKERS,
-        "max_replication_slots": databases + 1,
+        # Origins, which before 18 are counted with slots, and the slots with which green's own writes are found.
+        "max_replication_slots": databases * 2 + 1,
         # From 18 on origins are counted by themselves; older versions do not have it.
         "max_active_replication_origins": databases + 1,
     }
@@ -72,7 +74,10 @@ async def _subscribe(
         sql.Literal(slot),
         sql.SQL("parallel" if target.version.major >= 16 else "on"),
     )
-    async with sessions(source, target, database.name) as (ours, connection):
+    async with (
+        session(source, database.name) as ours,
+        session(target, database.name, **UNNOTICED) as connection,
+    ):
         await ddl_replay.install(connection, names)
         await ddl_capture.tell_extensions(ours, connection, names)
         async with connection.transaction():
@@ -86,8 +91,10 @@ async def disable(target: PostgresServer, names: ObjectNames) -> None:
     """Have the apply workers end. Takes no answer of theirs."""
 
     async def one(database: Database) -> None:
-        async with session(target, database.name) as connection:
+        # One that is open already, because this is waited for; so it is told on the way.
+        async with session(target, database.name) as connection, connection.transaction():
             if await connection.value(_EXISTS, names.subscription):
+                await connection.run("SET LOCAL session_replication_role = replica")
                 await connection.run(_alter(names, "DISABLE"))
 
     await for_each(await list_databases(target), one)
@@ -97,7 +104,7 @@ async def unsubscribe(target: PostgresServer, names: ObjectNames) -> None:
     """Drop the subscriptions without a word to the source, which may be gone. Their origins go with them."""
 
     async def drop(database: Database) -> None:
-        async with session(target, database.name) as connection:
+        async with session(target, database.name, **UNNOTICED) as connection:
             if await connection.value(_EXISTS, names.subscription):
                 await connection.run(_alter(names, "DISABLE"))
                 await connection.run(_alter(names, "SET (slot_name = NONE)"))

@@ -13,6 +13,7 @@ from verdigris.domain.errors import EngineError
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.installations import Installation
 from verdigris.engines.postgres import config
+from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.roles import keep_administration
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
@@ -66,7 +67,7 @@ async def finish(target: PostgresServer, *, previous: PostgresVersion) -> None:
 
 
 async def _update_extensions(target: PostgresServer, database: Database) -> None:
-    async with session(target, database.name) as connection:
+    async with session(target, database.name, **UNNOTICED) as connection:
         outdated = await connection.rows(
             "SELECT name FROM pg_available_extensions WHERE installed_version <> default_version ORDER BY name"
         )
@@ -104,7 +105,7 @@ async def _run_pg_upgrade(target: PostgresServer, new: Path, installation: Insta
     try:
         for extra in (["--check"], []):
             completed = await target.run(
-                "pg_upgrade", *common, *extra, installation=installation, cwd=work, check=False
+                "pg_upgrade", *common, *extra, installation=installation, cwd=work, check=False, gently=True
             )
             if completed.exit_status != 0:
                 raise EngineError("pg_upgrade refused: " + _complaint(completed.stdout + completed.stderr, new))
@@ -156,7 +157,8 @@ def _carry_configuration(
 
 
 def _jobs() -> int:
-    return min(4, os.cpu_count() or 1)
+    """Half of the processors: the rest is blue's."""
+    return max(1, min(4, (os.cpu_count() or 1) // 2))
 
 
 async def _delete(path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from verdigris.engines.postgres import config
+from verdigris.engines.postgres import config, own_writes
 from verdigris.engines.postgres.guardrails.extensions import OWN_BACKENDS
 from verdigris.engines.postgres.guardrails.model import (
     ACTIVE_WRITES,
@@ -50,6 +50,12 @@ _DDL = """
 """
 
 
+# pg_publication_tables would name the roots of partition trees where a publication says so; ours names leaves.
+_PUBLISHED = sql.SQL("""
+    SELECT format('%%I.%%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s
+""")
+
+
 async def _long_writers(view: View) -> Sequence[str]:
     return await view.source_names(_WRITERS, _NOT_CLIENTS, config.ADMIN_ROLE, LONG_WRITE_S)
 
@@ -64,7 +70,29 @@ async def _writers_on_target(view: View) -> Sequence[str]:
     return await view.target_names(_WRITERS, _NOT_CLIENTS, config.ADMIN_ROLE, 0.0)
 
 
+async def _written_on_target(view: View) -> Sequence[str]:
+    """Into tables that blue writes to as well; others are green's own business."""
+    written = await own_writes.note(view.target, view.names)
+    published = {*await view.source_names(_PUBLISHED, view.names.publication)} if written else {}
+    return [table for table in written if table in published]
+
+
 GUARDRAILS = (
+    Guardrail(
+        name="written-on-green",
+        rds=ACTIVE_WRITES,
+        complaint="tables that follow blue were written to on green",
+        remedy="Their rows may differ from blue's: delete the deployment and create it again; or, if it was meant so,"
+        " delete their names from the table own_writes in green's schema of this deployment.",
+        threshold=f"not a single row; not known any more beyond {own_writes.KEEP_MIB} MiB of WAL of green during which"
+        " no control plane ran",
+        why="Nothing of it is on blue, and the next change of the same row may stop the replication.",
+        side=Side.BOTH,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=_written_on_target,
+    ),
     Guardrail(
         name="writes-on-green",
         rds=ACTIVE_WRITES,

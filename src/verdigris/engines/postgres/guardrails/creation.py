@@ -34,19 +34,37 @@ _FREE_SLOTS_AND_SENDERS = """
                  current_setting('max_wal_senders')::int - (SELECT count(*) FROM pg_stat_replication))
 """
 
-# By way of JSON, because PostgreSQL 14 has no such column.
-_ICU_DATABASE = """
-    SELECT 'the database itself' FROM pg_database d
+# By way of JSON, because PostgreSQL 14 has no such column. Collations: made by users, or one of initdb's that a column
+# or index uses.
+_NEEDS_ICU = sql.SQL("""
+    SELECT 'the default collation (ICU)' FROM pg_database d
      WHERE d.datname = current_database() AND to_jsonb(d) ->> 'datlocprovider' = 'i'
-"""
-# Made by users, or one of initdb's that a column or index uses.
-_ICU_COLLATIONS = sql.SQL("""
-    SELECT format('collation %I.%I', n.nspname, c.collname)
+     UNION ALL
+    SELECT format('collation %I.%I (ICU)', n.nspname, c.collname)
       FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
      WHERE c.collprovider = 'i'
        AND (c.oid >= 16384 OR EXISTS (SELECT FROM pg_attribute a WHERE a.attcollation = c.oid AND a.attrelid >= 16384))
      ORDER BY 1
 """)
+_NEEDS_XML = sql.SQL("""
+    SELECT format('column %I of %I.%I (xml)', a.attname, n.nspname, c.relname)
+      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'c')
+       AND a.atttypid IN ('xml'::regtype, 'xml[]'::regtype) ORDER BY 1
+""")
+# Rows may have been compressed so at any time; these are what would do it again.
+_NEEDS_LZ4 = sql.SQL("""
+    SELECT format('column %I of %I.%I (lz4)', a.attname, n.nspname, c.relname)
+      FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND a.attcompression = 'l'
+     UNION ALL
+    SELECT 'default_toast_compression (lz4)' WHERE current_setting('default_toast_compression') = 'lz4' OR EXISTS (
+        SELECT FROM pg_db_role_setting WHERE 'default_toast_compression=lz4' = ANY(setconfig))
+     ORDER BY 1
+""")
+# What a server may have been built without: the query for what needs it, and a function that it would call then, whose
+# name is among its dynamic symbols.
+_FEATURES = ((_NEEDS_ICU, b"ucol_strcoll"), (_NEEDS_XML, b"xmlInitParser"), (_NEEDS_LZ4, b"LZ4_decompress_safe"))
 
 
 async def _no_room_for_slots(view: View) -> Sequence[str]:
@@ -75,26 +93,22 @@ async def _no_installation(view: View) -> Sequence[str]:
     return []
 
 
-async def _needs_icu(view: View) -> Sequence[str]:
-    used = await view.source_names(_ICU_DATABASE) + await view.source_names(_ICU_COLLATIONS)
-    if not used:
+async def _lacks_features(view: View) -> Sequence[str]:
+    needed = [(used, symbol) for query, symbol in _FEATURES if (used := await view.source_names(query))]
+    if not needed:
         return []
     try:
         installation = await _installation(view)
     except EngineError:
         return []  # for another guardrail to say
-    return [] if await asyncio.to_thread(_has_icu, installation) else used
+    program = await asyncio.to_thread(Path(installation.program("postgres")).read_bytes)
+    return [name for used, symbol in needed if symbol not in program for name in used]
 
 
 async def _installation(view: View) -> Installation:
     servers, pair = view.subject.servers, view.subject.pair
     extensions = await servers.extensions_in_use(servers.server(pair.source_resource_id))
     return await servers.catalogue.installation(pair.target_version, extensions=extensions)
-
-
-def _has_icu(installation: Installation) -> bool:
-    """Whether the server calls ICU: the function's name is among its dynamic symbols then."""
-    return b"ucol_strcoll" in Path(installation.program("postgres")).read_bytes()
 
 
 def _tree_bytes(directory: Path) -> int:
@@ -170,14 +184,15 @@ GUARDRAILS = (
         look=_no_installation,
     ),
     Guardrail(
-        name="icu-missing",
+        name="features-missing",
         rds=ENGINE,
-        complaint="the PostgreSQL that would be used is built without ICU, which is needed by",
-        remedy="Install a PostgreSQL of the target version with ICU.",
-        why="Without it the server cannot compare text as these want it.",
+        complaint="the PostgreSQL that would be used is built without what is needed by",
+        remedy="Install a PostgreSQL of the target version that is built with it.",
+        threshold="ICU, libxml and LZ4 have to be there if blue uses them",
+        why="Without them the server cannot compare such text, read such values, or apply changes to them.",
         side=Side.BLUE,
         moments=Moment.CREATION,
         extent=Extent.DATABASE,
-        look=_needs_icu,
+        look=_lacks_features,
     ),
 )

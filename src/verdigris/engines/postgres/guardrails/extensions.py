@@ -24,7 +24,7 @@ OWN_BACKENDS = (
     "walsummarizer", "walwriter",
 )  # fmt: skip
 # They only read, or write what is no table.
-_HARMLESS_BACKENDS = ("autoprewarm leader", "autoprewarm worker", "pg_wait_sampling collector")
+_HARMLESS_BACKENDS = ("autoprewarm worker", "pg_wait_sampling collector")
 
 # Extensions whose workers run jobs or replicate, by what they are called in pg_extension. RDS names pg_cron, pglogical
 # and pgactive among the limits of blue/green deployments.
@@ -35,6 +35,12 @@ _WITH_WORKERS = (
 
 _LOGIN_TRIGGERS = sql.SQL(
     "SELECT quote_ident(evtname) FROM pg_event_trigger WHERE evtevent = 'login' AND evtenabled <> 'D' ORDER BY 1"
+)
+
+# Ordinary ones stay silent for what is ours (own_sessions.UNNOTICED).
+_REPLICA_EVENT_TRIGGERS = sql.SQL(
+    "SELECT quote_ident(evtname) FROM pg_event_trigger WHERE evtevent <> 'login' AND evtenabled IN ('A', 'R')"
+    " ORDER BY 1"
 )
 
 
@@ -89,5 +95,17 @@ GUARDRAILS = (
         moments=Moment.CREATION | Moment.SWITCHOVER,
         extent=Extent.DATABASE,
         look=on_source(_LOGIN_TRIGGERS),
+    ),
+    Guardrail(
+        name="replica-event-triggers",
+        rds=UNSUPPORTED,
+        complaint="event triggers that would fire for what Verdigris makes on green (ENABLE ALWAYS or REPLICA)",
+        remedy="Enable them for origin sessions only.",
+        why="One that writes would write on green by itself, and stop the replication.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.CREATION,
+        extent=Extent.DATABASE,
+        look=on_source(_REPLICA_EVENT_TRIGGERS),
     ),
 )

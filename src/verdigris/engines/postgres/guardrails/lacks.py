@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from verdigris.engines.postgres import config, standby, wal_limit
+from verdigris.engines.postgres import config
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
     UNSUPPORTED,
@@ -27,10 +27,12 @@ _SETTINGS_OF_ROLES = sql.SQL("""
      ORDER BY 1
 """)
 
-_SETTINGS_IN_FILES = sql.SQL("SELECT DISTINCT lower(name) FROM pg_file_settings WHERE error IS NULL ORDER BY 1")
+# What is in our own file comes from parameter groups, and green has been given one of its own.
+_SETTINGS_IN_FILES = sql.SQL("""
+    SELECT DISTINCT lower(name) FROM pg_file_settings
+     WHERE error IS NULL AND NOT (%s AND right(sourcefile, length(%s)) = %s) ORDER BY 1
+""")
 _KNOWN_SETTINGS = "SELECT lower(name) FROM pg_settings"
-# Which of them a server has follows from what it is for at the moment.
-_OURS = frozenset({*wal_limit.SETTINGS, *standby.FOLLOWING_SETTINGS, "default_transaction_read_only"})
 
 # What green must have for changes to be applied and sequences to be carried.
 _PUBLISHED = sql.SQL("""
@@ -67,8 +69,10 @@ async def _settings(view: View) -> Sequence[str]:
     """Names only: green may have other values, that is what a parameter group is for. What its version no longer knows
     it cannot have."""
     known = {*await view.target_names(_KNOWN_SETTINGS)}
-    in_files = _less(await view.source_names(_SETTINGS_IN_FILES), await view.target_names(_SETTINGS_IN_FILES))
-    missing = [name for name in in_files if name not in _OURS and ("." in name or name in known)]
+    ours = f"/{config.SETTINGS_FILE}"
+    there = await view.target_names(_SETTINGS_IN_FILES, False, ours, ours)
+    in_files = _less(await view.source_names(_SETTINGS_IN_FILES, True, ours, ours), there)
+    missing = [name for name in in_files if "." in name or name in known]
     of_roles = await view.source_names(_SETTINGS_OF_ROLES)
     return missing + _less(of_roles, await view.target_names(_SETTINGS_OF_ROLES))
 
@@ -119,7 +123,7 @@ GUARDRAILS = (
         rds=UNSUPPORTED,
         complaint="green lacks settings that blue has, whatever their values",
         remedy="Set them on green, to the same value or another.",
-        threshold="every setting in blue's files, of its roles and of its databases that green's version knows",
+        threshold="every setting of ALTER SYSTEM, of blue's roles and of its databases that green's version knows",
         why="Sessions would work with a default that nobody chose.",
         side=Side.BOTH,
         moments=Moment.SWITCHOVER,

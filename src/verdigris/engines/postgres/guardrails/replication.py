@@ -29,7 +29,9 @@ ERROR_LOOP_S = 10.0
 # A switchover that is to begin now looks for less long, and only where something has failed at some time, or nobody
 # follows: ten attempts of a worker.
 _WATCH_S = 2.0
-_POLL_S = 0.1
+# One that fails is gone again within milliseconds, and back after 200.
+_STAYS_S = 0.6
+_POLL_S = 0.05
 
 _LOST = sql.SQL("""
     SELECT slot_name FROM pg_replication_slots
@@ -114,19 +116,22 @@ def _remember(view: View, rows: Sequence[tuple[bool, int, str | None, bool]]) ->
 
 
 async def _watch(view: View) -> Sequence[str]:
-    """Nobody applies, or attempts fail one after the other. Returns as soon as all is seen to be well."""
+    """Nobody applies, or attempts fail one after the other. Returns as soon as all is seen to be well: at once where
+    nothing has ever failed, else when a worker gets ahead or has stayed for some time."""
     first: tuple[int, str | None] | None = None
-    ends_at = time.monotonic() + _WATCH_S
+    began_s = absent_s = time.monotonic()
     while rows := await view.target.rows(_SUBSCRIPTION, view.names.subscription):
         enabled, errors, remote_lsn, at_work = rows[0]
+        now_s = time.monotonic()
         if not enabled:
             return []  # for another guardrail to say
         first = first or (errors, remote_lsn)
-        if at_work and (errors == 0 or remote_lsn != first[1]):
+        absent_s = absent_s if at_work else now_s
+        if at_work and (errors == 0 or remote_lsn != first[1] or now_s - absent_s > _STAYS_S):
             return []
-        if time.monotonic() > ends_at:
+        if now_s - began_s > _WATCH_S:
             failed = errors - first[0]
-            return [f"{failed} failed attempts"] if failed else [] if at_work else ["no worker applies changes"]
+            return [f"{failed} failed attempts"] if failed else ["no worker applies changes"]
         await asyncio.sleep(_POLL_S)
     return []
 

@@ -1,0 +1,58 @@
+"""Which deployments' blue is looked after, and that none of them keeps the others from it."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
+from verdigris.domain.errors import EngineError
+from verdigris.domain.ports import Pair
+from verdigris.domain.statuses import DeploymentStatus
+from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.workflows.protection import SourceProtection
+
+
+class Green:
+    def __init__(self) -> None:
+        self.protected: list[str] = []
+
+    async def protect_source(self, pair: Pair) -> None:
+        self.protected.append(pair.deployment_id)
+        if pair.deployment_id == DEPLOYMENT:
+            raise EngineError("it does not answer")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqlStore]:
+    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    plant_records(store)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("status", DeploymentStatus)
+async def test_blue_is_looked_after_as_long_as_there_may_be_slots(store: SqlStore, status: DeploymentStatus) -> None:
+    other = "bgd-ffffffffffffffff"
+    with store.transaction() as tx:
+        deployment = tx.deployment(DEPLOYMENT)
+        assert deployment is not None
+        tx.put_deployment(structs.replace(deployment, status=status))
+        nameless = structs.replace(deployment.primary, target_resource_id=None)
+        for identifier, member in ((other, deployment.primary), ("bgd-eeeeeeeeeeeeeeee", nameless)):
+            tx.put_deployment(
+                structs.replace(
+                    deployment,
+                    identifier=identifier,
+                    name=identifier,
+                    status=DeploymentStatus.AVAILABLE,
+                    members=(member,),
+                )
+            )
+    green = Green()
+    protection = SourceProtection(dataclasses.replace(services(World(), store), green=green))  # type: ignore[arg-type]  # protect_source
+    await protection.look()
+    over = {DeploymentStatus.SWITCHOVER_COMPLETED, DeploymentStatus.DELETING}
+    assert set(green.protected) == ({other} if status in over else {DEPLOYMENT, other})
