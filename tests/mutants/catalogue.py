@@ -121,11 +121,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "self._deadline = asyncio.get_running_loop().time() + 3600.0",
         f"{SIMULATION}::test_undisturbed[switchover, stragglers to the end]",
     ),
-    _executor(
-        "a lease that outlives the deadline",
-        "return min(self._services.policy.lease_s, left_s + 0.5)",
-        "return self._services.policy.lease_s + 10",
-        f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",
+    Mutant(
+        name="a lease that outlives the deadline",
+        file="workflows/lease.py",
+        old="return min(self._length_s, left_s + 0.5)",
+        new="return self._length_s + 10 + 0 * left_s",
+        suites=(f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",),
     ),
     _executor(
         "a fence that was half built is forgotten",
@@ -152,11 +153,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "                pass\n",
         UNDISTURBED,
     ),
-    _executor(
-        "the loop is kept busy until both steps are done",
-        "asyncio.wait(pending | lease, return_when",
-        "asyncio.wait({*tasks, *pending, *lease}, return_when",
-        UNDISTURBED,
+    Mutant(
+        name="the loop is kept busy until both steps are done",
+        file="workflows/joint.py",
+        old="asyncio.wait(pending | self._lease, return_when",
+        new="asyncio.wait({*pending, *self._tasks.values(), *self._lease}, return_when",
+        suites=(UNDISTURBED,),
     ),
     _executor(
         "a clock set back lengthens the deadline",

@@ -60,7 +60,8 @@ class FakeSession:
     cursors = ()
     unanswered = False
     loan = None
-    is_waited_for = False
+    is_waited_for = is_at_work = False
+    gives_up_at = 0.0
     startup = SimpleNamespace(user=b"master")
 
     def __init__(self, world: "World", endpoint: Endpoint) -> None:
@@ -181,6 +182,7 @@ class FakeListener:
 
 class FakeFollower:
     async def begin(self, endpoint: Endpoint) -> None: ...
+    def reached(self, session: object) -> None: ...
     def end(self) -> None: ...
 
 
