@@ -87,18 +87,26 @@ def test_everything_comes_over(verdigris: Installation, catalogue: Catalogue, be
     assert (blue.traces(), green.traces()) == ([], [])
 
 
-def test_changes_that_logical_replication_does_not_carry_are_refused_by_name(verdigris: Installation) -> None:
-    """Undone, they are forgiven: the same deployment switches over."""
+def test_changes_that_logical_replication_does_not_carry(verdigris: Installation) -> None:
+    """Definitions are refused by name; undone, they are forgiven: the same deployment switches over. What belongs to
+    roles and databases, and large objects, is carried."""
     verdigris.create_instance("app", "17.10")
     with verdigris.connect("app") as connection:
         connection.execute("CREATE TABLE t (id int PRIMARY KEY, x text); SELECT lo_from_bytea(4711, 'kept')")
+        connection.execute("CREATE TABLE keyless (x int); INSERT INTO keyless VALUES (1), (1), (2)")
         connection.execute("GRANT SELECT ON t TO PUBLIC")
         deployment, _ = verdigris.build_green("app", TargetEngineVersion="18.6")
+        for carried in (
+            "SELECT lo_put(4711, 1, 'ept alive'), lo_from_bytea(4712, 'new')",
+            "CREATE ROLE newcomer LOGIN PASSWORD 'newcomer''s own' VALID UNTIL '2030-01-01'",
+            "GRANT pg_monitor TO newcomer",
+            "ALTER DATABASE app SET work_mem = '8MB'",
+            "ALTER ROLE newcomer SET search_path = 'somewhere', \"$user\"",
+            "UPDATE keyless SET x = 3 WHERE x = 1",
+        ):
+            connection.execute(carried.encode())
         for change, undo, name in (
             ('CREATE COLLATION created FROM "C"', "DROP COLLATION created", "collation public.created (created)"),
-            ("SELECT lo_put(4711, 0, 'lost')", "SELECT lo_put(4711, 0, 'kept')", "large object 4711 (changed)"),
-            ("CREATE ROLE newcomer", "DROP ROLE newcomer", "role newcomer (created)"),
-            ("ALTER DATABASE app SET work_mem = '8MB'", "ALTER DATABASE app RESET work_mem", "settings of role - in"),
         ):
             connection.execute(change.encode())
             verdigris.rds.switchover_blue_green_deployment(BlueGreenDeploymentIdentifier=deployment)
@@ -108,7 +116,13 @@ def test_changes_that_logical_replication_does_not_carry_are_refused_by_name(ver
             connection.execute("INSERT INTO t SELECT count(*) + 1 FROM t")  # blue serves on
             connection.execute(undo.encode())
         verdigris.switch_over(deployment)
-        assert connection.execute("SELECT count(*), current_setting('server_version') FROM t").fetchone() == (4, "18.6")
+        assert connection.execute("SELECT count(*), current_setting('server_version') FROM t").fetchone() == (1, "18.6")
+        assert connection.execute("SELECT lo_get(4711), lo_get(4712)").fetchone() == (b"kept alive", b"new")
+        assert connection.execute("SELECT x FROM keyless ORDER BY x").fetchall() == [(2,), (3,), (3,)]
+    with verdigris.connect("app", user="newcomer", password="newcomer's own") as connection:
+        assert connection.execute("SHOW work_mem").fetchone() == ("8MB",)
+        assert connection.execute("SHOW search_path").fetchone() == ('somewhere, "$user"',)
+        assert connection.execute("SELECT pg_has_role('pg_monitor', 'USAGE')").fetchone() == (True,)
 
 
 def _load(verdigris: Installation) -> None:

@@ -23,6 +23,7 @@ PARK = "tests/integration/router/test_park.py"
 CONTROL = "tests/integration/router/test_control.py"
 
 PLANNER = "domain/switchover.py"
+CARRYING = "tests/integration/replication/test_carrying"
 EXECUTOR = "workflows/switch_over.py"
 RECORDS = "workflows/switchover_records.py"
 SAGA = "workflows/saga.py"
@@ -308,6 +309,30 @@ MUTANTS: tuple[Mutant, ...] = (
         old="    if moved:\n        await target.run(_SET,",
         new="    if False:\n        await target.run(_SET,",
         suites=(UPGRADE,),
+        slow=True,
+    ),
+    Mutant(
+        name="replica identities are not put back",
+        file="engines/postgres/carrying/identity.py",
+        old="        await _take_back_one(connection, schema, table, was)\n",
+        new="        pass\n",
+        suites=(f"{CARRYING}_identity.py::test_a_publication_interrupted_anywhere_is_undone",),
+        slow=True,
+    ),
+    Mutant(
+        name="large objects of a transaction that was under way are missed",
+        file="engines/postgres/carrying/large_objects.py",
+        old="    SELECT pg_snapshot_xmin(pg_current_snapshot())::text,\n",
+        new="    SELECT pg_snapshot_xmax(pg_current_snapshot())::text,\n",
+        suites=(f"{CARRYING}_large_objects.py::test_a_transaction_that_was_under_way_at_the_look",),
+        slow=True,
+    ),
+    Mutant(
+        name="memberships are given and never taken away",
+        file="engines/postgres/carrying/roles.py",
+        old="    await _run(target, (role_changes.revocation(key) for key in gone))\n",
+        new="",
+        suites=(f"{CARRYING}_roles.py::test_whatever_is_changed_on_blue_is_changed_on_green",),
         slow=True,
     ),
     Mutant(

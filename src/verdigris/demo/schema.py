@@ -7,7 +7,7 @@
 ``ledger.accounts``   balances; every commit moves money between two of them, so the sum never changes.
 ``ledger.transfers``  the movements, by identity.
 ``ledger.receipts``   one row per commit and no key at all: here replication, too, could apply a row twice unnoticed.
-                      ``REPLICA IDENTITY FULL`` is what PostgreSQL asks for where there is no primary key.
+                      Verdigris gives it a replica identity while green exists.
 ``ledger.lists``      every commit appends its key to its writer's list, in place: an update that was lost, or was done
                       to an old version of the row, shows as a key that is missing or out of order.
 """
@@ -52,7 +52,6 @@ CREATE TABLE ledger.transfers (
 );
 
 CREATE TABLE ledger.receipts (key bigint NOT NULL);
-ALTER TABLE ledger.receipts REPLICA IDENTITY FULL;
 
 -- In pieces, so that a row stays small however long its writer goes on.
 CREATE TABLE ledger.lists (

@@ -78,7 +78,6 @@ async def test_changes_of_definitions(
         "DROP VIEW shop.open_orders",
         "CREATE ROLE newcomer",
         "GRANT SELECT ON shop.secrets TO newcomer",
-        "SELECT lo_from_bytea(4711, 'abc')",
         "CREATE DATABASE another",
     )
     text = _text(await switchover.guardrails(pair))
@@ -87,9 +86,7 @@ async def test_changes_of_definitions(
         "function shop.touch() (changed)",
         "type shop.mood",
         "view shop.open_orders (dropped)",
-        "role newcomer (created)",
         "table shop.secrets (changed)",
-        "large object 4711 (created)",
         "database another (created)",
     ):
         assert change in text

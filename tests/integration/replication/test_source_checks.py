@@ -19,7 +19,8 @@ async def test_every_obstacle_is_named_at_once(
     await run_sql(
         source,
         "CREATE TABLE public.keyless (x text)",
-        "CREATE TABLE public.deferred (id int PRIMARY KEY DEFERRABLE)",
+        "CREATE TABLE public.keyless_json (x text, j json)",
+        "CREATE TABLE public.deferred (id int PRIMARY KEY DEFERRABLE, at point)",
         "CREATE TABLE public.full_json (j json)",
         "ALTER TABLE public.full_json REPLICA IDENTITY FULL",
         "CREATE TABLE public.full_text (t text, v varchar(3), a int[], e name)",
@@ -56,13 +57,20 @@ async def test_every_obstacle_is_named_at_once(
     pair = make_pair(source, GREEN_VERSION)
     findings = await green.check_source(pair)
     text = "\n".join(finding.message for finding in findings)
-    for name in ("public.keyless", "public.deferred", "public.full_json", "public.fleeting,", "public.forced", "shut"):
+    for name in (
+        "public.keyless_json",
+        "public.deferred",
+        "public.full_json",
+        "public.fleeting,",
+        "public.forced",
+        "shut",
+    ):
         assert name.rstrip(",") in text
     assert "always on public.triggered" in text
     for name in ("replication slot cdc", "subscription other", "public.generated", "public.taken_away", "elsewhere"):
         assert name in text
     assert ": hello. Disable them" in text
-    for innocent in ("fleeting_empty", "full_text"):
+    for innocent in ("fleeting_empty", "full_text", "keyless,"):
         assert innocent not in text
     assert {finding.check for finding in findings} == {
         "external-replication",
@@ -118,7 +126,7 @@ async def test_a_table_without_key_made_after_the_check_stops_the_build_not_blue
     source = await create_server(version=BLUE_VERSION)
     pair = make_pair(source, GREEN_VERSION)
     await green.copy(pair)
-    await run_sql(source, "CREATE TABLE public.keyless (x text)", "INSERT INTO public.keyless VALUES ('a')")
+    await run_sql(source, "CREATE TABLE public.keyless (x text, j json)", "INSERT INTO public.keyless VALUES ('a')")
     with pytest.raises(Exception, match=r"public\.keyless"):
         await green.align(pair)
     await run_sql(source, "UPDATE public.keyless SET x = 'b'")

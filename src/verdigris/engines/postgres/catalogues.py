@@ -18,7 +18,8 @@ class Catalogue(Struct, frozen=True):
     ``instead`` gives SQL to be digested in place of a column:
 
     * privileges, which are NULL until the first GRANT and spelt out after its REVOKE, though nothing has changed;
-    * the oid of an index, which REINDEX CONCURRENTLY changes: indexes go by their names."""
+    * the oid of an index, which REINDEX CONCURRENTLY changes: indexes go by their names;
+    * the replica identity that a deployment has given a table without a key: what it was instead."""
 
     name: LiteralString
     key: LiteralString = "x.oid::text"
@@ -96,6 +97,10 @@ DATABASE_CATALOGUES = (
         ),
         instead={
             "oid": "CASE WHEN x.relkind IN ('i', 'I') THEN 0 ELSE x.oid END",
+            "relreplident": (
+                "CASE x.relreplident WHEN 'f' THEN coalesce((SELECT g.was FROM given_identities g"
+                " WHERE g.relation = x.oid), 'f') ELSE x.relreplident END"
+            ),
             **_privileges("relacl", "CASE x.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"", "relowner"),
         },
     ),
@@ -182,45 +187,18 @@ DATABASE_CATALOGUES = (
         key=f"x.classoid || '.' || {_DESCRIBED} || '.' || x.objsubid",
         instead={"objoid": _DESCRIBED},
         label="'comment on ' || pg_describe_object(x.classoid, x.objoid, x.objsubid)",
-        where="x.objoid >= 16384",
-    ),
-    Catalogue(
-        "pg_largeobject_metadata",
-        label="'large object ' || x.oid",
-        where="true",
-        instead=_privileges("lomacl", "'L'", "lomowner"),
-    ),
-    # The contents too: nothing replicates them.
-    Catalogue(
-        "pg_largeobject",
-        key="x.loid || '.' || x.pageno",
-        label="'large object ' || x.loid",
-        where="true",
+        # Large objects are carried over with all that belongs to them.
+        where="x.objoid >= 16384 AND x.classoid <> 'pg_largeobject'::regclass",
     ),
 )  # fmt: skip
 
-# The same in every database: digested once, in the maintenance database.
+# The same in every database: digested once, in the maintenance database. Roles and the like are carried over, and so
+# are the columns of a database that belong to them.
 SHARED_CATALOGUES = (
-    # Passwords are carried over.
-    Catalogue("pg_authid", label="'role ' || x.rolname", where="true", noise=frozenset({"rolpassword"})),
-    Catalogue(
-        "pg_auth_members",
-        key="x.roleid || '.' || x.member || '.' || x.grantor",
-        label="format('membership of role %s in role %s', x.member::regrole, x.roleid::regrole)",
-        where="true",
-    ),
     Catalogue(
         "pg_database",
         label="'database ' || x.datname",
         where="true",
-        noise=frozenset({"datfrozenxid", "datminmxid", "dathasloginevt"}),
-        instead=_privileges("datacl", "'d'", "datdba"),
+        noise=frozenset({"datfrozenxid", "datminmxid", "dathasloginevt", "datdba", "datacl", "datconnlimit"}),
     ),
-    Catalogue(
-        "pg_db_role_setting",
-        key="x.setdatabase || '.' || x.setrole",
-        label="format('settings of role %s in database %s', x.setrole::regrole, x.setdatabase)",
-        where="true",
-    ),
-    Catalogue("pg_parameter_acl", label="'privileges on setting ' || x.parname", where="true"),
 )

@@ -209,11 +209,16 @@ async def _digests(
     ]
     return sql.SQL(
         "WITH foreign_namespaces AS MATERIALIZED ("
-        " SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)' OR nspname = {}),"
+        " SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast|temp)' OR nspname = {schema}),"
+        " given_identities AS MATERIALIZED (SELECT relation, was FROM {identities}),"
         " relations AS MATERIALIZED ("
         " SELECT oid, relkind FROM pg_class WHERE oid >= 16384 AND relpersistence <> 't'"
-        " AND relnamespace NOT IN (SELECT oid FROM foreign_namespaces)) {}"
-    ).format(sql.Literal(names.schema), sql.SQL(" UNION ALL ").join(selects))
+        " AND relnamespace NOT IN (SELECT oid FROM foreign_namespaces)) {selects}"
+    ).format(
+        schema=sql.Literal(names.schema),
+        identities=sql.Identifier(names.schema, "identities"),
+        selects=sql.SQL(" UNION ALL ").join(selects),
+    )
 
 
 def _select(catalogue: Catalogue, columns: list[str], *, labelled: bool) -> sql.Composed:

@@ -25,7 +25,7 @@ from verdigris.engines.postgres import (
     upgrade,
     wal_limit,
 )
-from verdigris.engines.postgres.carrying import ddl, definitions
+from verdigris.engines.postgres.carrying import ddl, definitions, large_objects, roles
 from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
@@ -85,10 +85,12 @@ class PostgresGreenBuilder:
         """The copy has not been started yet, so it cannot have gone past the LSN it is to stop at."""
         source, target, names = self._pair(pair)
         majors = (source.version.major, PostgresVersion.parse(pair.target_version).major)
+        async with session(source) as connection:
+            horizon = await large_objects.read_horizon(connection)
         lsn = await publisher.publish(source, names)
         await standby.follow(source, target, names.physical_slot, until_lsn=lsn)
         await standby.recover_to_end(target)
-        await self._remember(target, names, lsn, majors)
+        await self._remember(target, names, lsn, horizon, majors)
         await publisher.take_from_copy(target, names)
         await target.stop()
         standby.stop_following(target)
@@ -107,6 +109,7 @@ class PostgresGreenBuilder:
         )
         await target.start()
         await upgrade.finish(target, previous=source.version)
+        await publisher.take_back_identities(target, names)
         majors = (source.version.major, target.version.major)
 
         async def remember(database: Database) -> None:
@@ -193,13 +196,19 @@ class PostgresGreenBuilder:
         else:
             standby.stop_following(target)
 
-    async def _remember(self, copy: PostgresServer, names: ObjectNames, lsn: str, majors: definitions.Majors) -> None:
+    async def _remember(
+        self, copy: PostgresServer, names: ObjectNames, lsn: str, horizon: str, majors: definitions.Majors
+    ) -> None:
         """On the copy, which is at ``lsn`` exactly: where its stream begins, and how everything was defined then."""
 
         async def one(database: Database) -> None:
+            shared = database.name == MAINTENANCE_DATABASE
             async with session(copy, database.name, **UNNOTICED) as connection:
-                await fingerprint.take(connection, names, shared=database.name == MAINTENANCE_DATABASE)
+                await fingerprint.take(connection, names, shared=shared)
                 await ddl.remember(connection, names, majors)
+                await large_objects.take(connection, names, horizon)
+                if shared:
+                    await roles.take(connection, names)
 
         await for_each(await list_databases(copy), one)
         stream = sql.Identifier(names.schema, "stream")

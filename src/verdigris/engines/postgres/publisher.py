@@ -5,7 +5,6 @@ import asyncio
 import structlog
 from psycopg import errors, sql
 
-from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import session_functions
 from verdigris.engines.postgres.carrying import ddl_capture, identity
 from verdigris.engines.postgres.names import ObjectNames
@@ -14,32 +13,6 @@ from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 
 log = structlog.get_logger(__name__)
-
-# Tables whose updates and deletes a publication could not describe. With one of them published, PostgreSQL refuses its
-# UPDATEs and DELETEs on the *source*, so they must never get in. A deferrable key does not count (manual, ALTER TABLE,
-# REPLICA IDENTITY).
-TABLES_WITHOUT_KEY = sql.SQL("""
-    SELECT format('%I.%I', n.nspname, c.relname)
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = 'r' AND pg_relation_is_publishable(c.oid)
-       AND NOT CASE c.relreplident
-           WHEN 'f' THEN true
-           WHEN 'd' THEN EXISTS (SELECT FROM pg_index i
-                                  WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)
-           WHEN 'i' THEN EXISTS (SELECT FROM pg_index i
-                                  WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
-           ELSE false END
-     ORDER BY 1
-""")
-
-# Leaves of partition trees, not their roots: a publication of the root would take in every partition that is added
-# later, which the target does not have.
-_PUBLISHED_TABLES = sql.SQL("""
-    SELECT n.nspname, c.relname
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = 'r' AND pg_relation_is_publishable(c.oid)
-     ORDER BY 1, 2
-""")
 
 _SLOTS = sql.SQL("SELECT slot_name, active_pid FROM pg_replication_slots WHERE slot_name = %s OR slot_name LIKE %s")
 
@@ -63,23 +36,23 @@ async def publish(source: PostgresServer, names: ObjectNames) -> str:
 async def _create_publication(source: PostgresServer, names: ObjectNames, database: Database) -> None:
     """Name every table instead of FOR ALL TABLES: a table made later, without a key, would otherwise have its UPDATEs
     refused on the source, and one that green lacks would stop the replication of all others."""
-    async with session(source, database.name, **UNNOTICED) as connection, connection.transaction():
-        keyless = [row[0] for row in await connection.rows(TABLES_WITHOUT_KEY)]
-        if keyless:
-            raise EngineError(f"database {database.name}: tables without a primary key: {', '.join(keyless)}")
-        schema = sql.Identifier(names.schema)
-        await connection.run(sql.SQL("CREATE SCHEMA {}").format(schema))
-        await connection.run(
-            sql.SQL("CREATE TABLE {}.marker (id integer PRIMARY KEY, token text NOT NULL)").format(schema)
-        )
-        await session_functions.install(connection, names)
-        await ddl_capture.create_table(connection, names)
-        tables = [sql.Identifier(*row) for row in await connection.rows(_PUBLISHED_TABLES)]
-        listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table) for table in tables)
-        await connection.run(
-            sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(sql.Identifier(names.publication), listed)
-        )
-        await ddl_capture.install(connection, names)
+    publication = sql.Identifier(names.publication)
+    async with session(source, database.name, **UNNOTICED) as connection:
+        async with connection.transaction():
+            schema = sql.Identifier(names.schema)
+            await connection.run(sql.SQL("CREATE SCHEMA {}").format(schema))
+            await connection.run(
+                sql.SQL("CREATE TABLE {}.marker (id integer PRIMARY KEY, token text NOT NULL)").format(schema)
+            )
+            await identity.prepare_journal(connection, names)
+            await session_functions.install(connection, names)
+            await ddl_capture.create_table(connection, names)
+        await identity.give_to_all(connection, names)
+        async with connection.transaction():
+            tables = [sql.Identifier(*table) for table in await identity.publishable(connection)]
+            listed = sql.SQL(", ").join(sql.SQL("ONLY {}").format(table) for table in tables)
+            await connection.run(sql.SQL("CREATE PUBLICATION {} FOR TABLE {}").format(publication, listed))
+            await ddl_capture.install(connection, names)
 
 
 async def _create_slot(source: PostgresServer, names: ObjectNames, database: Database) -> str:
@@ -92,16 +65,28 @@ async def _create_slot(source: PostgresServer, names: ObjectNames, database: Dat
 
 
 async def unpublish(server: PostgresServer, names: ObjectNames) -> None:
-    """Drop publication and schema in every database of a server: of the source, or of a copy that has them too."""
+    """Drop publication and schema in every database of a server: of the source, or of a copy that has them too. Tables
+    are as they were before they were published: after the publication is gone, and before it is forgotten what they
+    were."""
 
-    async def drop(database: Database) -> None:
+    async def one(database: Database) -> None:
         async with session(server, database.name, **UNNOTICED) as connection:
             await ddl_capture.uninstall(connection, names)
             await connection.run(_drop_publication(names))
             await identity.take_back(connection, names)
             await connection.run(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(names.schema)))
 
-    await for_each(await list_databases(server), drop)
+    await for_each(await list_databases(server), one)
+
+
+async def take_back_identities(target: PostgresServer, names: ObjectNames) -> None:
+    """Of a copy, which publishes nothing: its tables need no identity for changes to be applied to them."""
+
+    async def one(database: Database) -> None:
+        async with session(target, database.name) as connection:
+            await identity.take_back(connection, names)
+
+    await for_each(await list_databases(target), one)
 
 
 async def take_from_copy(copy: PostgresServer, names: ObjectNames) -> None:

@@ -18,7 +18,7 @@ from verdigris.engines.postgres import (
     standby,
     subscriber,
 )
-from verdigris.engines.postgres.carrying.tending import carry_beforehand, carry_the_rest
+from verdigris.engines.postgres.carrying.tending import carry_before_pause, carry_the_rest
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, View
@@ -126,7 +126,7 @@ class PostgresSwitchoverEngine:
         source, target, names = self._pair(pair)
         for rounds_left in reversed(range(_CARRYING_ROUNDS)):
             await marker.prove_logical(source, target, names)
-            await carry_beforehand(source, target, names)
+            await carry_before_pause(source, target, names)
             try:
                 await self._catch_up_all(pair)
             except SetBack as error:
@@ -184,7 +184,8 @@ class PostgresSwitchoverEngine:
         source, target, names = self._pair(pair)
         async with sessions(source, target, database.name) as (ours, theirs):
             token = await marker.send(ours, names)
-            await carry_the_rest(ours, theirs, names, shared=database.name == MAINTENANCE_DATABASE)
+            shared = database.name == MAINTENANCE_DATABASE
+            await carry_the_rest(ours, theirs, names, shared=shared, master=target.record.master_username)
             view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
             if findings := await guardrails.look_again(view):
                 raise SetBack(f"something has changed since the guardrails: {' '.join(map(str, findings))}")

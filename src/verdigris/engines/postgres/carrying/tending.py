@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from verdigris.engines.postgres.carrying import ddl
-from verdigris.engines.postgres.carrying.passwords import carry_passwords
+from verdigris.engines.postgres.carrying import ddl, identity, large_objects, roles
 from verdigris.engines.postgres.carrying.sequences import carry_positions
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
@@ -26,6 +25,10 @@ Seen = dict[tuple[str, str], ddl.Seen | None]
 
 log = structlog.get_logger(__name__)
 
+# Of the processor of the source, for looking at large objects: a look of one second is followed by twenty without.
+_LOOKS_SHARE = 0.05
+_LOOKS_EVERY_S = 10.0
+
 
 class Tending:
     """Carries beforehand, for logical mode. One object for everybody who does something to a pair."""
@@ -34,6 +37,9 @@ class Tending:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reserved: set[str] = set()
         self._unlike: Seen = {}
+        # Large objects take as long as they take: they are copied beside the rounds.
+        self._copying: dict[str, asyncio.Task[None]] = {}
+        self._copy_due_at: dict[str, float] = {}  # event loop time
 
     async def tend(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> list[str]:
         """One round while green waits; what its owner should know, a sentence each. Nothing while a switchover has it
@@ -41,11 +47,13 @@ class Tending:
         async with self._locks[names.base]:
             if names.base in self._reserved or not (source.is_running() and target.is_running()):
                 return []
-            return await carry_beforehand(source, target, names, self._unlike)
+            told = await carry_beforehand(source, target, names, self._unlike)
+            self._copy_large_objects(source, target, names)
+            return told
 
     async def reserve(self, names: ObjectNames) -> None:
         """For a switchover, until ``release``: waits for the round that is going on, and there are no more."""
-        async with self._locks[names.base]:
+        async with self.interrupted(names):
             self._reserved.add(names.base)
 
     def release(self, names: ObjectNames) -> None:
@@ -55,36 +63,85 @@ class Tending:
     async def interrupted(self, names: ObjectNames) -> AsyncIterator[None]:
         """For the length of the block there is no round: what it takes away is not put back behind its back."""
         async with self._locks[names.base]:
+            copying = self._copying.pop(names.base, None)
+            if copying is not None:
+                copying.cancel()
+                await asyncio.wait({copying})
             yield
+
+    def _copy_large_objects(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
+        """Begin to, unless it is going on or too early. Raises what the last time came to grief of."""
+        now = asyncio.get_running_loop().time()
+        copying = self._copying.get(names.base)
+        if copying is not None:
+            if not copying.done():
+                return
+            del self._copying[names.base]
+            copying.result()
+        if now >= self._copy_due_at.get(names.base, now):
+            self._copying[names.base] = asyncio.create_task(self._copy(source, target, names))
+
+    async def _copy(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
+        looks_s = 0.0
+        try:
+            looks_s = await carry_large_objects(source, target, names)
+        finally:
+            pause_s = max(_LOOKS_EVERY_S, looks_s / _LOOKS_SHARE)
+            self._copy_due_at[names.base] = asyncio.get_running_loop().time() + pause_s
 
 
 async def carry_beforehand(
     source: PostgresServer, target: PostgresServer, names: ObjectNames, unlike: Seen | None = None
 ) -> list[str]:
-    """Everything there is to carry, in the order in which one thing needs another: roles come before what they own.
-    Returns what the operator should know. ``unlike``: what earlier calls have compared in vain."""
+    """Everything that is carried in a moment, in the order in which one thing needs another: roles come before what
+    they own. Returns what the operator should know. ``unlike``: what earlier calls have compared in vain."""
     unlike = {} if unlike is None else unlike
-    on_target = {database.name for database in await list_databases(target)}
-    shared = [database for database in await list_databases(source) if database.name in on_target]
 
-    async def one(database: Database) -> int:
+    async def one(database: Database) -> list[str]:
         async with sessions(source, target, database.name) as (ours, theirs):
             key = names.base, database.name
             unlike[key] = await ddl.settle(ours, theirs, names, unlike.get(key))
-            return await carry_positions(ours, theirs)
+            return await identity.tend(ours, names, target_major=target.version.major)
 
     async with sessions(source, target, MAINTENANCE_DATABASE) as (ours, theirs):
-        passwords = await carry_passwords(ours, theirs)
-    moved = sum((await for_each(shared, one)).values())
-    if moved or passwords:
-        log.info("target.tended", deployment=names.base, sequences=moved, passwords=passwords)
-    return []
+        told = await roles.carry(ours, theirs, names, master=target.record.master_username)
+    for said in (await for_each(await _shared_databases(source, target), one)).values():
+        told += said
+    return told
 
 
-async def carry_the_rest(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> None:
+async def carry_large_objects(source: PostgresServer, target: PostgresServer, names: ObjectNames) -> float:
+    """However long it takes; one database after the other. Returns the seconds that blue was looked at for it."""
+    looks_s = 0.0
+    for database in await _shared_databases(source, target):
+        async with sessions(source, target, database.name) as (ours, theirs):
+            looks_s += await large_objects.carry(ours, theirs, names)
+    return looks_s
+
+
+async def carry_before_pause(source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
+    """All of it once more, and what is only worth its while before a switchover: positions of sequences, which move all
+    the time."""
+
+    async def one(database: Database) -> int:
+        async with sessions(source, target, database.name) as (ours, theirs):
+            return await carry_positions(ours, theirs)
+
+    await carry_beforehand(source, target, names)
+    await carry_large_objects(source, target, names)
+    moved = await for_each(await _shared_databases(source, target), one)
+    log.info("target.prepared", deployment=names.base, sequences=sum(moved.values()))
+
+
+async def carry_the_rest(source: Session, target: Session, names: ObjectNames, *, shared: bool, master: str) -> None:
     """Behind the fence, in one database: the last word. ``shared``: with what belongs to no database in particular.
     Raises ``StepFailed`` for what cannot be carried in a pause."""
     if shared:
-        await carry_passwords(source, target)
-    moved = await carry_positions(source, target)
-    log.debug("database.carried", deployment=names.base, database=source.info.dbname, sequences=moved)
+        await roles.carry_finally(source, target, names, master=master)
+    await carry_positions(source, target)
+    await large_objects.carry_finally(source, target, names)
+
+
+async def _shared_databases(source: PostgresServer, target: PostgresServer) -> list[Database]:
+    on_target = {database.name for database in await list_databases(target)}
+    return [database for database in await list_databases(source) if database.name in on_target]

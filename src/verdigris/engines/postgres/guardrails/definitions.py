@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from verdigris.engines.postgres.carrying import ddl, definitions
+from verdigris.engines.postgres.carrying import ddl, definitions, large_objects
 from verdigris.engines.postgres.fingerprint import Change
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
@@ -16,10 +16,7 @@ from verdigris.engines.postgres.guardrails.model import (
 )
 
 # Catalogues whose changes are other guardrails'; all other changes are those of `definitions-changed`.
-_ROLES = frozenset({"pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_parameter_acl"})
 _DATABASES = frozenset({"pg_database"})
-_LARGE_OBJECTS = frozenset({"pg_largeobject", "pg_largeobject_metadata"})
-_OTHERS = _ROLES | _DATABASES | _LARGE_OBJECTS
 
 _UNDO = "Undo them, or delete the deployment and create it again."
 
@@ -33,7 +30,7 @@ def _of(catalogues: Collection[str]) -> Look:
 
 async def _definitions(view: View) -> Sequence[str]:
     """Before a switchover it counts whether green has them too; behind the fence, whether that has been seen."""
-    changes = _told([change for change in await view.changes() if change.catalogue not in _OTHERS])
+    changes = _told([change for change in await view.changes() if change.catalogue not in _DATABASES])
     statements = await ddl.unsettled(view.source, view.target, view.names)
     if view.subject.moment is Moment.FENCED:
         return changes or statements
@@ -43,11 +40,16 @@ async def _definitions(view: View) -> Sequence[str]:
     if differing:
         return differing + await ddl.refused(view.source, view.target, view.names)
     carried = definitions.COVERED | definitions.OF_EXTENSIONS
-    return _told([change for change in await view.changes() if change.catalogue not in _OTHERS | carried])
+    return _told([change for change in await view.changes() if change.catalogue not in _DATABASES | carried])
 
 
 def _told(changes: Collection[Change]) -> list[str]:
     return sorted({str(change) for change in changes})
+
+
+async def _large_objects(view: View) -> Sequence[str]:
+    look_s = await large_objects.look_s(view.target, view.names)
+    return [large_objects.too_long(look_s)] if look_s > large_objects.LONGEST_LOOK_S else []
 
 
 GUARDRAILS = (
@@ -67,19 +69,6 @@ GUARDRAILS = (
         look=_definitions,
     ),
     Guardrail(
-        name="roles-changed",
-        rds=UNSUPPORTED,
-        complaint="roles, memberships or their settings were changed on blue since green was made",
-        remedy=_UNDO,
-        threshold="as they were when green's stream begins; passwords are carried over",
-        why="Roles do not replicate logically.",
-        side=Side.BOTH,
-        modes=LOGICAL,
-        moments=Moment.SWITCHOVER | Moment.FENCED,
-        extent=Extent.CLUSTER,
-        look=_of(_ROLES),
-    ),
-    Guardrail(
         name="databases-changed",
         rds=UNSUPPORTED,
         complaint="databases were created, dropped or changed on blue since green was made",
@@ -93,16 +82,17 @@ GUARDRAILS = (
         look=_of(_DATABASES),
     ),
     Guardrail(
-        name="large-objects-changed",
+        name="large-objects",
         rds=UNSUPPORTED,
-        complaint="large objects were created, changed or dropped on blue since green was made",
-        remedy=_UNDO,
-        threshold="every page as it was when green's stream begins",
-        why="Large objects do not replicate logically.",
-        side=Side.BOTH,
+        complaint="large objects are too many for a pause",
+        remedy="Move them into a table (bytea), or delete those that nobody needs (vacuumlo).",
+        threshold=f"looking through them may take {large_objects.LONGEST_LOOK_S:g} s, as measured the last time",
+        why="They do not replicate logically. What was changed is copied beforehand; that nothing is missing has to be"
+        " seen once more when nobody writes, and everybody waits for that.",
+        side=Side.GREEN,
         modes=LOGICAL,
-        moments=Moment.SWITCHOVER | Moment.FENCED,
+        moments=Moment.SWITCHOVER,
         extent=Extent.DATABASE,
-        look=_of(_LARGE_OBJECTS),
+        look=_large_objects,
     ),
 )

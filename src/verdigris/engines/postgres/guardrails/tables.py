@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from verdigris.engines.postgres.carrying import identity
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
     UNSUPPORTED,
@@ -14,28 +15,10 @@ from verdigris.engines.postgres.guardrails.model import (
     View,
     on_source,
 )
-from verdigris.engines.postgres.publisher import TABLES_WITHOUT_KEY
 
 _UNLOGGED = sql.SQL("""
     SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1, 2
-""")
-
-# A row is found on the target by its old values, all of them compared; json, xml and the like have no equality.
-_INCOMPARABLE_IDENTITY = sql.SQL("""
-    SELECT format('%I.%I', n.nspname, c.relname)
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE c.relkind = 'r' AND c.relreplident = 'f' AND pg_relation_is_publishable(c.oid)
-       AND NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
-       AND EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                      AND t.typtype = 'b' AND t.typelem = 0
-                      AND NOT EXISTS (SELECT FROM pg_opclass o
-                                        JOIN pg_am m ON m.oid = o.opcmethod AND m.amname IN ('btree', 'hash')
-                                       WHERE o.opcdefault AND (o.opcintype = t.oid OR EXISTS (
-                                           SELECT FROM pg_cast k WHERE k.castsource = t.oid
-                                              AND k.casttarget = o.opcintype AND k.castmethod = 'b'))))
-     ORDER BY 1
 """)
 
 # Apply workers run as a replica: ordinary triggers stay silent there, these fire a second time.
@@ -86,6 +69,10 @@ async def _filled_unlogged(view: View) -> Sequence[str]:
     return filled
 
 
+async def _withdrawn(view: View) -> Sequence[str]:
+    return await identity.withdrawn(view.source, view.names)
+
+
 GUARDRAILS = (
     Guardrail(
         name="unlogged-tables",
@@ -102,15 +89,28 @@ GUARDRAILS = (
     Guardrail(
         name="tables-without-key",
         rds=UNSUPPORTED,
-        complaint="tables without a primary key or other replica identity",
-        remedy="Add a primary key, with REPLICA IDENTITY DEFAULT where that was taken away, or set REPLICA IDENTITY"
-        " FULL.",
+        complaint="tables without a primary key whose rows cannot be told apart either (a column of a type without"
+        " equality, or a replica identity index that is gone)",
+        remedy="Add a primary key, or name a unique index as replica identity.",
+        threshold="none; other tables without a key have REPLICA IDENTITY FULL for as long as green follows",
         why="Nothing would say which row was updated or deleted, and PostgreSQL would refuse those on blue.",
         side=Side.BLUE,
         modes=LOGICAL,
         moments=Moment.CREATION | Moment.SWITCHOVER,
         extent=Extent.DATABASE,
-        look=on_source(TABLES_WITHOUT_KEY),
+        look=on_source(identity.HELPLESS),
+    ),
+    Guardrail(
+        name="tables-withdrawn",
+        rds=UNSUPPORTED,
+        complaint="tables that lost their key while green waited and have a column of a type without equality",
+        remedy="Delete the deployment and create it again once they have a primary key.",
+        why="Published, their updates would be refused on blue; so they were withdrawn, and green lacks their changes.",
+        side=Side.BLUE,
+        modes=LOGICAL,
+        moments=Moment.SWITCHOVER,
+        extent=Extent.DATABASE,
+        look=_withdrawn,
     ),
     Guardrail(
         name="incomparable-identity",
@@ -122,7 +122,7 @@ GUARDRAILS = (
         modes=LOGICAL,
         moments=Moment.CREATION | Moment.SWITCHOVER,
         extent=Extent.DATABASE,
-        look=on_source(_INCOMPARABLE_IDENTITY),
+        look=on_source(identity.INCOMPARABLE_IDENTITY),
     ),
     Guardrail(
         name="generated-key",
