@@ -56,13 +56,19 @@ _IDENTIFY = sql.SQL("""
 """)
 
 # Whether a row of a table can be written without calling anything that a client has made: what we write would call it
-# with our rights. Ordinary triggers and rules do not fire for us.
+# with our rights. Ordinary triggers and rules do not fire for us. No expression of a client's is evaluated at all,
+# whatever it depends on: query_to_xml() and its like call what a text says, and no catalogue knows.
 _RUNS_NOTHING = sql.SQL("""
     CREATE FUNCTION {schema}.runs_nothing(the_table oid) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     BEGIN ATOMIC
-        SELECT NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = the_table)
+        SELECT NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = the_table AND c.relispartition)
+           AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = the_table AND k.contype = 'c')
+           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = the_table AND a.attgenerated <> '')
+           AND NOT EXISTS (SELECT FROM pg_index i
+                            WHERE i.indrelid = the_table AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+           AND NOT EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = the_table)
            AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = the_table AND t.tgenabled IN ('A', 'R'))
            AND NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
                             WHERE a.attrelid = the_table AND a.attnum > 0 AND NOT a.attisdropped
@@ -75,11 +81,7 @@ _RUNS_NOTHING = sql.SQL("""
                        OR d.classid = 'pg_class'::regclass
                           AND d.objid IN (SELECT i.indexrelid FROM pg_index i WHERE i.indrelid = the_table)
                        OR d.classid = 'pg_constraint'::regclass
-                          AND d.objid IN (SELECT k.oid FROM pg_constraint k WHERE k.conrelid = the_table)
-                       OR d.classid = 'pg_attrdef'::regclass
-                          AND d.objid IN (SELECT f.oid FROM pg_attrdef f JOIN pg_attribute a
-                                              ON a.attrelid = f.adrelid AND a.attnum = f.adnum AND a.attgenerated <> ''
-                                           WHERE f.adrelid = the_table)));
+                          AND d.objid IN (SELECT k.oid FROM pg_constraint k WHERE k.conrelid = the_table)));
     END
 """)
 
