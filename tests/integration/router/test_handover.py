@@ -231,8 +231,10 @@ CREATE TABLE traps.pg_prepared_statements (name text);
 """
 
 
-async def test_statements_prepared_in_one_string(endpoint: Endpoint, switchover: Switchover) -> None:
+async def test_statements_prepared_in_one_string(endpoint: Endpoint, pair: Pair, switchover: Switchover) -> None:
     """The server keeps the whole string of each; what else was in it does not run again."""
+    async with await psycopg.AsyncConnection.connect(pair.green_admin, autocommit=True) as admin:
+        await admin.execute("UPDATE work SET n = 0 WHERE id = 1")
     async with await connect(endpoint) as connection:
         connection.pgconn.exec_(
             b"UPDATE work SET n = 1 WHERE id = 1; PREPARE one AS SELECT label || ';' FROM which;"
