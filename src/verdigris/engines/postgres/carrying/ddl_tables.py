@@ -57,7 +57,7 @@ _IDENTIFY = sql.SQL("""
 
 # Whether a row of a table can be written without calling anything that a client has made: what we write would call it
 # with our rights. Ordinary triggers and rules do not fire for us. No expression of a client's is evaluated at all,
-# whatever it depends on: query_to_xml() and its like call what a text says, and no catalogue knows.
+# whatever it depends on: ts_rewrite() and its like call what a text says, and no catalogue knows.
 _RUNS_NOTHING = sql.SQL("""
     CREATE FUNCTION {schema}.runs_nothing(the_table oid) RETURNS boolean
     LANGUAGE sql STABLE
