@@ -50,6 +50,8 @@ _SHORTER = 0.8
 # A retired source that does not answer is tried again later rather than waited for.
 _SOURCE_LIMIT_S = 30.0
 _POLL_S = 0.001
+# A round of carrying before guardrails look. What takes longer goes on in the preparations.
+_NEWS_LIMIT_S = 3.0
 # What is defined on blue while the last thing is carried is carried in the next round.
 _CARRYING_ROUNDS = 3
 # Of a server: in the maintenance database, as an observer of its read-only setting, and in two databases more.
@@ -80,7 +82,16 @@ class PostgresSwitchoverEngine:
     # ------------------------------------------------------------------------------------------------ before the pause
 
     async def guardrails(self, pair: Pair, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> list[Finding]:
+        await self._carry_what_is_new(pair)
         return await guardrails.findings(self._green.subject(pair, Moment.SWITCHOVER, timeout_s=timeout_s))
+
+    async def _carry_what_is_new(self, pair: Pair) -> None:
+        """What was made on blue a moment ago is not missing on green. What cannot be carried guardrails will say."""
+        try:
+            async with asyncio.timeout(_NEWS_LIMIT_S):
+                await self._green.tend(pair)
+        except (EngineError, TimeoutError) as error:
+            log.info("target.not_tended", target=pair.target_resource_id, reason=str(error) or "it takes too long")
 
     async def check(self, pair: Pair) -> list[CheckResult]:
         """Every guardrail that a switchover begun now, with the default timeout, would look at; well or not."""

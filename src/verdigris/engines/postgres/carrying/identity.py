@@ -94,12 +94,14 @@ _PUBLISHED_WITHOUT_KEY = sql.SQL(
 )
 
 # What a table of no key costs green: an update or delete of one row reads it from end to end, unless it has an index
-# that PostgreSQL may use for the search (from 16 on: btree, not partial, beginning with a column).
+# that PostgreSQL may use for the search (from 16 on: btree, not partial, beginning with a column). The size is
+# VACUUM's: pg_relation_size() would wait for whoever has the table locked.
 _NOTED_FROM_BYTES = 64 * 1024**2
 _COSTLY = sql.SQL("""
     SELECT format('%%I.%%I', n.nspname, c.relname)
       FROM {} g JOIN pg_class c ON c.oid = g.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-     WHERE pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid) > 0 AND pg_relation_size(c.oid) >= %s
+     WHERE pg_stat_get_tuples_updated(c.oid) + pg_stat_get_tuples_deleted(c.oid) > 0
+       AND c.relpages * current_setting('block_size')::bigint >= %s
        AND NOT (%s AND EXISTS (SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
                                  JOIN pg_am m ON m.oid = x.relam AND m.amname = 'btree'
                                 WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND i.indkey[0] <> 0))

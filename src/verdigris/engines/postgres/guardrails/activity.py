@@ -51,8 +51,12 @@ _DDL = """
 
 
 # pg_publication_tables would name the roots of partition trees where a publication says so; ours names leaves.
+# Not pg_publication_tables, which waits for whoever has one of the tables locked.
 _PUBLISHED = sql.SQL("""
-    SELECT format('%%I.%%I', schemaname, tablename) FROM pg_publication_tables WHERE pubname = %s
+    SELECT format('%%I.%%I', n.nspname, c.relname)
+      FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+      JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE p.pubname = %s
 """)
 
 
