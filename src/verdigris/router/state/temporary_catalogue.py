@@ -114,6 +114,8 @@ WITH relation AS MATERIALIZED (
     UNION ALL
     SELECT 'event trigger ' || quote_ident(e.evtname) FROM pg_catalog.pg_event_trigger e
      WHERE e.evtenabled <> 'D' AND e.evtevent <> 'login'
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace
+                        WHERE f.oid = e.evtfoid AND pg_catalog.starts_with(n.nspname, 'verdigris_bgd_'))
 ), description (stage, at, kind, owner, name, statement, extra, printed) AS (
     SELECT 0, 0::pg_catalog.oid, 'pin', NULL, p.what, NULL, NULL, false FROM pin p
     UNION ALL
