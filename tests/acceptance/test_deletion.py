@@ -133,7 +133,7 @@ def _slots_dropped(connection: psycopg.Connection[Any]) -> bool:
 def test_after_a_failed_switchover(verdigris: Installation, blue: str, delete_target: bool) -> None:
     deployment, green = verdigris.build_green(blue, TargetEngineVersion=LOGICAL)
     with verdigris.connect(blue) as connection:
-        connection.execute("CREATE TABLE not_replicated (id int PRIMARY KEY)")
+        connection.execute("CREATE UNLOGGED TABLE not_replicated AS SELECT 1 AS id")
     verdigris.rds.switchover_blue_green_deployment(BlueGreenDeploymentIdentifier=deployment)
     shown = verdigris.await_deployment(deployment, "SWITCHOVER_FAILED")
     assert "not_replicated" in shown["StatusDetails"]
