@@ -39,9 +39,11 @@ async def test_blue_is_looked_after_as_long_as_there_may_be_slots(store: SqlStor
     with store.transaction() as tx:
         deployment = tx.deployment(DEPLOYMENT)
         assert deployment is not None
-        tx.put_deployment(structs.replace(deployment, status=status))
-        nameless = structs.replace(deployment.primary, target_resource_id=None)
-        for identifier, member in ((other, deployment.primary), ("bgd-eeeeeeeeeeeeeeee", nameless)):
+        # A deployment that is being deleted says since when.
+        tx.put_deployment(structs.replace(deployment, status=status, deleted_at=deployment.created_at))
+        another = structs.replace(deployment.primary, source_resource_id="db-X", target_resource_id="db-Y")
+        nameless = structs.replace(another, source_resource_id="db-Z", target_resource_id=None, target_identifier=None)
+        for identifier, member in ((other, another), ("bgd-eeeeeeeeeeeeeeee", nameless)):
             tx.put_deployment(
                 structs.replace(
                     deployment,
