@@ -62,7 +62,8 @@ def calls(draw: st.DrawFn) -> tuple[str, Mapping[str, Any]]:
     assert shape is not None
     likely = _LIKELY.get(name, {})
     required = [member for member in shape.required if member not in likely]
-    others = draw(st.lists(st.sampled_from(sorted(shape.members)), max_size=3, unique=True))
+    # One of the operations takes nothing at all.
+    others = draw(st.lists(st.sampled_from(sorted(shape.members)), max_size=3, unique=True)) if shape.members else []
     drawn = {member: draw(_values(shape.members[member].shape)) for member in (*required, *others)}
     return name, {**likely, **drawn}
 
