@@ -85,7 +85,7 @@ CREATE UNLOGGED TABLE fast (id int PRIMARY KEY, x text)
 -- ====
 ALTER TABLE fast SET LOGGED; INSERT INTO fast VALUES (1, 'x')
 -- ====
-ALTER TABLE things ADD COLUMN n serial
+ALTER TABLE things ADD COLUMN n int DEFAULT 1
 -- ====
 CREATE TEMP TABLE parts (id int); ALTER TABLE parts ADD COLUMN x int; GRANT SELECT ON parts TO PUBLIC; CREATE INDEX ON parts (id); COMMENT ON TABLE parts IS 'temp'; DROP TABLE parts
 -- ====
