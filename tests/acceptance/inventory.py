@@ -41,6 +41,8 @@ _SHARED: dict[str, str] = {
     "   AND backend_type <> 'logical replication launcher' AND pid <> pg_backend_pid()",
 }
 
+_CONTROL_PLANE = "client backend verdigris"
+
 # Of each database.
 _LOCAL: dict[str, str] = {
     "publications": "SELECT pubname FROM pg_publication",
@@ -154,8 +156,7 @@ class Unchanged:
         self._host = host
 
     def __enter__(self) -> "Unchanged":
-        # What was begun before (a look of the monitor, a session that ends) has to be over in the first look.
-        self._before = await_same(self._look, self._look)
+        self._before = at_rest(self._look)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -165,6 +166,15 @@ class Unchanged:
     def _look(self) -> Inventory:
         found = server_inventory(self._verdigris, self._resource_id)
         return found | host_inventory(self._verdigris) if self._host else found
+
+
+def at_rest(look: Callable[[], Inventory], limit_s: float = SETTLE_LIMIT_S) -> Inventory:
+    """The state before a test: what was begun earlier (a look of the monitor, a session that ends) is over in it."""
+    until = time.monotonic() + limit_s
+    while _CONTROL_PLANE in (found := look())["our sessions"]:
+        assert time.monotonic() < until, "a session of the control plane stays"
+        time.sleep(0.1)
+    return found
 
 
 def await_same(

@@ -18,7 +18,7 @@ import pytest
 
 from tests.acceptance.disks import Disk, can_mount, wal_disk
 from tests.acceptance.installation import Installation, installation
-from tests.acceptance.inventory import Inventory, admin, await_same, server_inventory
+from tests.acceptance.inventory import Inventory, admin, at_rest, await_same, server_inventory
 from tests.acceptance.serve_log import ServeLog
 from verdigris.demo.ledger import Outcome
 from verdigris.demo.result import WorkloadResult
@@ -224,7 +224,7 @@ def test_past_its_timeout_nothing_has_happened(
         for pair in pairs.values():
             workloads.enter_context(pair.workload)
             pair.workload.start(60)
-        before = {name: pair.inventory() for name, pair in pairs.items()}
+        before = {name: at_rest(pair.inventory) for name, pair in pairs.items()}
         with ExitStack() as obstacles:
             for name, pair in pairs.items():
                 obstacles.enter_context(OBSTACLES[name](pair, ServeLog(verdigris.log_path)))
@@ -273,7 +273,7 @@ def test_an_apply_worker_that_is_stopped_in_the_pause(verdigris: Installation) -
     pair = Pair(verdigris, "app")
     with pair.workload:
         pair.workload.start(60)
-        before = pair.inventory()
+        before = at_rest(pair.inventory)
         with a_stopped_apply_worker(pair, ServeLog(verdigris.log_path)):
             settled = verdigris.await_settled(pair.deployment, limit_s=TIMEOUT_S + 15)
             assert settled["Status"] in ("SWITCHOVER_FAILED", "INVALID_CONFIGURATION"), settled

@@ -42,8 +42,8 @@ class Joint:
     def _begin(self, steps: Iterable[Step]) -> None:
         for step in steps:
             if step not in self._tasks:
-                self._tasks[step] = asyncio.create_task(_run(self._do(step)))
+                self._tasks[step] = asyncio.create_task(_run(self._do, step))
 
 
-async def _run(step: Awaitable[None]) -> None:
-    await step
+async def _run(do: Callable[[Step], Awaitable[None]], step: Step) -> None:
+    await do(step)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import psycopg
@@ -10,12 +10,20 @@ import pytest
 
 from tests.conftest import CreateServer, until
 from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
-from verdigris.domain.errors import StepFailed
+from verdigris.domain.errors import EngineError, StepFailed
 from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.probe import Admission, admission
 from verdigris.engines.postgres.server import PostgresServer
-from verdigris.engines.postgres.sessions import Session, keep_sessions, let_go_of_sessions, list_databases, session
+from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.sessions import (
+    Session,
+    keep_sessions,
+    kept_sessions,
+    let_go_of_sessions,
+    list_databases,
+    session,
+)
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -40,12 +48,13 @@ async def sealed(source: PostgresServer, keep: list[int]) -> AsyncIterator[None]
     """As in a switchover: with sessions of ours that are there already."""
     keep_sessions(source, 4)
     try:
-        for database in await list_databases(source):
-            async with session(source, database.name):
-                pass
-        await fence.close(source, seal=True)
-        await fence.raise_fence(source, keep, closed=True)
-        yield
+        with kept_sessions():
+            for database in await list_databases(source):
+                async with session(source, database.name):
+                    pass
+            await fence.close(source, seal=True)
+            await fence.raise_fence(source, keep, closed=True)
+            yield
     finally:
         await fence.lift(source)
         await let_go_of_sessions(source)
@@ -193,6 +202,7 @@ async def test_what_nobody_can_end_behind_the_fence_refuses_the_switchover(
 @pytest.mark.parametrize("target_version", ["17.11", "18.6"])
 async def test_a_switchover_works_behind_the_seal(
     create_server: CreateServer,
+    servers: PostgresServers,
     green: PostgresGreenBuilder,
     switchover: PostgresSwitchoverEngine,
     make_pair: MakePair,
@@ -207,8 +217,15 @@ async def test_a_switchover_works_behind_the_seal(
     await switchover.close(pair)
     with pytest.raises(psycopg.OperationalError):
         await as_operator(source)
-    await switchover.fence(pair, [])
-    await asyncio.wait_for(switchover.catch_up(pair), 20)
+    async with AsyncExitStack() as held:
+        # Whoever of us is no part of the switchover, such as the monitor, takes none of its sessions from it.
+        for database in await list_databases(target := servers.server(pair.target_resource_id)):
+            await held.enter_async_context(session(target, database.name))
+            with pytest.raises(EngineError, match=r"no pg_hba\.conf entry"):
+                await held.enter_async_context(session(source, database.name))
+        await green.protect_source(pair)
+        await switchover.fence(pair, [])
+        await asyncio.wait_for(switchover.catch_up(pair), 20)
     await switchover.open_target(pair)
     with pytest.raises(psycopg.OperationalError):
         await as_operator(source)

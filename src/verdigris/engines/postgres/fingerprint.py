@@ -21,6 +21,7 @@ from psycopg import sql
 
 from verdigris.engines.postgres.catalogues import DATABASE_CATALOGUES, SHARED_CATALOGUES, Catalogue
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.sessions import Session
 
 Sums = dict[str, tuple[int, int]]  # catalogue -> number of rows, sum of their digests
@@ -60,12 +61,9 @@ async def take(copy: Session, names: ObjectNames, *, shared: bool) -> None:
     """On the copy, before its upgrade: digest and keep. ``shared``: with the catalogues that all databases share."""
     digests = await _digests(copy, names, shared=shared, labelled=True)
     table = sql.Identifier(names.schema, "catalogue")
-    await copy.run(sql.SQL("CREATE TABLE {} AS {}").format(table, digests))
-    await copy.run(
-        sql.SQL(
-            "CREATE TABLE {} AS SELECT catalogue, count(*) AS rows, sum(digest) AS digest FROM {} GROUP BY catalogue"
-        ).format(sql.Identifier(names.schema, "catalogue_sums"), table)
-    )
+    await remember(copy, table, digests)
+    sums = sql.SQL("SELECT catalogue, count(*) AS rows, sum(digest) AS digest FROM {} GROUP BY catalogue")
+    await remember(copy, sql.Identifier(names.schema, "catalogue_sums"), sums.format(table))
 
 
 async def changes(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> list[Change]:

@@ -14,6 +14,7 @@ from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.postgres import (
     dismantling,
+    fence,
     fingerprint,
     lag,
     marker,
@@ -31,6 +32,7 @@ from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.own_sessions import UNNOTICED
+from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import MAINTENANCE_DATABASE, Database, for_each, list_databases, session
@@ -149,7 +151,8 @@ class PostgresGreenBuilder:
 
     async def protect_source(self, pair: Pair) -> None:
         source = self._known(pair.source_resource_id)
-        if source is not None and source.is_running():
+        # Behind a fence nobody writes, and we may not be let in either.
+        if source is not None and source.is_running() and not fence.is_raised(source):
             await wal_limit.follow(source, ObjectNames(pair.deployment_id))
 
     async def tend(self, pair: Pair) -> list[str]:
@@ -213,7 +216,7 @@ class PostgresGreenBuilder:
         await for_each(await list_databases(copy), one)
         stream = sql.Identifier(names.schema, "stream")
         async with session(copy, MAINTENANCE_DATABASE, **UNNOTICED) as connection:
-            await connection.run(sql.SQL("CREATE TABLE {} AS SELECT {} AS begins_at").format(stream, sql.Literal(lsn)))
+            await remember(connection, stream, sql.SQL("SELECT {} AS begins_at").format(sql.Literal(lsn)))
 
     @contextlib.asynccontextmanager
     async def _despite_target(self, target: PostgresServer) -> AsyncIterator[None]:

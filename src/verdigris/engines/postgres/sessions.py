@@ -5,7 +5,8 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, LiteralString, Self, TypeVar
 
 import psycopg
@@ -170,8 +171,23 @@ class KeptSessions:
 _Key = tuple[str, frozenset[tuple[str, Setting]]]
 
 
+# Whether this task, and those that it begins, work for the switchover.
+_for_switchover: ContextVar[bool] = ContextVar("_for_switchover", default=False)
+
+
+@contextlib.contextmanager
+def kept_sessions() -> Iterator[None]:
+    """A block that takes kept sessions up. Nobody else does: behind a seal the switchover has no others, and one that
+    was on loan to a look of the monitor, or to somebody who asks for the lag, would make it fail."""
+    token = _for_switchover.set(True)
+    try:
+        yield
+    finally:
+        _for_switchover.reset(token)
+
+
 def keep_sessions(server: PostgresServer, limit: int) -> None:
-    """From now on, sessions of ``server`` are kept for the next user, up to ``limit`` of them."""
+    """From now on, sessions of ``server`` that ``kept_sessions`` uses are kept, up to ``limit`` of them."""
     if server.kept is None:
         server.kept = KeptSessions(limit)
 
@@ -184,12 +200,15 @@ async def let_go_of_sessions(server: PostgresServer) -> None:
 
 
 async def _acquire(server: PostgresServer, dbname: str, **settings: Setting) -> Session:
-    kept = await server.kept.take((dbname, frozenset(settings.items()))) if server.kept is not None else None
-    return kept or await Session.open(server, dbname, **settings)
+    if server.kept is not None and _for_switchover.get():
+        kept = await server.kept.take((dbname, frozenset(settings.items())))
+        if kept is not None:
+            return kept
+    return await Session.open(server, dbname, **settings)
 
 
 async def _return(server: PostgresServer, connection: Session, dbname: str, **settings: Setting) -> None:
-    if server.kept is not None:
+    if server.kept is not None and _for_switchover.get():
         await server.kept.give_back((dbname, frozenset(settings.items())), connection)
     else:
         await connection.close()

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
@@ -32,6 +34,7 @@ from verdigris.engines.postgres.sessions import (
     all_of,
     for_each,
     keep_sessions,
+    kept_sessions,
     let_go_of_sessions,
     list_databases,
     session,
@@ -73,6 +76,21 @@ _BUSY_WITH = """
 """
 
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _takes_part(method: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """A step of the switchover, or what one needs: its sessions are kept from ``prepare`` to ``stand_down``."""
+
+    @functools.wraps(method)
+    async def step(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        with kept_sessions():
+            return await method(*args, **kwargs)
+
+    return step
+
+
 class PostgresSwitchoverEngine:
     def __init__(self, servers: PostgresServers, green: PostgresGreenBuilder) -> None:
         self._servers = servers
@@ -97,18 +115,22 @@ class PostgresSwitchoverEngine:
         """Every guardrail that a switchover begun now, with the default timeout, would look at; well or not."""
         return await guardrails.look(self._green.subject(pair, Moment.SWITCHOVER))
 
+    @_takes_part
     async def describe_sessions(self, pair: Pair, server_pids: Collection[int]) -> list[str]:
         async with session(self._servers.server(pair.source_resource_id)) as connection:
             rows = await connection.rows(_BUSY_WITH, list(server_pids))
         return [row[0] for row in rows]
 
+    @_takes_part
     async def login_verifiers(self, pair: Pair, usernames: Collection[str]) -> Mapping[str, str]:
         async with session(self._servers.server(pair.target_resource_id)) as connection:
             return await read_verifiers(connection, usernames)
 
+    @_takes_part
     async def helpers(self, pair: Pair) -> Helpers:
         return await session_functions.find(*self._pair(pair))
 
+    @_takes_part
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
         source, target, names = self._pair(pair)
@@ -148,6 +170,7 @@ class PostgresSwitchoverEngine:
 
     # ------------------------------------------------------------------------------------------------------- the pause
 
+    @_takes_part
     async def close(self, pair: Pair) -> None:
         source = self._servers.server(pair.source_resource_id)
         self._closed.discard(source.resource_id)
@@ -164,6 +187,7 @@ class PostgresSwitchoverEngine:
             log.info("source.not_sealed", source=source.resource_id, databases=len(needed))
         return enough
 
+    @_takes_part
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         source = self._servers.server(pair.source_resource_id)
         await fence.raise_fence(source, keep, closed=source.resource_id in self._closed)
@@ -172,10 +196,12 @@ class PostgresSwitchoverEngine:
         """Also when a fence was only half made: then there is something to undo."""
         return fence.is_raised(self._servers.server(pair.source_resource_id))
 
+    @_takes_part
     async def unfence(self, pair: Pair) -> None:
         self._closed.discard(pair.source_resource_id)
         await fence.lift(self._servers.server(pair.source_resource_id))
 
+    @_takes_part
     async def catch_up(self, pair: Pair) -> None:
         """``SetBack`` by what has slipped in between ``prepare`` and the fence."""
         source, target, _ = self._pair(pair)
@@ -205,6 +231,7 @@ class PostgresSwitchoverEngine:
 
     # ---------------------------------------------------------------------------------- beyond the point of no return
 
+    @_takes_part
     async def open_target(self, pair: Pair) -> None:
         """Only what clients wait for; the rest is tidied up in ``retire_source``."""
         target, names = self._servers.server(pair.target_resource_id), ObjectNames(pair.deployment_id)
@@ -218,6 +245,7 @@ class PostgresSwitchoverEngine:
         for resource_id in (pair.source_resource_id, pair.target_resource_id):
             await let_go_of_sessions(self._servers.server(resource_id))
 
+    @_takes_part
     async def retire_source(self, pair: Pair) -> None:
         """A source that has died keeps its slots until it runs again; that it is read-only is in its files at once."""
         source, target, names = self._pair(pair)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import structlog
 from psycopg import sql
 
-from verdigris.engines.postgres import fingerprint
+from verdigris.engines.postgres import fingerprint, remembered
 from verdigris.engines.postgres.carrying import definitions
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.sessions import Row, Session, until
@@ -41,7 +41,7 @@ _UNLIKE_ROWS = sql.SQL("""
       FROM {table} d CROSS JOIN LATERAL unnest(d.unequal) AS u (oid) JOIN pg_class c ON c.oid = u.oid
      ORDER BY 1
 """)
-_FIRST_AGREED = sql.SQL("CREATE TABLE {agreed} AS SELECT id FROM {table}")
+_FIRST_AGREED = sql.SQL("SELECT id FROM {table}")
 _AGREED = sql.SQL("SELECT id FROM {agreed}")
 _AGREE = sql.SQL("INSERT INTO {agreed} SELECT id FROM {table} EXCEPT SELECT id FROM {agreed}")
 _REFUSED = sql.SQL("""
@@ -56,7 +56,7 @@ Seen = tuple[object, ...]
 async def remember(copy: Session, names: ObjectNames, majors: definitions.Majors) -> None:
     """On the copy, which has executed what was written down until now: how everything was defined then."""
     await definitions.remember_spelling(copy, names, majors)
-    await copy.run(_of(_FIRST_AGREED, names))
+    await remembered.remember(copy, sql.Identifier(names.schema, "agreed_ddl"), _of(_FIRST_AGREED, names))
 
 
 async def settle(source: Session, target: Session, names: ObjectNames, seen: Seen | None = None) -> Seen | None:

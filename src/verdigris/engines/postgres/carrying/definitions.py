@@ -11,6 +11,7 @@ from typing import LiteralString
 from psycopg import sql
 
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.sessions import Session
 
 # The catalogues whose rows these definitions tell, but for what belongs to extensions.
@@ -243,7 +244,7 @@ def _majors(source: Session, target: Session) -> Majors:
 async def _keep(connection: Session, names: ObjectNames, table: str, query: sql.Composed) -> None:
     where = sql.Identifier(names.schema, table)
     await connection.run(sql.SQL("DROP TABLE IF EXISTS {}").format(where))
-    await connection.run(sql.SQL("CREATE TABLE {} AS {}").format(where, query))
+    await remember(connection, where, query)
 
 
 async def _digests(connection: Session, query: sql.Composed) -> Digests:

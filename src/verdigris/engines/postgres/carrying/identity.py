@@ -196,9 +196,11 @@ async def _withdraw(connection: Session, names: ObjectNames, schema: str, table:
 
 
 async def withdrawn(connection: Session, names: ObjectNames) -> list[str]:
-    """Tables that are no longer published, so that blue can go on with them."""
+    """Tables that are no longer published, so that blue can go on with them; dropped ones are forgiven."""
     rows = await connection.rows(
-        sql.SQL("SELECT relation::regclass::text FROM {} WHERE was = 'x' ORDER BY 1").format(_journal(names))
+        sql.SQL(
+            "SELECT c.oid::regclass::text FROM {} g JOIN pg_class c ON c.oid = g.relation AND g.was = 'x' ORDER BY 1"
+        ).format(_journal(names))
     )
     return [row[0] for row in rows]
 

@@ -24,6 +24,7 @@ from psycopg import sql
 
 from verdigris.domain.errors import StepFailed
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.sessions import Session
 
 log = structlog.get_logger(__name__)
@@ -107,19 +108,23 @@ async def read_horizon(source: Session) -> str:
 async def take(copy: Session, names: ObjectNames, horizon: str) -> None:
     """On the copy: count what it has. ``horizon`` is of the source, from before."""
     objects, look = _tables(names)
-    await copy.run(
+    await remember(
+        copy,
+        objects,
         sql.SQL(
-            "CREATE TABLE {} AS SELECT m.oid AS loid, coalesce(p.pages, 0) AS pages FROM pg_largeobject_metadata m"
+            "SELECT m.oid AS loid, coalesce(p.pages, 0) AS pages FROM pg_largeobject_metadata m"
             " LEFT JOIN (SELECT loid, count(*) AS pages FROM pg_largeobject GROUP BY loid) p ON p.loid = m.oid"
-        ).format(objects)
+        ),
     )
     await copy.run(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (loid)").format(objects))
-    await copy.run(
+    await remember(
+        copy,
+        look,
         sql.SQL(
-            "CREATE TABLE {} AS SELECT {}::text AS horizon, 0.0::float8 AS look_s,"
+            "SELECT {}::text AS horizon, 0.0::float8 AS look_s,"
             " (SELECT coalesce(sum(pages), 0)::bigint FROM {}) AS pages, (SELECT count(*) FROM {}) AS objects,"
             " (SELECT count(*) FROM pg_description WHERE classoid = 'pg_largeobject'::regclass) AS comments"
-        ).format(look, sql.Literal(horizon), objects, objects)
+        ).format(sql.Literal(horizon), objects, objects),
     )
 
 

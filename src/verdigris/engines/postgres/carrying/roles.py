@@ -17,6 +17,7 @@ from verdigris.domain.errors import StepFailed
 from verdigris.engines.postgres.carrying import role_changes
 from verdigris.engines.postgres.carrying.role_state import Role, State, decode, encode, read_digest, read_state
 from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.roles import keep_administration, read_verifiers, unseen
 from verdigris.engines.postgres.sessions import Session
 
@@ -29,11 +30,8 @@ _ADMIN_OPTION_SINCE = 160000
 async def take(copy: Session, names: ObjectNames) -> None:
     """On the copy, which has the source's roles as they were when its stream begins."""
     digest, state = await read_state(copy)
-    await copy.run(
-        sql.SQL("CREATE TABLE {} AS SELECT {} AS digest, {} AS state").format(
-            _table(names), sql.Literal(digest), sql.Literal(encode(state))
-        )
-    )
+    row = sql.SQL("SELECT {} AS digest, {} AS state").format(sql.Literal(digest), sql.Literal(encode(state)))
+    await remember(copy, _table(names), row)
 
 
 async def carry(source: Session, target: Session, names: ObjectNames, *, master: str) -> list[str]:
