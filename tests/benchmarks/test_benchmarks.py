@@ -25,7 +25,8 @@ def test_relay_runs(capsys: pytest.CaptureFixture[str]) -> None:
     for peer, tables in ((VERDIGRIS, speed + 2), (DIRECT_TCP, speed)):
         found = rows(output, peer)
         assert len(found) == tables, output
-        assert all(numbers(row)[0] > 0 for row in found)
+        # The rest is memory, of which a few sessions may take none that was not there already.
+        assert all(numbers(row)[0] > 0 for row in found[:speed])
     assert len(rows(output, "memory of 20 idle sessions, plain TCP")) == 1
 
 

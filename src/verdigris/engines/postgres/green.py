@@ -26,7 +26,7 @@ from verdigris.engines.postgres import (
     upgrade,
     wal_limit,
 )
-from verdigris.engines.postgres.carrying import ddl, definitions, large_objects, roles
+from verdigris.engines.postgres.carrying import ddl, definitions, large_objects, materialized_views, roles
 from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
 from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
@@ -210,6 +210,7 @@ class PostgresGreenBuilder:
                 await fingerprint.take(connection, names, shared=shared)
                 await ddl.remember(connection, names, majors)
                 await large_objects.take(connection, names, horizon)
+                await materialized_views.take(connection, names)
                 if shared:
                     await roles.take(connection, names)
 

@@ -20,6 +20,7 @@ from verdigris.engines.postgres import (
     standby,
     subscriber,
 )
+from verdigris.engines.postgres.carrying import materialized_views
 from verdigris.engines.postgres.carrying.tending import carry_before_pause, carry_the_rest
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.guardrails import run as guardrails
@@ -145,7 +146,7 @@ class PostgresSwitchoverEngine:
         while True:
             began_at = asyncio.get_running_loop().time()
             if pair.mode is ReplicationMode.LOGICAL:
-                await self._catch_up_all(pair)
+                await self._catch_up_all(pair, fenced=False)
             else:
                 await marker.prove_physical(source, target)
             took_s = asyncio.get_running_loop().time() - began_at
@@ -161,7 +162,7 @@ class PostgresSwitchoverEngine:
             await marker.prove_logical(source, target, names)
             await carry_before_pause(source, target, names)
             try:
-                await self._catch_up_all(pair)
+                await self._catch_up_all(pair, fenced=False)
             except SetBack as error:
                 if not rounds_left:
                     raise StepFailed(str(error)) from None
@@ -208,25 +209,28 @@ class PostgresSwitchoverEngine:
         if pair.mode is ReplicationMode.PHYSICAL:
             await marker.prove_physical(source, target)
             return
-        await self._catch_up_all(pair)
+        await self._catch_up_all(pair, fenced=True)
 
-    async def _catch_up_all(self, pair: Pair) -> None:
+    async def _catch_up_all(self, pair: Pair, *, fenced: bool) -> None:
         await for_each(
             await list_databases(self._servers.server(pair.source_resource_id)),
-            lambda database: self._catch_up(pair, database),
+            lambda database: self._catch_up(pair, database, fenced=fenced),
         )
 
-    async def _catch_up(self, pair: Pair, database: Database) -> None:
+    async def _catch_up(self, pair: Pair, database: Database, *, fenced: bool) -> None:
         """One database: while the marker travels, everything else is read and compared."""
         source, target, names = self._pair(pair)
         async with sessions(source, target, database.name) as (ours, theirs):
             token = await marker.send(ours, names)
             shared = database.name == MAINTENANCE_DATABASE
             await carry_the_rest(ours, theirs, names, shared=shared, master=target.record.master_username)
+            # Only where nobody refreshes any more is what is found now made of what the marker proves.
+            refreshed = await materialized_views.look(ours, theirs, names) if fenced else []
             view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
             if findings := await guardrails.look_again(view):
                 raise SetBack(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
             await marker.wait_for(theirs, names, token)
+            await materialized_views.carry_finally(theirs, names, refreshed)
             await marker.flush(theirs)
 
     # ---------------------------------------------------------------------------------- beyond the point of no return

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from verdigris.engines.postgres.carrying import ddl, identity, large_objects, roles
+from verdigris.engines.postgres.carrying import ddl, identity, large_objects, materialized_views, roles
 from verdigris.engines.postgres.carrying.sequences import carry_positions
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
@@ -37,7 +37,7 @@ class Tending:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reserved: set[str] = set()
         self._unlike: Seen = {}
-        # Large objects take as long as they take: they are copied beside the rounds.
+        # Large objects and materialised views take as long as they take: they are carried beside the rounds.
         self._copying: dict[str, asyncio.Task[None]] = {}
         self._copy_due_at: dict[str, float] = {}  # event loop time
 
@@ -48,7 +48,7 @@ class Tending:
             if names.base in self._reserved or not (source.is_running() and target.is_running()):
                 return []
             told = await carry_beforehand(source, target, names, self._unlike)
-            self._copy_large_objects(source, target, names)
+            self._carry_what_takes_long(source, target, names)
             return told
 
     async def reserve(self, names: ObjectNames) -> None:
@@ -69,7 +69,7 @@ class Tending:
                 await asyncio.wait({copying})
             yield
 
-    def _copy_large_objects(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
+    def _carry_what_takes_long(self, source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
         """Begin to, unless it is going on or too early. Raises what the last time came to grief of."""
         now = asyncio.get_running_loop().time()
         copying = self._copying.get(names.base)
@@ -85,6 +85,7 @@ class Tending:
         looks_s = 0.0
         try:
             looks_s = await carry_large_objects(source, target, names)
+            await carry_materialized_views(source, target, names)
         finally:
             pause_s = max(_LOOKS_EVERY_S, looks_s / _LOOKS_SHARE)
             self._copy_due_at[names.base] = asyncio.get_running_loop().time() + pause_s
@@ -119,6 +120,13 @@ async def carry_large_objects(source: PostgresServer, target: PostgresServer, na
     return looks_s
 
 
+async def carry_materialized_views(source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
+    """However long it takes; one database after the other."""
+    for database in await _shared_databases(source, target):
+        async with sessions(source, target, database.name) as (ours, theirs):
+            await materialized_views.carry(ours, theirs, names)
+
+
 async def carry_before_pause(source: PostgresServer, target: PostgresServer, names: ObjectNames) -> None:
     """All of it once more, and what is only worth its while before a switchover: positions of sequences, which move all
     the time."""
@@ -129,6 +137,7 @@ async def carry_before_pause(source: PostgresServer, target: PostgresServer, nam
 
     await carry_beforehand(source, target, names)
     await carry_large_objects(source, target, names)
+    await carry_materialized_views(source, target, names)
     moved = await for_each(await _shared_databases(source, target), one)
     log.info("target.prepared", deployment=names.base, sequences=sum(moved.values()))
 
