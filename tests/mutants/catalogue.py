@@ -25,6 +25,8 @@ CONTROL = "tests/integration/router/test_control.py"
 PLANNER = "domain/switchover.py"
 CARRYING = "tests/integration/replication/test_carrying"
 EXECUTOR = "workflows/switch_over.py"
+STEPS = "workflows/switchover_steps.py"
+KNOWN = "workflows/switchover_known.py"
 RECORDS = "workflows/switchover_records.py"
 SAGA = "workflows/saga.py"
 
@@ -41,7 +43,7 @@ class Mutant(Struct, frozen=True, kw_only=True):
 
 
 _COMMITTING = (
-    "        generation = self._require_park().generation\n"
+    "        generation = self._known.require_park().generation\n"
     "        try:\n            await self._services.router.commit("
 )
 
@@ -50,8 +52,8 @@ def _planner(name: str, old: str, new: str, *suites: str) -> Mutant:
     return Mutant(name=name, file=PLANNER, old=old, new=new, suites=suites)
 
 
-def _executor(name: str, old: str, new: str, *suites: str) -> Mutant:
-    return Mutant(name=name, file=EXECUTOR, old=old, new=new, suites=suites)
+def _step(name: str, old: str, new: str, *suites: str) -> Mutant:
+    return Mutant(name=name, file=STEPS, old=old, new=new, suites=suites)
 
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -87,40 +89,43 @@ MUTANTS: tuple[Mutant, ...] = (
         "tests/unit/domain/test_switchover_plan.py::test_a_broken_park_leads_back_by_itself",
     ),
     # -- what the executor makes of it
-    _executor(
+    _step(
         "green opened before the commit",
         _COMMITTING,
-        "        generation = self._require_park().generation\n"
-        "        await self._services.switchover.open_target(self._pair)\n"
+        "        generation = self._known.require_park().generation\n"
+        "        await self._services.switchover.open_target(self._known.pair)\n"
         "        try:\n            await self._services.router.commit(",
         LOGICAL,
     ),
-    _executor(
+    _step(
         "slots dropped before the commit",
-        "        await self._services.switchover.catch_up(self._pair)\n",
-        "        await self._services.switchover.catch_up(self._pair)\n"
-        "        await self._services.switchover.retire_source(self._pair)\n",
+        "        await self._services.switchover.catch_up(self._known.pair)\n",
+        "        await self._services.switchover.catch_up(self._known.pair)\n"
+        "        await self._services.switchover.retire_source(self._known.pair)\n",
         LOGICAL,
     ),
-    _executor(
+    _step(
         "names exchanged before the route",
         _COMMITTING,
-        "        generation = self._require_park().generation\n"
-        "        self._records.rename(self._routes_after()[1])\n"
+        "        generation = self._known.require_park().generation\n"
+        "        routes = await self._services.router.routes()\n"
+        "        blue = self._known.source.resource_id\n"
+        "        self._known.records.rename(next(r for r in routes if r.backend.resource_id == blue))\n"
         "        try:\n            await self._services.router.commit(",
         LOGICAL,
     ),
-    _executor(
+    _step(
         "a commit that was not heard of counts as none",
-        'await asyncio.shield(asyncio.ensure_future(self._until_it_works("settle the commit", self._settle_commit)))',
+        'await asyncio.shield(asyncio.ensure_future(until_it_works("settle the commit", self._settle_commit)))',
         "pass",
         LOGICAL,
     ),
-    _executor(
-        "a deadline that nobody keeps",
-        "self._deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)",
-        "self._deadline = asyncio.get_running_loop().time() + 3600.0",
-        f"{SIMULATION}::test_undisturbed[switchover, stragglers to the end]",
+    Mutant(
+        name="a deadline that nobody keeps",
+        file=KNOWN,
+        old="self.deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)",
+        new="self.deadline = asyncio.get_running_loop().time() + 3600.0",
+        suites=(f"{SIMULATION}::test_undisturbed[switchover, stragglers to the end]",),
     ),
     Mutant(
         name="a lease that outlives the deadline",
@@ -129,30 +134,32 @@ MUTANTS: tuple[Mutant, ...] = (
         new="return self._length_s + 10 + 0 * left_s",
         suites=(f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",),
     ),
-    _executor(
+    _step(
         "a fence that was half built is forgotten",
         "        # Known before it is true: what was half done has to be undone as well.\n"
-        "        self._know(fenced=True)\n",
+        "        self._known.learn(fenced=True)\n",
         "",
         LOGICAL,
     ),
-    _executor(
-        "a fence is not looked for after a restart",
-        "fenced=route is Side.SOURCE and await",
-        "fenced=False and await",
-        LOGICAL,
+    Mutant(
+        name="a fence is not looked for after a restart",
+        file=EXECUTOR,
+        old="fenced=route is Side.SOURCE and await",
+        new="fenced=False and await",
+        suites=(LOGICAL,),
     ),
-    _executor(
+    _step(
         "newcomers are not let in again",
-        "        await self._services.router.admit(self._name)\n        self._know(fenced=False",
-        "        self._know(fenced=False",
+        "        await self._services.router.admit(self._known.name)\n        self._known.learn(fenced=False",
+        "        self._known.learn(fenced=False",
         f"{SIMULATION}::test_undisturbed[switchover, set back by stragglers]",
     ),
-    _executor(
-        "sessions kept for the pause are never closed",
-        "                await self._services.switchover.stand_down(self._pair)\n",
-        "                pass\n",
-        UNDISTURBED,
+    Mutant(
+        name="sessions kept for the pause are never closed",
+        file=EXECUTOR,
+        old="                await self._services.switchover.stand_down(self._known.pair)\n",
+        new="                pass\n",
+        suites=(UNDISTURBED,),
     ),
     Mutant(
         name="the loop is kept busy until both steps are done",
@@ -161,11 +168,12 @@ MUTANTS: tuple[Mutant, ...] = (
         new="asyncio.wait({*pending, *self._tasks.values(), *self._lease}, return_when",
         suites=(UNDISTURBED,),
     ),
-    _executor(
-        "a clock set back lengthens the deadline",
-        "            remaining_s = min(remaining_s, self._told.timeout_s)\n",
-        "",
-        STRAGGLERS,
+    Mutant(
+        name="a clock set back lengthens the deadline",
+        file=KNOWN,
+        old="            remaining_s = min(remaining_s, told.timeout_s)\n",
+        new="",
+        suites=(STRAGGLERS,),
     ),
     Mutant(
         name="names exchanged twice",
