@@ -19,7 +19,7 @@ from tests.simulation.loop import Process
 from tests.simulation.servers import Backend
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.ports import HandoverReport, PinReport, ReadyReport
-from verdigris.router import control, endpoint, messages, service
+from verdigris.router import control, endpoint, endpoints, messages, service
 from verdigris.router.client import RouterClient
 from verdigris.router.control import ControlServer
 from verdigris.router.endpoint import Endpoint
@@ -234,10 +234,10 @@ async def _hand_over(park: Park) -> HandoverReport:
 def fake_sessions() -> Iterator[None]:
     """In here the router's modules work with what is above instead of sockets."""
     replaced: list[tuple[Any, str, Any]] = [
-        (service, "Listener", FakeListener),
+        (endpoints, "Listener", FakeListener),
         (service, "ready", _ready),
         (service, "hand_over", _hand_over),
-        (service, "lender", lambda: None),
+        (endpoints, "lender", lambda: None),
         (service, "garbage", SimpleNamespace(set_aside=lambda: None)),
         (endpoint, "garbage", SimpleNamespace(bring_back=lambda: None)),
         (endpoint, "Follower", FakeFollower),
