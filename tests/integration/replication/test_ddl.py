@@ -112,6 +112,7 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
     cases = (
         ("BEGIN; CREATE TABLE a (i int); COMMIT; ROLLBACK", "TABLE a", "table public.a ("),
         ("CREATE TABLE a (j json)", "TABLE a", "rows of table public.a"),
+        ("CREATE TABLE a (p point, j json[])", "TABLE a", "rows of table public.a"),
         ("CREATE TABLE a AS SELECT repeat('x', 1000) FROM generate_series(1, 5000)", "TABLE a", "table public.a ("),
         (BY_EXTENSION, "TABLE a CASCADE; DROP EXTENSION pgcrypto", "extension pgcrypto (created)"),
         ("CREATE AGGREGATE a (int) (sfunc = int4pl, stype = int)", "AGGREGATE a (int)", "function public.a(integer) ("),
@@ -217,9 +218,24 @@ async def test_nobody_becomes_more_than_he_was(pair: Pair, source: PostgresServe
             "INSERT INTO checked VALUES (1)"
         )
         await client.execute("ALTER TABLE checked ADD COLUMN chance float8 DEFAULT random()")
+        # Nor does the one who calls a function lend its owner more than he has: what it does, its owner does.
+        await client.execute(
+            "CREATE ROLE lowly; CREATE SCHEMA lowlands AUTHORIZATION lowly; GRANT lowly TO CURRENT_USER;"
+            "SET ROLE lowly; CREATE TABLE lowlands.callers (name text PRIMARY KEY);"
+            "CREATE FUNCTION lowlands.note_caller() RETURNS text LANGUAGE plpgsql AS $$"
+            " BEGIN INSERT INTO lowlands.callers VALUES (current_user) ON CONFLICT DO NOTHING; RETURN 'a'; END $$;"
+            "SELECT lowlands.note_caller();"
+            "CREATE TABLE lowlands.called (id int PRIMARY KEY); INSERT INTO lowlands.called VALUES (1);"
+            "CREATE FUNCTION lowlands.define() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+            " ALTER TABLE lowlands.called ADD COLUMN who text DEFAULT lowlands.note_caller();"
+            " CREATE TABLE lowlands.made (id int PRIMARY KEY); END $$; RESET ROLE"
+        )
+        await client.execute("SELECT lowlands.define()")
     await prove_logical(source, target, ObjectNames(pair.deployment_id))
     for side in (source, target):
         assert await query(side, "SELECT DISTINCT name FROM public.callers") == [(MASTER,)]
+        assert await query(side, "SELECT name FROM lowlands.callers") == [("lowly",)]
+        assert await query(side, "SELECT tableowner FROM pg_tables WHERE tablename = 'made'") == [("lowly",)]
     expected = [(f"{MASTER} false",)]
     assert await query(source, "SELECT outcome FROM public.tried") == expected
     assert await query(target, "SELECT outcome FROM public.tried") == expected

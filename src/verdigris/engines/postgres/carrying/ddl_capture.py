@@ -107,7 +107,7 @@ _RECORD = sql.SQL("""
         the_settings jsonb;
         the_dropped jsonb := '[]';
         the_tables record;
-        the_role text := coalesce(nullif(current_setting('role'), 'none'), session_user::text);
+        the_role text := current_setting({user});
     BEGIN
         PERFORM set_config({rewritten}, '{{}}', true);
         IF session_user = {admin} OR tag = ANY ({passed_over}) OR (event = 'sql_drop') <> starts_with(tag, 'DROP ') THEN
@@ -284,6 +284,18 @@ _NOTE_REWRITE = sql.SQL("""
     $function$
 """)
 
+# Whose rights a statement has: in a SECURITY DEFINER function not the session's. ``capture`` cannot see it for having
+# ours. It is called just before ``capture``, so that nobody can say anything else in between.
+_NOTE_USER = sql.SQL("""
+    CREATE FUNCTION {schema}.note_user() RETURNS event_trigger
+    LANGUAGE plpgsql SECURITY INVOKER
+    AS $function$
+    BEGIN
+        PERFORM pg_catalog.set_config({user}, current_user, true);
+    END
+    $function$
+""")
+
 _FUNCTIONS = {
     **ddl_text.FUNCTIONS,
     **ddl_tables.FUNCTIONS,
@@ -292,9 +304,13 @@ _FUNCTIONS = {
     "give_up": _GIVE_UP,
     "capture": _CAPTURE,
     "note_rewrite": _NOTE_REWRITE,
+    "note_user": _NOTE_USER,
 }
 
+# Triggers of the same event fire in the order of their names.
 _EVENTS = (
+    ("by_end", "ddl_command_end", "note_user"),
+    ("by_drop", "sql_drop", "note_user"),
     ("end", "ddl_command_end", "capture"),
     ("drop", "sql_drop", "capture"),
     ("rewrite", "table_rewrite", "note_rewrite"),
@@ -321,6 +337,7 @@ async def install(connection: Session, names: ObjectNames) -> None:
         "passed_over": sql.Literal(list(_PASSED_OVER)),
         "settings": sql.Literal(list(SETTINGS)),
         "rewritten": sql.Literal(f"{names.base}.rewritten"),
+        "user": sql.Literal(f"{names.base}.user"),
     }
     # Our rights are not for a view that has taken a table's place since it was looked up. From August 2024 on.
     restrict = "SET restrict_nonsystem_relation_kind = 'view,foreign-table'"
