@@ -44,6 +44,7 @@ class Dialled:
         "parameters",
         "remembers",
         "replays",
+        "warm",
     )
 
     def __init__(self, backend: BackendAddress, login: ClientLogin) -> None:
@@ -59,6 +60,7 @@ class Dialled:
         self.owed_sequences: Memory | None = None  # what of that a standby does not take
         self.locks = False  # it may hold advisory locks
         self.carries = False  # that is the session's state now
+        self.warm = False  # it has planned what its session has prepared
         self.lost = False
         self._login: ClientLogin | None = login
         self._logged_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -17,6 +17,7 @@ from verdigris.router.state.examine import NotAsked, Portable, examine
 from verdigris.router.state.replay import replay
 from verdigris.router.state.sequences import carry_sequences
 from verdigris.router.state.survey import StateUnreadable, survey
+from verdigris.router.state.warming import warm_plans
 from verdigris.router.states import State
 from verdigris.wire.postgres.errors import ProtocolError
 from verdigris.wire.postgres.login import CannotLogIn, Credential
@@ -89,7 +90,10 @@ async def carry_beforehand(session: "Session", *, patience_s: float = PATIENCE_S
         found = await examine(session, asker)
     except NotAsked:
         return None
-    return await _carry(session, found, asker.asked_at)
+    reason = await _carry(session, found, asker.asked_at)
+    if reason is None:
+        await _warm_plans(session)
+    return reason
 
 
 async def carry_parked(session: "Session") -> None:
@@ -146,6 +150,15 @@ async def dial_for(session: "Session", endpoint: "Endpoint") -> PinReason | None
     else:
         dialled.close()  # the client has left, or the plan has changed
     return None
+
+
+async def _warm_plans(session: "Session") -> None:
+    dialled = session.dialled
+    if dialled is not None and dialled.given is not None and not dialled.warm:
+        dialled.warm = True
+        with contextlib.suppress(TimeoutError, ProtocolError, ConnectionError):
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                await warm_plans(dialled, dialled.given.state.prepared)
 
 
 async def _warm(dialled: Dialled, username: bytes) -> None:

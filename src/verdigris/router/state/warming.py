@@ -1,0 +1,40 @@
+"""Plans for what a session has prepared, made on the target before anybody waits for them.
+
+A new server process reads the catalogues for the first statement that it plans, loads the languages of functions, and
+so on: several times what the statement itself takes, for every session, at the moment when all of them want to go on.
+So it plans beforehand what it is likely to be asked. Nothing is executed, and nothing comes of it if that fails.
+"""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from verdigris.router.state.pieces import quoted_identifier, statement_batch
+from verdigris.router.state.prepared import Prepared
+from verdigris.wire.postgres import messages
+
+if TYPE_CHECKING:
+    from verdigris.router.dial import Dialled
+
+# A session that has prepared more has all its catalogues after so many.
+MOST: Final = 32
+
+# For this transaction, which ends with the Sync. A plan for any value of the parameters: a NULL could be decided
+# without a look at the tables. Nobody waits here for whoever has locked them.
+_SETTINGS: Final = b"".join(
+    statement_batch(b"SELECT pg_catalog.set_config('%s', '%s', true)" % setting)
+    for setting in ((b"plan_cache_mode", b"force_generic_plan"), (b"lock_timeout", b"50ms"))
+)
+
+
+async def warm_plans(dialled: "Dialled", prepared: Mapping[bytes, Prepared]) -> None:
+    """Raises ``ProtocolError`` or ``ConnectionError`` when the target stops answering."""
+    explained = [_explain(name, len(one.parameter_types)) for name, one in islice(prepared.items(), MOST)]
+    if explained:
+        batches = (_SETTINGS + statement_batch(statement) + messages.SYNC for statement in explained)
+        await dialled.ask(b"".join(batches), len(explained))
+
+
+def _explain(name: bytes, parameters: int) -> bytes:
+    arguments = b"(%s)" % b", ".join([b"NULL"] * parameters) if parameters else b""
+    return b"EXPLAIN (COSTS OFF) EXECUTE %s%s" % (quoted_identifier(name), arguments)
