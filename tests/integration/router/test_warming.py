@@ -5,8 +5,6 @@ import asyncio
 import psycopg
 
 from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one
-from verdigris.domain.ports import Route
-from verdigris.router.client import RouterClient
 
 # A planner calls what it is told never changes. That it did is to be heard on the other side.
 _FUNCTIONS = """
@@ -17,9 +15,7 @@ _FUNCTIONS = """
 """
 
 
-async def test_plans_are_made_and_nothing_is_executed(
-    endpoint: Endpoint, router: RouterClient, pair: Pair, switched: Route, switchover: Switchover
-) -> None:
+async def test_plans_are_made_and_nothing_is_executed(endpoint: Endpoint, pair: Pair, switchover: Switchover) -> None:
     for conninfo in (pair.blue_admin, pair.green_admin):
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
             await admin.execute(_FUNCTIONS)
@@ -38,8 +34,7 @@ async def test_plans_are_made_and_nothing_is_executed(
             await connection.execute("PREPARE listens AS SELECT public.executed(1)")
             await connection.execute("SELECT public.planned(1)", prepare=True)
 
-            report = await router.ready(endpoint.name, switched.backend, pair.verifiers)
-            assert report.dialled == 1
+            await switchover.ready()
             heard = await asyncio.wait_for(anext(green.notifies()), 10)
             assert heard.payload == "planned"
 

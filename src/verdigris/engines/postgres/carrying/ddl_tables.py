@@ -5,6 +5,7 @@ They join the publication, keep a replica identity, and the rows that a statemen
 
 from psycopg import sql
 
+from verdigris.engines.postgres.carrying import identity
 from verdigris.engines.postgres.names import ObjectNames
 
 # Rows of a table up to this size are written once more by the source: a few tenths of a second under the lock that the
@@ -12,7 +13,8 @@ from verdigris.engines.postgres.names import ObjectNames
 _RESENT_UP_TO_BYTES = 4 * 1024**2
 
 # A table without a replica identity that is published has its UPDATEs and DELETEs refused: it is given FULL, for the
-# while. Where a column cannot be compared (json) that is no help, and its rows are not carried. Whether they are.
+# while. Where a column cannot be compared (json) that is no help, and where its identity was an index that is gone
+# nothing could put it back: then its rows are not carried. Whether they are.
 _IDENTIFY = sql.SQL("""
     CREATE FUNCTION {schema}.identify(the_table regclass) RETURNS boolean
     LANGUAGE plpgsql
@@ -21,28 +23,11 @@ _IDENTIFY = sql.SQL("""
     DECLARE
         identity "char";
     BEGIN
-        SELECT c.relreplident INTO identity FROM pg_class c
-         WHERE c.oid = the_table
-           AND NOT CASE c.relreplident
-               WHEN 'f' THEN true
-               WHEN 'd' THEN EXISTS (SELECT FROM pg_index i
-                                      WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)
-               WHEN 'i' THEN EXISTS (SELECT FROM pg_index i
-                                      WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)
-               ELSE false END;
+        SELECT c.relreplident INTO identity FROM pg_class c WHERE c.oid = the_table AND NOT {has_key};
         IF identity IS NULL
            AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = the_table AND c.relreplident = 'f') THEN
             RETURN true;
-        ELSIF EXISTS (
-            SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-             WHERE a.attrelid = the_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-               AND t.typtype = 'b' AND t.typelem = 0
-               AND NOT EXISTS (SELECT FROM pg_opclass o
-                                 JOIN pg_am m ON m.oid = o.opcmethod AND m.amname IN ('btree', 'hash')
-                                WHERE o.opcdefault AND (o.opcintype = t.oid OR EXISTS (
-                                    SELECT FROM pg_cast k WHERE k.castsource = t.oid
-                                       AND k.casttarget = o.opcintype AND k.castmethod = 'b'))))
-        THEN
+        ELSIF identity = 'i' OR EXISTS ({incomparable}) THEN
             INSERT INTO {schema}.identities AS i VALUES (the_table, 'x') ON CONFLICT (relation) DO UPDATE SET was = 'x';
             RETURN false;
         ELSIF identity IS NOT NULL THEN
@@ -224,4 +209,9 @@ FUNCTIONS = {
 
 def parts(names: ObjectNames) -> dict[str, sql.Composable]:
     """What these functions' texts leave open, but for the schema."""
-    return {"name": sql.Literal(names.base), "resent_up_to": sql.Literal(_RESENT_UP_TO_BYTES)}
+    return {
+        "name": sql.Literal(names.base),
+        "resent_up_to": sql.Literal(_RESENT_UP_TO_BYTES),
+        "has_key": sql.SQL(identity.HAS_KEY),
+        "incomparable": sql.SQL(identity.INCOMPARABLE.format(suspected="c.oid = the_table")),
+    }

@@ -27,8 +27,8 @@ _RETRY_S = 0.4
 # A table that is never free for so long is in a transaction that a switchover would refuse anyway.
 _GIVE_UP_AFTER_S = 30.0
 
-# A deferrable key does not count (manual, ALTER TABLE, REPLICA IDENTITY).
-_HAS_KEY = """
+# Of ``pg_class c``. A deferrable key does not count (manual, ALTER TABLE, REPLICA IDENTITY).
+HAS_KEY = """
     CASE c.relreplident
     WHEN 'f' THEN true
     WHEN 'd' THEN EXISTS (SELECT FROM pg_index i
@@ -41,7 +41,7 @@ _TABLES = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c
 # Types that a row on the target could not be found by, because they have no equality (json, xml, point ...): of a
 # column itself, of a domain's base, an array's elements, or a composite's columns. TYPECACHE_EQ_OPR looks for a default
 # operator class, btree or hash, in the same way. Generated columns are not compared.
-_INCOMPARABLE = """
+INCOMPARABLE = """
     WITH RECURSIVE parts (relation, type) AS (
         SELECT a.attrelid, a.atttypid
           FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
@@ -70,8 +70,8 @@ _INCOMPARABLE = """
 # Without a key, and not to be helped: rows that cannot be compared, or an identity by an index that is gone, which
 # nothing could put back.
 HELPLESS = sql.SQL(
-    f"SELECT format('%I.%I', n.nspname, c.relname) {_TABLES} AND pg_relation_is_publishable(c.oid) AND NOT {_HAS_KEY}"
-    f" AND (c.relreplident = 'i' OR c.oid IN ({_INCOMPARABLE.format(suspected=f'NOT {_HAS_KEY}')})) ORDER BY 1"
+    f"SELECT format('%I.%I', n.nspname, c.relname) {_TABLES} AND pg_relation_is_publishable(c.oid) AND NOT {HAS_KEY}"
+    f" AND (c.relreplident = 'i' OR c.oid IN ({INCOMPARABLE.format(suspected=f'NOT {HAS_KEY}')})) ORDER BY 1"
 )
 # By the owner's own wish, and as little use.
 _FULL_BY_WISH = (
@@ -79,16 +79,16 @@ _FULL_BY_WISH = (
 )
 INCOMPARABLE_IDENTITY = sql.SQL(
     f"SELECT format('%I.%I', n.nspname, c.relname) {_TABLES}"
-    f" AND c.oid IN ({_INCOMPARABLE.format(suspected=_FULL_BY_WISH)}) ORDER BY 1"
+    f" AND c.oid IN ({INCOMPARABLE.format(suspected=_FULL_BY_WISH)}) ORDER BY 1"
 )
 
 # Leaves of partition trees, not their roots: a publication of the root would take in every partition that is added
 # later, which the target does not have.
 _PUBLISHABLE = sql.SQL(
-    f"SELECT n.nspname, c.relname, {_HAS_KEY} {_TABLES} AND pg_relation_is_publishable(c.oid) ORDER BY 1, 2"
+    f"SELECT n.nspname, c.relname, {HAS_KEY} {_TABLES} AND pg_relation_is_publishable(c.oid) ORDER BY 1, 2"
 )
 _PUBLISHED_WITHOUT_KEY = sql.SQL(
-    f"SELECT n.nspname, c.relname {_TABLES} AND NOT {_HAS_KEY}"  # noqa: S608 - texts of this module
+    f"SELECT n.nspname, c.relname {_TABLES} AND NOT {HAS_KEY}"  # noqa: S608 - texts of this module
     " AND c.oid IN (SELECT prrelid FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid"
     "                WHERE p.pubname = %s) ORDER BY 1, 2"
 )
