@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from verdigris.domain.ports import BackendAddress, Route
 from verdigris.router import garbage
+from verdigris.router.cancelling import cancel_what_waited, signal
 from verdigris.router.census import Census
 from verdigris.router.following import Follower
 from verdigris.router.lending import bytes_from_client, bytes_from_server
@@ -19,11 +20,11 @@ from verdigris.router.letting_go import AtWork
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
-from verdigris.router.session import CONNECT_TIMEOUT_S, Session
+from verdigris.router.session import Session
 from verdigris.router.states import State
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.messages import BackendKey
-from verdigris.wire.postgres.startup import StartupMessage, cancel_request
+from verdigris.wire.postgres.startup import StartupMessage
 
 if TYPE_CHECKING:
     from verdigris.router.lending import Lender
@@ -260,7 +261,7 @@ class Endpoint:
                 continue
             current = session.current_key
             # A parked session runs nothing, and one that we ask something nothing of its client's; what the client asks
-            # for next shall not be hit by this.
+            # for next shall not be hit by this. What it has asked for in the pause is cancelled when it runs.
             if (
                 current is not None
                 and session.state in (State.FLOWING, State.STOPPING)
@@ -268,6 +269,7 @@ class Endpoint:
             ):
                 self._run(self._cancel(session.backend, current, answered))
             else:
+                session.given_up = session.state is State.PARKED and session.is_waited_for
                 answered()
             return True
         return False
@@ -280,17 +282,12 @@ class Endpoint:
 
     async def _cancel(self, backend: BackendAddress, key: BackendKey, answered: Callable[[], None]) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(backend.socket_path)
-                try:
-                    writer.write(cancel_request(key))
-                    await reader.read()  # the server closes when it has sent the signal
-                finally:
-                    writer.close()
-        except OSError as error:
-            log.warning("cancel.failed", endpoint=self.name, error=repr(error))
+            await signal(backend, key)
         finally:
             answered()
+
+    def cancel_what_waited(self, session: Session) -> None:
+        self._run(cancel_what_waited(session))
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

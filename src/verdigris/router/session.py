@@ -52,6 +52,7 @@ class Session:
         "dialled",
         "encrypted",
         "endpoint",
+        "given_up",
         "loan",
         "owed",
         "owed_sequences",
@@ -82,6 +83,7 @@ class Session:
         self.cursors: tuple[HeldCursor, ...] = ()  # whose rows are still with the former backend
         self.owed_sequences: Memory | None = None  # what it is to remember of sequences then, and nothing else
         self.loan: Loan | None = None  # while the relay's threads carry it; ``take_back`` ends that
+        self.given_up = False  # the client has cancelled what it waits for; it has not begun
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
@@ -335,6 +337,9 @@ class Session:
             self._held.clear()
             self.tracker.client_data(held)
             self.server.transport.write(held)
+            if self.given_up:
+                self.given_up = False
+                self.endpoint.cancel_what_waited(self)
         self.client.write = self.server.transport.write
         if not self.client.transport.is_closing() and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES:
             self.client.transport.resume_reading()

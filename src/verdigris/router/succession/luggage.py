@@ -13,7 +13,7 @@ from verdigris.wire.postgres.startup import StartupMessage
 
 # All that a session has (``Session.__slots__``), and what becomes of it. Checked by a test: whoever gives a session
 # something more decides here whether it travels.
-PACKED = frozenset({"_held", "backend", "client", "endpoint", "server", "server_key", "startup", "tracker"})
+PACKED = frozenset({"_held", "backend", "client", "endpoint", "given_up", "server", "server_key", "startup", "tracker"})
 # What a session that is ``movable`` does not have, or has anew.
 LEFT = frozenset(
     {
@@ -47,6 +47,7 @@ def pack(session: Session) -> Luggage:
         tracker=pack_tracker(session.tracker),
         server_key=session.server_key,
         held=session.held,
+        given_up=session.given_up,
         client_bytes=session.client.bytes_total,
         server_bytes=server.bytes_total,
     )
@@ -67,6 +68,7 @@ def unpack(luggage: Luggage, endpoint: Endpoint) -> Session:
     session.startup = StartupMessage(luggage.startup_version, luggage.startup_parameters)
     session.server_key = luggage.server_key
     session.client.bytes_total = luggage.client_bytes
+    session.given_up = luggage.given_up
     session.settle_in(luggage.held)
     return session
 

@@ -153,5 +153,6 @@ class Luggage(Struct, frozen=True, kw_only=True):
     tracker: IdleTracker
     server_key: BackendKey | None
     held: bytes
+    given_up: bool = False
     client_bytes: int
     server_bytes: int

@@ -1,0 +1,97 @@
+"""Cancel requests that come while a session is parked, or is being asked something by the router."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from tests.conftest import until
+from tests.integration.router.clients import Connection, Endpoint, Switchover, connect, one, park
+from verdigris.domain.ports import Parked
+from verdigris.router.client import RouterClient
+
+PROTOCOLS = ["3.0", "3.2"]
+SLOW = "SELECT pg_sleep(3)"
+
+
+async def of_protocol(endpoint: Endpoint, switchover: Switchover, protocol: str) -> Connection:
+    """Blue speaks 3.0 alone: whoever wants more comes when a first switchover is over."""
+    if protocol == "3.2":
+        assert await switchover.run() == {}
+    return await connect(endpoint, min_protocol_version=protocol, max_protocol_version=protocol)
+
+
+async def end(switchover: Switchover, parked: Parked, *, commit: bool) -> None:
+    if commit:
+        assert await switchover.commit(parked) == {}
+    else:
+        await switchover.router.abort(parked.generation)
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_what_an_idle_client_asks_next_is_not_hit(
+    endpoint: Endpoint, switchover: Switchover, protocol: str, commit: bool
+) -> None:
+    async with await of_protocol(endpoint, switchover, protocol) as connection, await connect(endpoint) as bystander:
+        await switchover.ready()
+        parked = await park(switchover.router)
+        await connection.cancel_safe()
+        assert (await switchover.router.hand_over(parked.generation)).carried == parked.sessions
+        await connection.cancel_safe()
+        await end(switchover, parked, commit=commit)
+        assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
+        assert await one(bystander, "SELECT 2") == 2
+
+
+@pytest.mark.parametrize("commit", [True, False])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_request_that_waits_is_cancelled_when_it_runs(
+    endpoint: Endpoint, switchover: Switchover, protocol: str, commit: bool
+) -> None:
+    """A driver's timeout strikes in the pause: it sends one cancel request and then waits for the answer."""
+    async with await of_protocol(endpoint, switchover, protocol) as connection, await connect(endpoint) as bystander:
+        parked, _ = await switchover.ready_and_hand_over()
+        before = await bytes_from_clients(switchover.router)
+        asked = [asyncio.create_task(each.execute(SLOW)) for each in (connection, bystander)]
+        await until(lambda: has_asked(switchover.router, before + 2 * len(SLOW)))
+        await connection.cancel_safe()
+        await end(switchover, parked, commit=commit)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await asked[0]
+        assert not asked[1].done()
+        assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
+        await asked[1]
+
+
+async def bytes_from_clients(router: RouterClient) -> int:
+    return (await router.statistics()).endpoints[0].client_bytes_total
+
+
+async def has_asked(router: RouterClient, size: int) -> bool:
+    return await bytes_from_clients(router) >= size
+
+
+async def test_cancels_do_not_hit_what_the_router_asks(endpoint: Endpoint, switchover: Switchover) -> None:
+    """An idle client sends them all the time: its state is read all the same, and it is carried."""
+    async with await connect(endpoint, sslmode="disable") as connection:
+        await connection.execute("SET app.tenant = 'forty-two'")
+        over = asyncio.Event()
+
+        async def go() -> int:
+            count = 0
+            while not over.is_set():
+                await asyncio.to_thread(connection.pgconn.get_cancel().cancel)
+                count += 1
+            return count
+
+        going = [asyncio.create_task(go()) for _ in range(4)]
+        try:
+            for _ in range(15):
+                assert (await switchover.router.pins("app", switchover.pair.verifiers, budget_s=5)).pinned == {}
+                assert await switchover.run() == {}
+        finally:
+            over.set()
+            counts = await asyncio.gather(*going)
+        assert min(counts) > 15
+        assert await one(connection, "SHOW app.tenant") == "forty-two"
