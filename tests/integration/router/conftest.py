@@ -31,9 +31,8 @@ from verdigris.router.run import Loop
 def pair(catalogue: Catalogue, engine_account: EngineAccount) -> Iterator[Pair]:
     home = Path(os.path.realpath(tempfile.mkdtemp(prefix="vg-")))
     home.chmod(0o711)
-    created = asyncio.run(_create(home, catalogue, engine_account))
-    try:
-        yield created
+    try:  # around the making, too: it may fail when one server runs already
+        yield asyncio.run(_create(home, catalogue, engine_account))
     finally:
         asyncio.run(_remove(home, catalogue, engine_account))
         left = processes_of(home)
