@@ -14,7 +14,8 @@ from verdigris.wire.postgres import messages
 _INT4, _TEXT = 23, 25
 # What there is of each statement, but for the time it was made and how often it was planned.
 _STATEMENTS = """
-    SELECT name, statement, parameter_types::oid[], from_sql FROM pg_prepared_statements ORDER BY name
+    SELECT name, statement, parameter_types::oid[], result_types::oid[], from_sql
+      FROM pg_prepared_statements ORDER BY name
 """
 
 
@@ -85,6 +86,26 @@ def plans(stage: Stage) -> Iterator[None]:
             plan = connection.execute("EXPLAIN EXECUTE by_id (7)").fetchall()
             assert any(shown in line for (line,) in plan), plan
             assert_on_green(connection)
+
+
+@case("plans that the server chooses", "psycopg")
+def chosen_plans(stage: Stage) -> Iterator[None]:
+    """After five custom plans it takes a generic one. Green counts anew, and comes to the same."""
+    planned = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'by_id'"
+
+    def run(connection: psycopg.Connection[Any]) -> None:
+        for number in range(1, 8):
+            assert value(connection, f"EXECUTE by_id ({number})") == f"row {number}"
+
+    with stage.connect() as connection:
+        connection.execute("PREPARE by_id (int) AS SELECT note FROM work WHERE id = $1")
+        run(connection)
+        assert connection.execute(planned, prepare=False).fetchall() == [(2, 5)]
+        yield
+        assert connection.execute(planned, prepare=False).fetchall() == [(0, 0)]
+        run(connection)
+        assert connection.execute(planned, prepare=False).fetchall() == [(2, 5)]
+        assert_on_green(connection)
 
 
 @case("driver's automatic statements", "psycopg")

@@ -16,7 +16,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.acceptance.inspection import Inspector
 from tests.acceptance.installation import Installation
 from tests.acceptance.serve_log import ServeLog
-from tests.conftest import until
 from tests.matrix.case import Case
 from tests.matrix.load import Load
 from tests.matrix.raw import RawSession
@@ -99,10 +98,13 @@ class Stage:
         return self._threads.submit(function, *arguments)
 
     def meanwhile(self, function: Callable[..., T], *arguments: Any) -> Future[T]:
-        """What goes on while the switchover does, and not while other cases are built: they have few seconds for it."""
+        """What goes on while the switchover does, and not while other cases are built: they have few seconds for it.
+
+        However long that takes. If it fails, ``close`` ends the wait, and all is over.
+        """
 
         def wait_and_run() -> T:
-            assert self.begun.wait(LIMIT_S), "the switchover has not begun"
+            self.begun.wait()
             return function(*arguments)
 
         return self.spawn(wait_and_run)
@@ -115,14 +117,16 @@ class Stage:
         """For the sessions that straggle: run it when they have kept the first attempt from succeeding."""
 
         def wait_and_run() -> T:
-            assert self.attempted.wait(LIMIT_S), "no attempt was set back"
+            self.begun.wait()
+            assert self.attempted.wait(SWITCHOVER_TIMEOUT_S), "no attempt was set back"
             assert not self.over.is_set(), "the switchover did not wait"
             return function()
 
         return self.spawn(wait_and_run)
 
     async def wait_async(self, event: threading.Event) -> None:
-        await until(event.is_set, limit_s=LIMIT_S)
+        """Without a limit, as in ``meanwhile``."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, event.wait)
 
     def inspector(self, resource_id: str) -> Inspector:
         return Inspector(self.verdigris.home, resource_id)
