@@ -8,6 +8,7 @@ are at least as new as the source's. One that was not refreshed on the source is
 stays. See docs/decisions/0028.
 """
 
+import math
 import time
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from verdigris.engines.postgres.sessions import Session, describe
 log = structlog.get_logger(__name__)
 
 # Behind the fence those are refreshed once more that were refreshed on the source since, if all of it took no longer
-# than this the last time. Others are as old as the switchover.
+# than this the last time here. Others are as old as the switchover's preparations.
 PAUSE_SHARE_S = 0.2
 # A session that reads on green may keep a refresh waiting.
 _LOCK_WAIT_MS = 10_000
@@ -75,7 +76,7 @@ async def take(copy: Session, names: ObjectNames) -> None:
         copy,
         _table(names),
         sql.SQL(
-            "SELECT c.oid AS relation, c.xmin::text AS version, 0.0::float8 AS took_s FROM pg_class c"
+            "SELECT c.oid AS relation, c.xmin::text AS version, 'Infinity'::float8 AS took_s FROM pg_class c"
             " WHERE c.relkind = 'm'"
         ),
     )
@@ -103,11 +104,8 @@ async def carry_finally(target: Session, names: ObjectNames, refreshed: Sequence
     """Behind the fence, when the target has everything: refresh what a ``look`` there has found, if it is quick."""
     if not refreshed:
         return
-    took_s = await target.value(
-        sql.SQL("SELECT sum(took_s) FROM {} WHERE relation = ANY(%s::oid[])").format(_table(names)),
-        [view.oid for view in refreshed],
-    )
-    if (took_s or 0.0) > PAUSE_SHARE_S:
+    took_s: dict[int, float] = dict(await target.rows(sql.SQL("SELECT relation, took_s FROM {}").format(_table(names))))
+    if sum(took_s.get(view.oid, math.inf) for view in refreshed) > PAUSE_SHARE_S:
         log.warning("materialized_views.left", deployment=names.base, views=[str(view) for view in refreshed])
         return
     await _refresh(target, names, refreshed)
