@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one
+from verdigris.router.exchange import MAX_ANSWER_BYTES
 
 CHIEF, CHIEF_PASSWORD = "chief", "chief's own"
 
@@ -118,4 +119,18 @@ async def test_user_whom_green_does_not_let_in(endpoint: Endpoint, switchover: S
         await connect(endpoint) as connection,
     ):
         await is_pinned(switchover, connection, "target-refused")
+        assert await one(other, "SELECT label FROM which") == "green"
+
+
+async def test_more_state_than_is_read(endpoint: Endpoint, switchover: Switchover, pair: Pair) -> None:
+    """Each statement is short enough, all of them together are not."""
+    async with await connect(endpoint) as connection, await connect(endpoint) as other:
+        text = b"SELECT '" + b"x" * 900_000 + b"'"
+        for number in range(MAX_ANSWER_BYTES // len(text) + 1):
+            connection.pgconn.prepare(b"s%d" % number, text)
+        report = await switchover.router.pins("app", pair.verifiers, budget_s=20)
+        assert dict(report.pinned) == {"state-unreadable": 1}
+        assert await switchover.run() == {"state-unreadable": 1}
+        with pytest.raises(psycopg.errors.AdminShutdown, match="state-unreadable"):
+            await connection.execute("SELECT 1")
         assert await one(other, "SELECT label FROM which") == "green"
