@@ -261,7 +261,7 @@ class Endpoint:
                 continue
             current = session.current_key
             # A parked session runs nothing, and one that we ask something nothing of its client's; what the client asks
-            # for next shall not be hit by this. What it has asked for in the pause is cancelled when it runs.
+            # for next shall not be hit by this. What it has asked for meanwhile is cancelled when it runs.
             if (
                 current is not None
                 and session.state in (State.FLOWING, State.STOPPING)
@@ -269,7 +269,7 @@ class Endpoint:
             ):
                 self._run(self._cancel(session.backend, current, answered))
             else:
-                session.given_up = session.state is State.PARKED and session.is_waited_for
+                session.given_up = session.is_waited_for or not session.tracker.safe
                 answered()
             return True
         return False

@@ -301,6 +301,8 @@ class Session:
             return
         if rest is not None and self.server is not None:
             self._hear_again(self.server, rest)
+            if not (self.tracker.safe and self._held):  # else it is still here
+                self._cancel_what_waited()
             if self.state is State.STOPPING:
                 self._advance()  # it was let go and stopped again meanwhile
             else:
@@ -337,9 +339,7 @@ class Session:
             self._held.clear()
             self.tracker.client_data(held)
             self.server.transport.write(held)
-            if self.given_up:
-                self.given_up = False
-                self.endpoint.cancel_what_waited(self)
+            self._cancel_what_waited()
         self.client.write = self.server.transport.write
         if not self.client.transport.is_closing() and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES:
             self.client.transport.resume_reading()
@@ -347,6 +347,12 @@ class Session:
             self._pass_eof()
         else:
             offer(self)
+
+    def _cancel_what_waited(self) -> None:
+        """The server has been given it."""
+        if self.given_up:
+            self.given_up = False
+            self.endpoint.cancel_what_waited(self)
 
     @property
     def half_closed(self) -> bool:

@@ -1,12 +1,14 @@
 """Cancel requests that come while a session is parked, or is being asked something by the router."""
 
 import asyncio
+import os
+import signal
 
 import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import Connection, Endpoint, Switchover, connect, one, park
+from tests.integration.router.clients import Connection, Endpoint, Pair, Switchover, connect, one, park
 from verdigris.domain.ports import Parked
 from verdigris.router.client import RouterClient
 
@@ -95,3 +97,26 @@ async def test_cancels_do_not_hit_what_the_router_asks(endpoint: Endpoint, switc
             counts = await asyncio.gather(*going)
         assert min(counts) > 15
         assert await one(connection, "SHOW app.tenant") == "forty-two"
+
+
+async def test_a_request_behind_a_question_of_the_routers_is_cancelled(
+    endpoint: Endpoint, router: RouterClient, pair: Pair
+) -> None:
+    """The backend is frozen, so that the question takes long enough for the client to ask and to give up."""
+    async with await connect(endpoint) as connection:
+        pid = await one(connection, "SELECT pg_backend_pid()")
+        assert isinstance(pid, int)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            looking = asyncio.create_task(router.pins("app", pair.verifiers, budget_s=20))
+            before = await bytes_from_clients(router)  # asked for after the pins, on another connection
+            asked = asyncio.create_task(connection.execute(SLOW))
+            await until(lambda: has_asked(router, before + len(SLOW)))
+            await connection.cancel_safe()
+            assert not looking.done()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await asked
+        assert (await looking).pinned == {}
+        assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
