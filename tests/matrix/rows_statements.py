@@ -90,7 +90,8 @@ def plans(stage: Stage) -> Iterator[None]:
 
 @case("plans that the server chooses", "psycopg")
 def chosen_plans(stage: Stage) -> Iterator[None]:
-    """After five custom plans it takes a generic one. Green counts anew, and comes to the same."""
+    """After five custom plans it takes a generic one. Green counts anew, beginning with the generic plan that it may
+    have made beforehand, and comes to the same."""
     planned = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'by_id'"
 
     def run(connection: psycopg.Connection[Any]) -> None:
@@ -102,9 +103,10 @@ def chosen_plans(stage: Stage) -> Iterator[None]:
         run(connection)
         assert connection.execute(planned, prepare=False).fetchall() == [(2, 5)]
         yield
-        assert connection.execute(planned, prepare=False).fetchall() == [(0, 0)]
+        [(beforehand, custom)] = connection.execute(planned, prepare=False).fetchall()
+        assert (beforehand in (0, 1), custom) == (True, 0)
         run(connection)
-        assert connection.execute(planned, prepare=False).fetchall() == [(2, 5)]
+        assert connection.execute(planned, prepare=False).fetchall() == [(beforehand + 2, 5)]
         assert_on_green(connection)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from verdigris.router.state.pieces import quoted_identifier, statement_batch
 from verdigris.router.state.prepared import Prepared
+from verdigris.router.state.private import RUN
 from verdigris.wire.postgres import messages
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ _SETTINGS: Final = b"".join(
     statement_batch(b"SELECT pg_catalog.set_config('%s', '%s', true)" % setting)
     for setting in ((b"plan_cache_mode", b"force_generic_plan"), (b"lock_timeout", b"50ms"))
 )
+# What fails is passed over up to its Sync, and would leave the router's own statement behind.
+_CLOSED: Final = messages.close_statement(RUN) + messages.SYNC
 
 
 async def warm_plans(dialled: "Dialled", prepared: Mapping[bytes, Prepared]) -> None:
     """Raises ``ProtocolError`` or ``ConnectionError`` when the target stops answering."""
     explained = [_explain(name, len(one.parameter_types)) for name, one in islice(prepared.items(), MOST)]
     if explained:
-        batches = (_SETTINGS + statement_batch(statement) + messages.SYNC for statement in explained)
-        await dialled.ask(b"".join(batches), len(explained))
+        batches = (_SETTINGS + statement_batch(statement) + messages.SYNC + _CLOSED for statement in explained)
+        await dialled.ask(b"".join(batches), 2 * len(explained))
 
 
 def _explain(name: bytes, parameters: int) -> bytes:
