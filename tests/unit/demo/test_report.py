@@ -171,7 +171,8 @@ def test_the_environment_is_not_the_callers(environment: Environment, monkeypatc
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-def test_the_screen_shows_stages_tasks_and_clients(terminal: bool) -> None:
+def test_the_screen_shows_stages_tasks_and_clients(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")  # one that can be drawn on, whatever the tests run in
     output = io.StringIO()
     with Screen(Console(file=output, force_terminal=terminal, width=100)) as screen:
         screen.clients = lambda: Progress(connected=16, acknowledged=5, versions=["17.10"])
