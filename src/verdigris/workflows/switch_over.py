@@ -15,15 +15,24 @@ from verdigris.domain.switchover import Facts, Park, Side, Step, plan
 from verdigris.workflows.joint import Joint
 from verdigris.workflows.services import Services
 from verdigris.workflows.switchover_known import Known
-from verdigris.workflows.switchover_steps import (
-    MUST_SUCCEED,
-    PAUSE_WORK_LIMIT_S,
-    PAUSED,
-    SwitchoverSteps,
-    until_it_works,
-)
+from verdigris.workflows.switchover_steps import PAUSE_WORK_LIMIT_S, SwitchoverSteps, until_it_works
 
 log = structlog.get_logger(__name__)
+
+_PAUSED = frozenset({Step.FENCE_SOURCE, Step.CATCH_UP, Step.HAND_OVER})
+_MUST_SUCCEED = frozenset(
+    {
+        Step.OPEN_TARGET,
+        Step.RELEASE,
+        Step.RENAME,
+        Step.RETIRE_SOURCE,
+        Step.COMPLETE,
+        Step.UNFENCE_SOURCE,
+        Step.ABORT_PARK,
+        Step.UNREADY_SESSIONS,
+        Step.FAIL,
+    }
+)
 
 
 class SwitchOver:
@@ -94,14 +103,14 @@ class SwitchOver:
     async def _do(self, steps: tuple[Step, ...]) -> None:
         """Do steps that may run together, in the pause also those that come due meanwhile. What goes wrong becomes a
         fact; the planner decides what follows from it."""
-        if steps[0] in MUST_SUCCEED:
+        if steps[0] in _MUST_SUCCEED:
             await until_it_works(steps[0].value, lambda: self._timed(steps[0]))
             return
-        in_pause = bool(PAUSED.intersection(steps))
+        in_pause = bool(_PAUSED.intersection(steps))
         limit = min(self._known.deadline, self._known.pause_ends_at) if in_pause else self._known.deadline
         joint = Joint(
             self._timed,
-            due=lambda: PAUSED.intersection(plan(self._known.facts)) if in_pause else (),
+            due=lambda: _PAUSED.intersection(plan(self._known.facts)) if in_pause else (),
             lease=self._known.lease.renewing if self._known.facts.park is Park.HELD else None,
         )
         try:

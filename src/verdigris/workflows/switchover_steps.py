@@ -31,21 +31,6 @@ _LOOK_S = 2.0
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
 
-PAUSED = frozenset({Step.FENCE_SOURCE, Step.CATCH_UP, Step.HAND_OVER})
-MUST_SUCCEED = frozenset(
-    {
-        Step.OPEN_TARGET,
-        Step.RELEASE,
-        Step.RENAME,
-        Step.RETIRE_SOURCE,
-        Step.COMPLETE,
-        Step.UNFENCE_SOURCE,
-        Step.ABORT_PARK,
-        Step.UNREADY_SESSIONS,
-        Step.FAIL,
-    }
-)
-
 
 async def until_it_works(what: str, act: Callable[[], Awaitable[T]]) -> T:
     delay_s = RETRY_FIRST_S

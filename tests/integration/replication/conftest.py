@@ -78,6 +78,12 @@ async def run_sql(server: PostgresServer, *statements: str, dbname: str = "app")
             await connection.execute(statement.encode())
 
 
+async def run_as_master(server: PostgresServer, *statements: str) -> None:
+    async with await as_master(server) as connection:
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+
 async def query(server: PostgresServer, statement: str, dbname: str = "app") -> list[tuple[object, ...]]:
     async with session(server, dbname) as connection:
         return await (await connection.execute(statement.encode())).fetchall()

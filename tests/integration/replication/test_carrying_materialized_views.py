@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer, until
-from tests.integration.replication.conftest import MakePair, as_master, build, query
+from tests.integration.replication.conftest import MakePair, as_master, build, query, run_as_master
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.ports import Pair
 from verdigris.engines.postgres.carrying import materialized_views
@@ -37,12 +37,6 @@ CHANGES = (
     "REFRESH MATERIALIZED VIEW CONCURRENTLY concurrent",
     "REFRESH MATERIALIZED VIEW emptied WITH NO DATA",
 )  # fmt: skip
-
-
-async def run_as_master(server: PostgresServer, *statements: str) -> None:
-    async with await as_master(server) as connection:
-        for statement in statements:
-            await connection.execute(statement.encode())
 
 
 async def views_of(server: PostgresServer) -> dict[str, object]:

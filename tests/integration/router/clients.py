@@ -52,6 +52,19 @@ async def one(connection: Connection, query: str) -> object:
     return row[0] if row else None
 
 
+async def has_sessions(router: RouterClient, number: int) -> bool:
+    return (await router.sessions("app")).sessions == number
+
+
+async def bytes_from_clients(router: RouterClient) -> int:
+    return (await router.statistics()).endpoints[0].client_bytes_total
+
+
+async def has_heard(router: RouterClient, size: int) -> bool:
+    """From clients, all in all."""
+    return await bytes_from_clients(router) >= size
+
+
 async def park(router: RouterClient, *, budget_s: float = 5, lease_s: float = 10) -> Parked:
     parked = await router.park("app", budget_s=budget_s, lease_s=lease_s)
     assert isinstance(parked, Parked)

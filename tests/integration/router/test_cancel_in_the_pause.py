@@ -8,7 +8,17 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import Connection, Endpoint, Pair, Switchover, connect, one, park
+from tests.integration.router.clients import (
+    Connection,
+    Endpoint,
+    Pair,
+    Switchover,
+    bytes_from_clients,
+    connect,
+    has_heard,
+    one,
+    park,
+)
 from verdigris.domain.ports import Parked
 from verdigris.router.client import RouterClient
 
@@ -56,7 +66,7 @@ async def test_a_request_that_waits_is_cancelled_when_it_runs(
         parked, _ = await switchover.ready_and_hand_over()
         before = await bytes_from_clients(switchover.router)
         asked = [asyncio.create_task(each.execute(SLOW)) for each in (connection, bystander)]
-        await until(lambda: has_asked(switchover.router, before + 2 * len(SLOW)))
+        await until(lambda: has_heard(switchover.router, before + 2 * len(SLOW)))
         await connection.cancel_safe()
         await end(switchover, parked, commit=commit)
         with pytest.raises(psycopg.errors.QueryCanceled):
@@ -64,14 +74,6 @@ async def test_a_request_that_waits_is_cancelled_when_it_runs(
         assert not asked[1].done()
         assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
         await asked[1]
-
-
-async def bytes_from_clients(router: RouterClient) -> int:
-    return (await router.statistics()).endpoints[0].client_bytes_total
-
-
-async def has_asked(router: RouterClient, size: int) -> bool:
-    return await bytes_from_clients(router) >= size
 
 
 async def test_cancels_do_not_hit_what_the_router_asks(endpoint: Endpoint, switchover: Switchover) -> None:
@@ -111,7 +113,7 @@ async def test_a_request_behind_a_question_of_the_routers_is_cancelled(
             looking = asyncio.create_task(router.pins("app", pair.verifiers, budget_s=20))
             before = await bytes_from_clients(router)  # asked for after the pins, on another connection
             asked = asyncio.create_task(connection.execute(SLOW))
-            await until(lambda: has_asked(router, before + len(SLOW)))
+            await until(lambda: has_heard(router, before + len(SLOW)))
             await connection.cancel_safe()
             assert not looking.done()
         finally:

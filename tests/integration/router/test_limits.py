@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import ALICE, Endpoint, Pair, connect, one, park
+from tests.integration.router.clients import ALICE, Endpoint, Pair, connect, has_sessions, one, park
 from verdigris.router.client import RouterClient
 from verdigris.router.limits import Limits
 from verdigris.router.process import RouterProcess
@@ -58,7 +58,7 @@ async def test_too_many_connections(endpoint: Endpoint, router: RouterClient, ro
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
         await third.close()
-        await until(lambda: sessions(router, 2))
+        await until(lambda: has_sessions(router, 2))
         parked = await park(router)
         waiting = asyncio.create_task(connect(endpoint))
         await until(lambda: are_waiting(router, 1))
@@ -73,10 +73,6 @@ async def test_too_many_connections(endpoint: Endpoint, router: RouterClient, ro
 
 async def busy(router: RouterClient) -> bool:
     return (await router.sessions("app")).active > 0
-
-
-async def sessions(router: RouterClient, number: int) -> bool:
-    return (await router.sessions("app")).sessions == number
 
 
 async def are_waiting(router: RouterClient, number: int) -> bool:
@@ -114,7 +110,7 @@ async def test_client_that_stops_reading(
             assert await one(other, f"SELECT {number}") == number
         assert resident_bytes(router_process) - before < BOUND_BYTES
         await idle.close()
-        await until(lambda: sessions(router, 1))
+        await until(lambda: has_sessions(router, 1))
     await gone(pair)
 
 
@@ -161,7 +157,7 @@ async def test_server_that_stops_reading(
             assert await one(other, "SELECT 1") == 1
         await copying.cancel_safe()
         await copying.close()
-    await until(lambda: sessions(router, 0))
+    await until(lambda: has_sessions(router, 0))
     await gone(pair)
 
 
@@ -190,7 +186,7 @@ async def test_client_killed_in_the_middle(endpoint: Endpoint, router: RouterCli
         await until(lambda: held_up(pair, "ClientWrite"))
         client.send_signal(signal.SIGKILL)
         await client.wait()
-        await until(lambda: sessions(router, 1))
+        await until(lambda: has_sessions(router, 1))
         assert await one(other, "SELECT 1") == 1
     await gone(pair)
 
@@ -211,7 +207,7 @@ async def test_client_that_vanishes(
             pytest.skip("needs CAP_NET_ADMIN")
         os.close(vanishing.pgconn.socket)
         raw.close()
-        await until(lambda: sessions(router, 1))
+        await until(lambda: has_sessions(router, 1))
         assert await one(other, "SELECT 1") == 1
         assert vanishing is not None  # until here, or its end would close what has its descriptor's number by now
     await gone(pair)

@@ -7,7 +7,18 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import ALICE, Endpoint, Pair, Switchover, connect, one, park
+from tests.integration.router.clients import (
+    ALICE,
+    Endpoint,
+    Pair,
+    Switchover,
+    bytes_from_clients,
+    connect,
+    has_heard,
+    has_sessions,
+    one,
+    park,
+)
 from tests.integration.router.test_limits import BOUND_BYTES, limited, resident_bytes
 from verdigris.router.client import RouterClient
 from verdigris.router.limits import Limits
@@ -60,7 +71,7 @@ async def test_parked_client_that_sends_much(
         before = resident_bytes(router_process)
         begun_at = await bytes_from_clients(switchover.router)
         asked = asyncio.create_task(asyncio.to_thread(send_much, connection))
-        await until(lambda: has_come(switchover.router, begun_at + 64 * 1024))
+        await until(lambda: has_heard(switchover.router, begun_at + 64 * 1024))
         await asyncio.wait({asked}, timeout=1)  # time enough for all of it, if it were taken
         assert not asked.done()
         assert resident_bytes(router_process) - before < BOUND_BYTES
@@ -72,14 +83,6 @@ async def test_parked_client_that_sends_much(
 def send_much(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> bytes | None:
     """Blocking, so that the event loop of the test is not what waits."""
     return connection.pgconn.exec_params(b"SELECT length($1::text)", [b"x" * MUCH]).get_value(0, 0)
-
-
-async def bytes_from_clients(router: RouterClient) -> int:
-    return (await router.statistics()).endpoints[0].client_bytes_total
-
-
-async def has_come(router: RouterClient, size: int) -> bool:
-    return await bytes_from_clients(router) >= size
 
 
 async def test_newcomer_that_sends_much_while_it_waits(
@@ -102,10 +105,6 @@ async def flood(writer: asyncio.StreamWriter) -> None:
     for _ in range(MUCH // 65536):
         writer.write(bytes(65536))
         await writer.drain()
-
-
-async def has_sessions(router: RouterClient, number: int) -> bool:
-    return (await router.sessions("app")).sessions == number
 
 
 @pytest.mark.parametrize("rude", [True, False])

@@ -9,7 +9,17 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one, park
+from tests.integration.router.clients import (
+    ALICE,
+    Connection,
+    Endpoint,
+    Pair,
+    Switchover,
+    connect,
+    has_sessions,
+    one,
+    park,
+)
 from tests.ports import host_ports
 from verdigris.domain.errors import ParkBroken
 from verdigris.domain.ports import Parked, ParkRefused, Route
@@ -347,7 +357,7 @@ async def test_client_that_leaves_while_parked(endpoint: Endpoint, router: Route
     rude_socket = socket.socket(fileno=socket.dup(rude.pgconn.socket))
     rude_socket.shutdown(socket.SHUT_RDWR)
     rude_socket.close()
-    await until(lambda: sessions_are(router, 0))
+    await until(lambda: has_sessions(router, 0))
     await rude.close()
     async with await psycopg.AsyncConnection.connect(pair.blue_admin) as admin:
 
@@ -356,10 +366,6 @@ async def test_client_that_leaves_while_parked(endpoint: Endpoint, router: Route
             return await cursor.fetchone() == (0,)
 
         await until(gone)
-
-
-async def sessions_are(router: RouterClient, count: int) -> bool:
-    return (await router.sessions("app")).sessions == count
 
 
 async def test_what_is_sent_while_parked_arrives_once(endpoint: Endpoint, switchover: Switchover) -> None:

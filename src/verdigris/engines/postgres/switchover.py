@@ -197,7 +197,6 @@ class PostgresSwitchoverEngine:
         """Also when a fence was only half made: then there is something to undo."""
         return fence.is_raised(self._servers.server(pair.source_resource_id))
 
-    @_takes_part
     async def unfence(self, pair: Pair) -> None:
         self._closed.discard(pair.source_resource_id)
         await fence.lift(self._servers.server(pair.source_resource_id))

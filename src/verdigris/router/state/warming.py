@@ -22,20 +22,20 @@ MOST: Final = 32
 
 # For this transaction, which ends with the Sync. A plan for any value of the parameters: a NULL could be decided
 # without a look at the tables. Nobody waits here for whoever has locked them.
-_SETTINGS: Final = b"".join(
-    statement_batch(b"SELECT pg_catalog.set_config('%s', '%s', true)" % setting)
-    for setting in ((b"plan_cache_mode", b"force_generic_plan"), (b"lock_timeout", b"50ms"))
+_SETTINGS: Final = statement_batch(
+    b"SELECT pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true),"
+    b" pg_catalog.set_config('lock_timeout', '50ms', true)"
 )
 # What fails is passed over up to its Sync, and would leave the router's own statement behind.
-_CLOSED: Final = messages.close_statement(RUN) + messages.SYNC
+_END: Final = messages.SYNC + messages.close_statement(RUN)
 
 
 async def warm_plans(dialled: "Dialled", prepared: Mapping[bytes, Prepared]) -> None:
     """Raises ``ProtocolError`` or ``ConnectionError`` when the target stops answering."""
     explained = [_explain(name, len(one.parameter_types)) for name, one in islice(prepared.items(), MOST)]
     if explained:
-        batches = (_SETTINGS + statement_batch(statement) + messages.SYNC + _CLOSED for statement in explained)
-        await dialled.ask(b"".join(batches), 2 * len(explained))
+        batches = (_SETTINGS + statement_batch(statement) + _END for statement in explained)
+        await dialled.ask(b"".join(batches) + messages.SYNC, len(explained) + 1)
 
 
 def _explain(name: bytes, parameters: int) -> bytes:

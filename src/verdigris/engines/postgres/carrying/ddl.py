@@ -56,7 +56,7 @@ Seen = tuple[object, ...]
 async def remember(copy: Session, names: ObjectNames, majors: definitions.Majors) -> None:
     """On the copy, which has executed what was written down until now: how everything was defined then."""
     await definitions.remember_spelling(copy, names, majors)
-    await remembered.remember(copy, sql.Identifier(names.schema, "agreed_ddl"), _of(_FIRST_AGREED, names))
+    await remembered.remember(copy, _agreed_table(names), _of(_FIRST_AGREED, names))
 
 
 async def settle(source: Session, target: Session, names: ObjectNames, seen: Seen | None = None) -> Seen | None:
@@ -172,6 +172,9 @@ def _table(names: ObjectNames) -> sql.Identifier:
     return sql.Identifier(names.schema, "ddl")
 
 
+def _agreed_table(names: ObjectNames) -> sql.Identifier:
+    return sql.Identifier(names.schema, "agreed_ddl")
+
+
 def _of(query: sql.SQL, names: ObjectNames) -> sql.Composed:
-    agreed = sql.Identifier(names.schema, "agreed_ddl")
-    return query.format(table=_table(names), agreed=agreed, name=sql.Literal(names.schema))
+    return query.format(table=_table(names), agreed=_agreed_table(names), name=sql.Literal(names.schema))

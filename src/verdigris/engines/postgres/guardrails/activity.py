@@ -50,7 +50,6 @@ _DDL = """
 """
 
 
-# pg_publication_tables would name the roots of partition trees where a publication says so; ours names leaves.
 # Not pg_publication_tables, which waits for whoever has one of the tables locked.
 _PUBLISHED = sql.SQL("""
     SELECT format('%%I.%%I', n.nspname, c.relname)
