@@ -24,6 +24,7 @@ from verdigris.router.client import RouterClient
 
 PROTOCOLS = ["3.0", "3.2"]
 SLOW = "SELECT pg_sleep(3)"
+ATTEMPTS = 10
 
 
 async def of_protocol(endpoint: Endpoint, switchover: Switchover, protocol: str) -> Connection:
@@ -108,17 +109,22 @@ async def test_a_request_behind_a_question_of_the_routers_is_cancelled(
     async with await connect(endpoint) as connection:
         pid = await one(connection, "SELECT pg_backend_pid()")
         assert isinstance(pid, int)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            looking = asyncio.create_task(router.pins("app", pair.verifiers, budget_s=20))
-            before = await bytes_from_clients(router)  # asked for after the pins, on another connection
-            asked = asyncio.create_task(connection.execute(SLOW))
-            await until(lambda: has_heard(router, before + len(SLOW)))
-            await connection.cancel_safe()
-            assert not looking.done()
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        for _ in range(ATTEMPTS):
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                looking = asyncio.create_task(router.pins("app", pair.verifiers, budget_s=20))
+                before = await bytes_from_clients(router)  # asked for after the pins, on another connection
+                asked = asyncio.create_task(connection.execute(SLOW))
+                await until(lambda: has_heard(router, before + len(SLOW)))  # noqa: B023  asked within the round
+                await connection.cancel_safe()
+                assert not looking.done()
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            report = await looking
+            assert report.pinned == {}
+            if not report.unseen:
+                break
+            await asked  # on a busy machine the client may be first: then the question was not put
         with pytest.raises(psycopg.errors.QueryCanceled):
             await asked
-        assert (await looking).pinned == {}
         assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
