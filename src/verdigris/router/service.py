@@ -116,6 +116,8 @@ class RouterService(Endpoints):
         self, name: str, target: BackendAddress, verifiers: Mapping[str, str], helpers: Helpers | None = None
     ) -> ReadyReport:
         endpoint = self._endpoint(name)
+        if endpoint.park is not None:
+            await endpoint.park.over()  # its end forgets the target that it had
         endpoint.target = target
         endpoint.verifiers = dict(verifiers)
         endpoint.sequence_help = (

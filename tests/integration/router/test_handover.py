@@ -16,7 +16,9 @@ from tests.integration.router.clients import (
     Endpoint,
     Pair,
     Switchover,
+    bytes_from_clients,
     connect,
+    has_heard,
     one,
     park,
 )
@@ -31,6 +33,22 @@ async def test_session_moves(endpoint: Endpoint, switchover: Switchover) -> None
         assert await switchover.run() == {}
         assert await one(connection, "SELECT label FROM which") == "green"
         assert await one(connection, "SHOW transaction_read_only") == "off"
+
+
+async def test_sessions_move_again_before_the_last_of_them_have_been_let_go(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover
+) -> None:
+    """Whoever is idle goes last, while somebody's request is at work; another switchover may follow at once."""
+    async with await connect(endpoint) as busy, await connect(endpoint) as idle:
+        parked, _ = await switchover.ready_and_hand_over()
+        before = await bytes_from_clients(router)
+        asked = asyncio.create_task(busy.execute("SELECT pg_sleep(0.5)"))
+        await until(lambda: has_heard(router, before + 1))
+        await switchover.commit(parked)
+        assert await switchover.run() == {}
+        await asked
+        for connection in (busy, idle):
+            assert await one(connection, "SELECT label FROM which") == "green"
 
 
 async def test_settings_move(endpoint: Endpoint, switchover: Switchover) -> None:
