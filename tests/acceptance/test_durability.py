@@ -43,7 +43,7 @@ def clients(verdigris: Installation, identifier: str = "app") -> Iterator[None]:
 
 
 def test_an_instance_survives_the_control_plane_at_every_step(verdigris: Installation) -> None:
-    """Created, modified, rebooted and deleted, with a SIGKILL at the beginning of each step of it."""
+    """Created, modified, stopped, started and deleted, with a SIGKILL at the beginning of each step of it."""
     log = ServeLog(verdigris.log_path)
     created = verdigris.begin_instance("app", "17.9")
     for step in ("server", "endpoint"):
@@ -69,6 +69,18 @@ def test_an_instance_survives_the_control_plane_at_every_step(verdigris: Install
         assert connection.execute(
             "SELECT id, split_part(current_setting('server_version'), ' ', 1) FROM t"
         ).fetchall() == [(1, "17.10")]
+
+    verdigris.rds.stop_db_instance(DBInstanceIdentifier="renamed")
+    kill_at(verdigris, log, "workflow.step_started", kind="stop_instance", step="stop")
+    verdigris.start()
+    verdigris.await_instance("renamed", "stopped", limit_s=SETTLES_WITHIN_S)
+    verdigris.rds.start_db_instance(DBInstanceIdentifier="renamed")
+    for step in ("parameters", "start"):
+        kill_at(verdigris, log, "workflow.step_started", kind="start_instance", step=step)
+        verdigris.start()
+    verdigris.await_instance("renamed", limit_s=SETTLES_WITHIN_S)
+    with verdigris.connect("renamed", password="another-password") as connection:
+        assert connection.execute("SELECT id FROM t").fetchall() == [(1,)]
 
     verdigris.rds.delete_db_instance(DBInstanceIdentifier="renamed", SkipFinalSnapshot=True)
     for step in ("deployment", "endpoint", "server"):

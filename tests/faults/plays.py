@@ -50,7 +50,7 @@ class Play:
         raise NotImplementedError
 
     def is_settled(self) -> bool:
-        """Nothing is under way any more, every instance is available, and production takes writes."""
+        """Nothing is under way any more, no instance is on its way, and production takes writes."""
         try:
             return self._is_settled()
         except (ClientError, BotoCoreError):
@@ -61,7 +61,7 @@ class Play:
         deployments = self.verdigris.rds.describe_blue_green_deployments()["BlueGreenDeployments"]
         return (
             all(deployment["Status"] not in _PASSING for deployment in deployments)
-            and all(instance["DBInstanceStatus"] in ("available", "failed") for instance in instances)
+            and all(instance["DBInstanceStatus"] in ("available", "stopped", "failed") for instance in instances)
             and takes_writes(self.verdigris, NAME)
         )
 

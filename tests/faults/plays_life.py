@@ -187,6 +187,37 @@ class RebootInstancePlay(InstancePlay):
         return "rebooted"
 
 
+class StopInstancePlay(InstancePlay):
+    def begin(self, log: ServeLog) -> None:
+        self.verdigris.rds.stop_db_instance(DBInstanceIdentifier=OTHER)
+
+    def look(self) -> str:
+        if (status := self.verdigris.instance(OTHER)["DBInstanceStatus"]) != "stopped":
+            self.violations.append(f"it is {status}")
+        self.hold("it can be started", self._start)
+        self._holds_writes(OTHER)
+        return "stopped"
+
+    def _start(self) -> None:
+        self.verdigris.rds.start_db_instance(DBInstanceIdentifier=OTHER)
+        self.verdigris.await_instance(OTHER)
+
+
+class StartInstancePlay(InstancePlay):
+    def prepare(self) -> None:
+        super().prepare()
+        self.verdigris.rds.stop_db_instance(DBInstanceIdentifier=OTHER)
+        self.verdigris.await_instance(OTHER, "stopped")
+
+    def begin(self, log: ServeLog) -> None:
+        self.verdigris.rds.start_db_instance(DBInstanceIdentifier=OTHER)
+
+    def look(self) -> str:
+        self.hold("it is available", lambda: self.verdigris.await_instance(OTHER))
+        self._holds_writes(OTHER)
+        return "started"
+
+
 class DeleteInstancePlay(InstancePlay):
     def begin(self, log: ServeLog) -> None:
         self.verdigris.rds.delete_db_instance(DBInstanceIdentifier=OTHER, SkipFinalSnapshot=True)
@@ -206,5 +237,7 @@ PLAYS: dict[Scene, type[Play]] = {
     Scene.CREATE_INSTANCE: CreateInstancePlay,
     Scene.MODIFY_INSTANCE: ModifyInstancePlay,
     Scene.REBOOT_INSTANCE: RebootInstancePlay,
+    Scene.STOP_INSTANCE: StopInstancePlay,
+    Scene.START_INSTANCE: StartInstancePlay,
     Scene.DELETE_INSTANCE: DeleteInstancePlay,
 }

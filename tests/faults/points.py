@@ -32,6 +32,8 @@ class Scene(StrEnum):
     CREATE_INSTANCE = "create instance"
     MODIFY_INSTANCE = "modify instance"
     REBOOT_INSTANCE = "reboot instance"
+    STOP_INSTANCE = "stop instance"
+    START_INSTANCE = "start instance"
     DELETE_INSTANCE = "delete instance"
 
 
@@ -85,6 +87,8 @@ _INSTANCE_SCENES = {
     WorkflowKind.CREATE_INSTANCE: Scene.CREATE_INSTANCE,
     WorkflowKind.MODIFY_INSTANCE: Scene.MODIFY_INSTANCE,
     WorkflowKind.REBOOT_INSTANCE: Scene.REBOOT_INSTANCE,
+    WorkflowKind.STOP_INSTANCE: Scene.STOP_INSTANCE,
+    WorkflowKind.START_INSTANCE: Scene.START_INSTANCE,
     WorkflowKind.DELETE_INSTANCE: Scene.DELETE_INSTANCE,
 }
 

@@ -285,10 +285,13 @@ def ended_deletion(*, set_free: bool) -> Callable[[World, After], None]:
 
 
 def begin_instance(
-    kind: WorkflowKind, status: InstanceStatus, told: arguments.ModifyInstance | None = None
+    kind: WorkflowKind, status: InstanceStatus, told: arguments.ModifyInstance | None = None, *, running: bool = True
 ) -> Callable[[World], None]:
     def begin(world: World) -> None:
         blue = plant_blue(world, "17.9", status=status)
+        if not running:
+            world.servers[BLUE].wanted = False
+            world.servers[BLUE].stop()
         with write(world) as tx:
             tx.put_instance(blue)
             tx.put_workflow(workflow(kind, BLUE, told))
@@ -339,8 +342,10 @@ def ended_instance(world: World, after: After) -> None:
     if record is None:
         world.violate("the record is gone")
         return
+    stopped = kind is WorkflowKind.STOP_INSTANCE and after.completed
     if after.completed:
-        require(record.status is InstanceStatus.AVAILABLE or world.start_failed, f"the status is {record.status}")
+        status = InstanceStatus.STOPPED if stopped else InstanceStatus.AVAILABLE
+        require(record.status is status or world.start_failed, f"the status is {record.status}")
     elif kind is WorkflowKind.CREATE_INSTANCE:
         require(record.status is InstanceStatus.FAILED and bool(record.status_reason), f"the status is {record.status}")
         require(server is None and not routes(world), "something of a failed creation is left")
@@ -353,7 +358,8 @@ def ended_instance(world: World, after: After) -> None:
         world.violate("the server is gone")
         return
     require(routes(world) == {record.identifier: (BLUE, BLUE_PORT)}, f"routes: {routes(world)}")
-    require(server.running and server.version == record.engine_version, f"it runs {server.version}")
+    require(server.version == record.engine_version, f"its version is {server.version}")
+    require(server.running != stopped, f"it {'runs' if stopped else 'does not run'}")
     require(server.class_in_use == record.instance_class, f"its class is {server.class_in_use}")
 
 
@@ -429,6 +435,18 @@ SCENARIOS: tuple[Scenario, ...] = (
         name="instance rebooted",
         kind=WorkflowKind.REBOOT_INSTANCE,
         begin=begin_instance(WorkflowKind.REBOOT_INSTANCE, InstanceStatus.REBOOTING),
+        ended=ended_instance,
+    ),
+    Scenario(
+        name="instance stopped",
+        kind=WorkflowKind.STOP_INSTANCE,
+        begin=begin_instance(WorkflowKind.STOP_INSTANCE, InstanceStatus.STOPPING),
+        ended=ended_instance,
+    ),
+    Scenario(
+        name="instance started",
+        kind=WorkflowKind.START_INSTANCE,
+        begin=begin_instance(WorkflowKind.START_INSTANCE, InstanceStatus.STARTING, running=False),
         ended=ended_instance,
     ),
     Scenario(

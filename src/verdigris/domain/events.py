@@ -41,6 +41,14 @@ def instance_rebooted(instance: DBInstance, at: datetime) -> Event:
     return _of_instance(instance, "0006", AVAILABILITY, "DB instance restarted", at)
 
 
+def instance_stopped(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(instance, "0087", NOTIFICATION, "DB instance stopped", at)
+
+
+def instance_started(instance: DBInstance, at: datetime) -> Event:
+    return _of_instance(instance, "0088", NOTIFICATION, "DB instance started", at)
+
+
 def instance_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
     return _of_instance(instance, "0031", FAILURE, f"DB instance put into failed state. {reason}", at)
 

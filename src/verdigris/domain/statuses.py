@@ -13,6 +13,9 @@ class InstanceStatus(StrEnum):
     UPGRADING = "upgrading"
     REBOOTING = "rebooting"
     RESETTING_MASTER_CREDENTIALS = "resetting-master-credentials"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    STARTING = "starting"
     DELETING = "deleting"
     FAILED = "failed"
 
@@ -76,6 +79,8 @@ class WorkflowKind(StrEnum):
     CREATE_INSTANCE = "create_instance"
     MODIFY_INSTANCE = "modify_instance"
     REBOOT_INSTANCE = "reboot_instance"
+    STOP_INSTANCE = "stop_instance"
+    START_INSTANCE = "start_instance"
     DELETE_INSTANCE = "delete_instance"
     CREATE_DEPLOYMENT = "create_deployment"
     SWITCH_OVER = "switch_over"

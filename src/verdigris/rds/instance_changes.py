@@ -9,13 +9,13 @@ from typing import Any
 
 from msgspec import Struct, structs
 
-from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
+from verdigris.aws.errors import invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain import events
 from verdigris.domain.identifiers import is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, ReplicationMode, WorkflowKind
+from verdigris.domain.statuses import InstanceStatus, ReplicationMode, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
 from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
@@ -23,7 +23,13 @@ from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_name
 from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
 from verdigris.rds.settings import collect_settings
-from verdigris.rds.work import is_busy, start_workflow
+from verdigris.rds.states import (
+    invalid_instance_state,
+    require_available,
+    require_free_hands,
+    require_settled,
+)
+from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
 
 # Members that modify_db_instance reads itself, or that need nothing done; the others are in ``settings``.
@@ -45,11 +51,6 @@ MODIFY_MEMBERS = frozenset(
     }
 )
 
-# While a deployment is in one of these, its workflow has the members' servers in its hands.
-_HANDS_OFF = frozenset(
-    {DeploymentStatus.PROVISIONING, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.DELETING}
-)
-
 
 class _Request(Struct, frozen=True, kw_only=True):
     """ModifyDBInstance's parameters that were checked without looking at the instance."""
@@ -66,13 +67,14 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         change = _server_change(tx, instance, params, request)
         changed = _record_change(tx, instance, params, request, change)
         if change != arguments.ModifyInstance():
-            _require_available(instance)
-            _require_free_hands(tx, instance)
+            require_available(instance)
+            require_free_hands(tx, instance)
             _require_possible_on_standby(tx, instance, change)
             changed = structs.replace(changed, status=_status_during(change))
             start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
         elif changed != instance:
-            _require_settled(tx, instance)
+            require_settled(tx, instance)
+            _require_possible_while_stopped(instance, changed)
         tx.put_instance(changed)
         if changed.allocated_storage_gib != instance.allocated_storage_gib:
             tx.add_event(events.storage_modified(instance, context.clock.now()))
@@ -182,8 +184,8 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         )
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
-        _require_available(instance)
-        _require_free_hands(tx, instance)
+        require_available(instance)
+        require_free_hands(tx, instance)
         instance = structs.replace(instance, status=InstanceStatus.REBOOTING)
         tx.put_instance(instance)
         start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id)
@@ -198,9 +200,9 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         if instance.status is InstanceStatus.DELETING:
-            raise _invalid_state(f"Instance {instance.identifier} is already being deleted.")
-        _require_settled(tx, instance)
-        _require_free_hands(tx, instance)
+            raise invalid_instance_state(f"Instance {instance.identifier} is already being deleted.")
+        require_settled(tx, instance)
+        require_free_hands(tx, instance)
         if instance.deletion_protection:
             raise invalid_parameter_combination(
                 "Cannot delete protected DB Instance, please disable deletion protection and try again."
@@ -230,32 +232,13 @@ def _check_final_snapshot(params: Mapping[str, Any]) -> None:
     )
 
 
-# -------------------------------------------------------------------------------------------------------------- states
-
-
-def _invalid_state(message: str) -> Fault:
-    return Fault("InvalidDBInstanceStateFault", message)
-
-
-def _require_available(instance: DBInstance) -> None:
-    if instance.status is not InstanceStatus.AVAILABLE:
-        raise _invalid_state(f"DB instance {instance.identifier} is not in available state, but {instance.status}")
-
-
-def _require_settled(tx: Transaction, instance: DBInstance) -> None:
-    """Nothing is being done to it, or was left half done by something that has not been undone yet."""
-    if instance.status not in (InstanceStatus.AVAILABLE, InstanceStatus.FAILED):
-        _require_available(instance)
-    if is_busy(tx, instance.resource_id):
-        raise _invalid_state(f"DB instance {instance.identifier} is still being cleaned up after a failure")
-
-
-def _require_free_hands(tx: Transaction, instance: DBInstance) -> None:
-    deployment = deployment_of(tx.deployments(), instance.resource_id)
-    if deployment is not None and deployment.status in _HANDS_OFF:
-        raise _invalid_state(
-            f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier}, "
-            f"which is in state {deployment.status}"
+def _require_possible_while_stopped(instance: DBInstance, changed: DBInstance) -> None:
+    """Of a stopped instance the parameter group alone can be changed, for its next start (RDS user guide, "Stopping an
+    Amazon RDS DB instance temporarily")."""
+    group = {"parameter_group": changed.parameter_group, "parameter_status": changed.parameter_status}
+    if instance.status is InstanceStatus.STOPPED and changed != structs.replace(instance, **group):
+        raise invalid_instance_state(
+            f"You can't modify a stopped DB instance. Start the DB instance {instance.identifier}, and then modify it."
         )
 
 

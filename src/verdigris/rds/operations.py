@@ -15,6 +15,7 @@ from verdigris.rds import (
     orderable,
     parameter_groups,
     parameters,
+    start_stop,
     tags,
 )
 from verdigris.rds.context import Context
@@ -48,5 +49,7 @@ HANDLERS: Mapping[str, Handler] = {
     "RebootDBInstance": instance_changes.reboot_db_instance,
     "RemoveTagsFromResource": tags.remove_tags_from_resource,
     "ResetDBParameterGroup": parameters.reset_db_parameter_group,
+    "StartDBInstance": start_stop.start_db_instance,
+    "StopDBInstance": start_stop.stop_db_instance,
     "SwitchoverBlueGreenDeployment": deployments.switchover_blue_green_deployment,
 }

@@ -16,7 +16,7 @@ _DIRECTORY = Path(__file__).parent / "migrations"
 _ADVISORY_LOCK = 0x7665726469677269
 
 
-def migrate(engine: sa.Engine) -> None:
+def migrate(engine: sa.Engine, revision: str = "head") -> None:
     """Raises ``StoreError`` if a later version of Verdigris has already changed the database."""
     config = Config()
     config.set_main_option("script_location", str(_DIRECTORY).replace("%", "%%"))
@@ -28,4 +28,4 @@ def migrate(engine: sa.Engine) -> None:
         if found is not None and found not in known:
             raise StoreError(f"the state database has revision {found}, made by a later version of Verdigris: upgrade")
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

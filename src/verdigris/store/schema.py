@@ -44,7 +44,8 @@ instances = sa.Table(
     sa.Column("engine_version", sa.Text, nullable=False),
     sa.Column("instance_class", sa.Text, nullable=False),
     # creating -> available | failed; available -> modifying | renaming | upgrading | rebooting
-    # | resetting-master-credentials -> available; any -> deleting -> (row gone)
+    # | resetting-master-credentials -> available; available -> stopping -> stopped -> starting -> available;
+    # any -> deleting -> (row gone)
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("status_reason", sa.Text, nullable=False),
     sa.Column("master_username", sa.Text, nullable=False),

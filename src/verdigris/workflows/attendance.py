@@ -15,6 +15,7 @@ log = structlog.get_logger(__name__)
 
 # Servers of these are started and stopped by their own workflow.
 _ATTENDED_BY_WORKFLOW = frozenset({InstanceStatus.CREATING, InstanceStatus.DELETING})
+_DOWN = frozenset({InstanceStatus.STOPPING, InstanceStatus.STOPPED, InstanceStatus.STARTING})
 
 
 class Attendance:
@@ -35,7 +36,8 @@ class Attendance:
         for instance in instances:
             if instance.status in _ATTENDED_BY_WORKFLOW or instance.resource_id not in known:
                 continue  # an instance whose creation failed has no server
-            await self._start(instance)
+            if instance.status not in _DOWN:
+                await self._start(instance)
             if instance.identifier not in routed and instance.resource_id not in busy:
                 await self._give_endpoint(instance)
 

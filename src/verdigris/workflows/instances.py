@@ -1,4 +1,4 @@
-"""Create, modify, reboot and delete one instance."""
+"""Create, modify, reboot, stop, start and delete one instance."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 class InstanceWorkflow:
-    """What the four kinds share: their subject, and how an ending is shown."""
+    """What all kinds share: their subject, and how an ending is shown."""
 
     def __init__(self, services: Services, workflow: Workflow) -> None:
         self.services = services
@@ -232,11 +232,10 @@ class ModifyInstance(InstanceWorkflow):
         return [name for name, value in structs.asdict(self.told).items() if value is not None]
 
 
-class RebootInstance(InstanceWorkflow):
-    def steps(self) -> list[Step]:
-        return [Step(name="parameters", do=self._write_parameters), Step(name="restart", do=self._restart)]
+class _WithAllParameters(InstanceWorkflow):
+    """The server begins anew, and so takes what can only be taken then."""
 
-    async def _write_parameters(self) -> None:
+    async def write_parameters(self) -> None:
         """Those too that were to wait for a reboot. What the server refuses is left out, and was shown already."""
         with self.services.store.transaction() as tx:
             parameters = server_parameters(tx, require_instance(tx, self.resource_id).parameter_group)
@@ -245,15 +244,60 @@ class RebootInstance(InstanceWorkflow):
         except EngineError as error:
             log.warning("parameters.refused", resource_id=self.resource_id, reason=str(error))
 
+    def begun_anew(self, tx: Transaction, event: Event) -> None:
+        instance = require_instance(tx, self.resource_id)
+        if instance.parameter_status is ApplyStatus.PENDING_REBOOT:
+            # Most likely done now; who looks after parameters finds out.
+            tx.put_instance(structs.replace(instance, parameter_status=ApplyStatus.APPLYING))
+        self.settle(tx, InstanceStatus.AVAILABLE, event)
+
+
+class RebootInstance(_WithAllParameters):
+    def steps(self) -> list[Step]:
+        return [Step(name="parameters", do=self.write_parameters), Step(name="restart", do=self._restart)]
+
     async def _restart(self) -> None:
         await self.services.servers.restart(self.resource_id)
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
-        if instance.parameter_status is ApplyStatus.PENDING_REBOOT:
-            # Most likely done now; who looks after parameters finds out.
-            tx.put_instance(structs.replace(instance, parameter_status=ApplyStatus.APPLYING))
-        self.settle(tx, InstanceStatus.AVAILABLE, events.instance_rebooted(instance, self.services.clock.now()))
+        self.begun_anew(tx, events.instance_rebooted(instance, self.services.clock.now()))
+
+
+class StopInstance(InstanceWorkflow):
+    """Its endpoint stays: nobody else gets the port meanwhile, and clients are told that the server is not there."""
+
+    def steps(self) -> list[Step]:
+        return [Step(name="stop", do=self._stop, undo=self._start)]
+
+    async def _stop(self) -> None:
+        await self.services.servers.stop(self.resource_id)
+
+    async def _start(self) -> None:
+        await self.services.servers.start(self.resource_id)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        instance = require_instance(tx, self.resource_id)
+        failure = events.modification_failed(instance, reason, self.services.clock.now())
+        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.settle(tx, InstanceStatus.STOPPED, events.instance_stopped(instance, self.services.clock.now()))
+
+
+class StartInstance(_WithAllParameters):
+    """One that does not come up is ``failed``, and tried now and then, like any other that does not."""
+
+    def steps(self) -> list[Step]:
+        return [Step(name="parameters", do=self.write_parameters), Step(name="start", do=self._start)]
+
+    async def _start(self) -> None:
+        await self.services.servers.start(self.resource_id)
+
+    def completed(self, tx: Transaction) -> None:
+        instance = require_instance(tx, self.resource_id)
+        self.begun_anew(tx, events.instance_started(instance, self.services.clock.now()))
 
 
 class DeleteInstance(InstanceWorkflow):
@@ -286,5 +330,7 @@ KINDS: dict[WorkflowKind, type[InstanceWorkflow]] = {
     WorkflowKind.CREATE_INSTANCE: CreateInstance,
     WorkflowKind.MODIFY_INSTANCE: ModifyInstance,
     WorkflowKind.REBOOT_INSTANCE: RebootInstance,
+    WorkflowKind.STOP_INSTANCE: StopInstance,
+    WorkflowKind.START_INSTANCE: StartInstance,
     WorkflowKind.DELETE_INSTANCE: DeleteInstance,
 }

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from msgspec import Struct
-from msgspec.structs import fields, replace
+from msgspec.structs import asdict, fields, replace
 
 from verdigris.domain import model
 from verdigris.domain.errors import ControllerSuperseded
@@ -39,6 +39,8 @@ from verdigris.domain.statuses import (
     WorkflowStatus,
 )
 from verdigris.store import SqlStore, StoreError, open_store, schema, sqlite_url
+from verdigris.store.database import create_engine
+from verdigris.store.migrate import migrate
 
 if TYPE_CHECKING:
     from verdigris.domain.ports import Store
@@ -102,6 +104,22 @@ def an_event(at: datetime = NOON, message: str = "Something happened.") -> Event
         message=message,
         at=at,
     )
+
+
+def an_entry(step: str, outcome: str = "done") -> JournalEntry:
+    return JournalEntry(workflow_id="wf-1", step=step, outcome=outcome, at=NOON)
+
+
+def _write_as_version_2(engine: sa.Engine) -> None:
+    """An instance, and a workflow that has come to its second step."""
+    entries = [an_entry("copy", "started"), an_entry("copy"), an_entry("align", "started")]
+    with engine.begin() as connection:
+        for table, records in (
+            (schema.instances, [an_instance()]),
+            (schema.workflows, [a_workflow()]),
+            (schema.journal, entries),
+        ):
+            connection.execute(sa.insert(table), [asdict(record) for record in records])
 
 
 class TestInstances:
@@ -390,6 +408,40 @@ class TestSchema:
                 assert transaction.instances() == [an_instance()]
         finally:
             again.close()
+
+    def test_an_earlier_versions_work_is_still_there(self, url: str) -> None:
+        """SQLite copies a table to change a rule of it; what refers to its rows must not go with the old ones."""
+        engine = create_engine(url)
+        migrate(engine, "v0002")
+        _write_as_version_2(engine)
+        engine.dispose()
+        store = open_store(url)
+        try:
+            with store.transaction() as transaction:
+                assert transaction.instances() == [an_instance()]
+                assert transaction.unfinished_workflows() == [a_workflow()]
+                assert [entry.step for entry in transaction.journal("wf-1")] == ["copy", "copy", "align"]
+            with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
+                transaction.put_workflow(a_workflow("wf-2"))  # the rules are still there, too
+            with store.transaction() as transaction:
+                transaction.put_workflow(replace(a_workflow(), status=WorkflowStatus.COMPLETED))
+                transaction.add_journal_entry(an_entry("join"))  # numbers go on
+                transaction.put_workflow(a_workflow("wf-3", kind=WorkflowKind.STOP_INSTANCE))
+                transaction.put_instance(replace(an_instance(), status=InstanceStatus.STOPPING))
+            with store.transaction() as transaction:
+                assert [entry.step for entry in transaction.journal("wf-1")] == ["copy", "copy", "align", "join"]
+        finally:
+            store.close()
+
+    def test_every_value_of_an_enumeration_can_be_stored(self, store: SqlStore) -> None:
+        with store.transaction() as transaction:
+            for number, status in enumerate(InstanceStatus):
+                transaction.put_instance(replace(an_instance(f"i{number}", port=20000 + number), status=status))
+            for kind in WorkflowKind:
+                transaction.put_workflow(a_workflow(f"wf-{kind}", kind=kind, subject=kind))
+        with store.transaction() as transaction:
+            assert {instance.status for instance in transaction.instances()} == set(InstanceStatus)
+            assert {workflow.kind for workflow in transaction.unfinished_workflows()} == set(WorkflowKind)
 
     def test_a_later_versions_database_is_refused(self, store: SqlStore, url: str) -> None:
         with store._engine.begin() as connection:

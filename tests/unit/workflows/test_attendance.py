@@ -83,6 +83,21 @@ async def test_an_instance_whose_creation_failed_is_left_alone(store: SqlStore) 
     assert servers.started == [SOURCE]
 
 
+@pytest.mark.parametrize("status", [InstanceStatus.STOPPING, InstanceStatus.STOPPED, InstanceStatus.STARTING])
+async def test_a_stopped_one_stays_down_and_keeps_its_endpoint(store: SqlStore, status: InstanceStatus) -> None:
+    plant_records(store)
+    end_workflow(store)
+    with store.transaction() as tx:
+        instance = tx.instance(TARGET)
+        assert instance is not None
+        tx.put_instance(structs.replace(instance, status=status))
+    world, servers = World(), StartableServers()
+    del world.route_table["app-green-x1y2z3"]
+    await Attendance(with_servers(world, store, servers)).bring_up()
+    assert servers.started == [SOURCE]
+    assert set(world.route_table) == {"app", "app-green-x1y2z3"}
+
+
 async def test_one_server_that_does_not_come_up_keeps_no_other_down_and_is_shown(store: SqlStore) -> None:
     plant_records(store)
     end_workflow(store)
