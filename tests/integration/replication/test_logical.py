@@ -21,6 +21,7 @@ from tests.integration.replication.conftest import (
 )
 from verdigris.domain.ports import Pair
 from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import until
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
@@ -148,7 +149,14 @@ async def test_green_is_read_only_until_released(
     async with asyncio.timeout(20):
         await until(lambda: _streams(green, pair), every_s=0.05)
 
-    await green.release_target(pair)
+    # A round that waits meanwhile finds nothing to do, instead of half of its tables.
+    async with green.tending.interrupted(ObjectNames(pair.deployment_id)):
+        released = asyncio.create_task(green.release_target(pair))
+        await asyncio.sleep(0)
+        told = asyncio.create_task(green.tend(pair))
+        await asyncio.sleep(0)
+    await released
+    assert await told == []
     await green.release_target(pair)
     async with await as_master(target) as connection:
         await connection.execute("INSERT INTO public.t VALUES (1)")

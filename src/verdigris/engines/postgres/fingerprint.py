@@ -13,7 +13,6 @@ An object dropped and made again has another oid and is found, but for indexes, 
 came and went again is not: it does no harm.
 """
 
-import asyncio
 from collections.abc import Collection, Sequence
 
 from msgspec import Struct
@@ -22,7 +21,7 @@ from psycopg import sql
 from verdigris.engines.postgres.catalogues import DATABASE_CATALOGUES, SHARED_CATALOGUES, Catalogue
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.remembered import remember
-from verdigris.engines.postgres.sessions import Session
+from verdigris.engines.postgres.sessions import Session, both
 
 Sums = dict[str, tuple[int, int]]  # catalogue -> number of rows, sum of their digests
 Labelled = dict[tuple[str, str], tuple[int, str]]  # (catalogue, key) -> (digest, label)
@@ -69,7 +68,7 @@ async def take(copy: Session, names: ObjectNames, *, shared: bool) -> None:
 async def changes(source: Session, target: Session, names: ObjectNames, *, shared: bool) -> list[Change]:
     """What was done to definitions on the source since green was made, by name. Where nothing was, that takes one
     statement on each side, planned before the pause, and a few rows each."""
-    now, then = await asyncio.gather(_sums_now(source, names, shared=shared), _sums_then(target, names))
+    now, then = await both(_sums_now(source, names, shared=shared), _sums_then(target, names))
     differing = sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name))
     if not differing:
         return []
@@ -93,7 +92,7 @@ async def differing(
     source: Session, target: Session, names: ObjectNames, catalogues: Collection[str]
 ) -> dict[str, tuple[int, int] | None]:
     """Of these catalogues, those that are not as they are expected to be, each with its sums now."""
-    now, then = await asyncio.gather(_sums_now(source, names, shared=False), _sums_then(target, names))
+    now, then = await both(_sums_now(source, names, shared=False), _sums_then(target, names))
     return {name: now.get(name) for name in catalogues if now.get(name) != then.get(name)}
 
 

@@ -60,7 +60,10 @@ class PostgresGreenBuilder:
         return await guardrails.findings(self.subject(pair, Moment.CREATION))
 
     async def copy(self, pair: Pair) -> None:
-        await self.dismantle(pair)
+        names = ObjectNames(pair.deployment_id)
+        async with self.tending.interrupted(names):
+            await self._dismantle(pair, names)  # of an earlier attempt
+            self.tending.begin(names)
         await self._servers.remove(pair.target_resource_id)
         source = self._servers.server(pair.source_resource_id)
         installation, parameters = source.installation, source.record.parameters
@@ -75,7 +78,6 @@ class PostgresGreenBuilder:
             instance_class=pair.target_instance_class,
             parameters=parameters,
         )
-        names = ObjectNames(pair.deployment_id)
         await wal_limit.impose(source, pair.deployment_id)
         await standby.base_backup(source, target, names.physical_slot, rate_mib=self._copy_rate_mib)
         if pair.mode is ReplicationMode.PHYSICAL:
@@ -163,7 +165,8 @@ class PostgresGreenBuilder:
         if target.is_running() and now_s >= self._note_due_s.get(names.base, now_s):
             self._note_due_s[names.base] = now_s + own_writes.INTERVAL_S
             async with self.tending.interrupted(names):
-                await own_writes.note_everywhere(target, names)
+                if not self.tending.is_over(names):
+                    await own_writes.note_everywhere(target, names)
         return await self.tending.tend(source, target, names)
 
     # ------------------------------------------------------------------------------------------------------ taking down
@@ -171,6 +174,7 @@ class PostgresGreenBuilder:
     async def dismantle(self, pair: Pair) -> None:
         names = ObjectNames(pair.deployment_id)
         async with self.tending.interrupted(names):
+            self.tending.end(names)
             await self._dismantle(pair, names)
 
     async def _dismantle(self, pair: Pair, names: ObjectNames) -> None:
@@ -187,15 +191,16 @@ class PostgresGreenBuilder:
             await dismantling.clean_source(source, names)
 
     async def release_target(self, pair: Pair) -> None:
+        names = ObjectNames(pair.deployment_id)
         await self.dismantle(pair)
         target = self._servers.server(pair.target_resource_id)
         # It lives on, so what ``dismantle`` forgives a target that goes is not forgiven here.
-        await dismantling.detach_target(pair.mode, target, ObjectNames(pair.deployment_id))
+        await dismantling.detach_target(pair.mode, target, names)
         target.change_settings({READ_ONLY: None})
         if target.is_running():
             target.reload()
             await standby.promote(target)
-            await publisher.unpublish(target, ObjectNames(pair.deployment_id))
+            await publisher.unpublish(target, names)
         else:
             standby.stop_following(target)
 

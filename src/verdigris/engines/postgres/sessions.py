@@ -34,6 +34,7 @@ _DATABASES_AT_ONCE = 6
 Query = LiteralString | sql.SQL | sql.Composed
 Row = tuple[Any, ...]
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Database(Struct, frozen=True, order=True):
@@ -290,6 +291,19 @@ async def for_each(items: Collection[Database], work: Callable[[Database], Await
 
     await all_of(*(one(item) for item in items))
     return results
+
+
+async def both(one: Awaitable[T], other: Awaitable[U]) -> tuple[T, U]:
+    """Two questions at the same time, mostly one to each side. When one fails the other has ended too before that is
+    raised: nobody closes a session that is still being waited for. Its number would soon be another connection's, which
+    would then wait for answers that the first one takes."""
+    found: dict[int, Any] = {}
+
+    async def ask(place: int, question: Awaitable[Any]) -> None:
+        found[place] = await question
+
+    await all_of(ask(0, one), ask(1, other))
+    return found[0], found[1]
 
 
 async def all_of(*work: Awaitable[None]) -> None:

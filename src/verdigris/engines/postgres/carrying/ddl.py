@@ -14,7 +14,7 @@ from psycopg import sql
 from verdigris.engines.postgres import fingerprint, remembered
 from verdigris.engines.postgres.carrying import definitions
 from verdigris.engines.postgres.names import ObjectNames
-from verdigris.engines.postgres.sessions import Row, Session, until
+from verdigris.engines.postgres.sessions import Row, Session, both, until
 
 log = structlog.get_logger(__name__)
 
@@ -151,7 +151,7 @@ async def _unapplied(source: Session, target: Session, names: ObjectNames) -> li
     async def written(connection: Session) -> set[Row]:
         return set(await connection.rows(_of(_WRITTEN, names)))
 
-    ours, theirs = await asyncio.gather(written(source), written(target))
+    ours, theirs = await both(written(source), written(target))
     return [_phrase(*row) for row in sorted(ours ^ theirs)]
 
 

@@ -5,14 +5,13 @@ databases with the same rows are defined alike. Objects that belong to an extens
 extension itself its name and schema are compared. ``search_path`` is empty in our sessions, so names are spelt in full.
 """
 
-import asyncio
 from typing import LiteralString
 
 from psycopg import sql
 
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.remembered import remember
-from verdigris.engines.postgres.sessions import Session
+from verdigris.engines.postgres.sessions import Session, both
 
 # The catalogues whose rows these definitions tell, but for what belongs to extensions.
 COVERED = frozenset(
@@ -198,10 +197,10 @@ async def differences(source: Session, target: Session, names: ObjectNames, *, e
     """What is not defined alike, by name, and what was done to it on the source. Only of what the source has defined
     since both were last found alike, because what is done to the target itself is its owner's business; or of
     ``everything``."""
-    ours, theirs, agreed = await asyncio.gather(
-        _digests(source, _told(names, _majors(source, target))),
-        _digests(target, _told(names, _majors(source, target))),
-        _digests(target, sql.SQL("SELECT kind, name, digest FROM {}").format(sql.Identifier(names.schema, "agreed"))),
+    told = _told(names, _majors(source, target))
+    ours, theirs = await both(_digests(source, told), _digests(target, told))
+    agreed = await _digests(
+        target, sql.SQL("SELECT kind, name, digest FROM {}").format(sql.Identifier(names.schema, "agreed"))
     )
     respelt = await target.rows(
         sql.SQL("SELECT kind, name, old, new FROM {}").format(sql.Identifier(names.schema, "respelt"))

@@ -13,7 +13,6 @@ Hence nothing has changed if no row is new and none is missing, and that is exac
 a catalogue is not possible, and the statistics' counters come late, and not at all after a crash.
 """
 
-import asyncio
 import time
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from psycopg import sql
 from verdigris.domain.errors import StepFailed
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.remembered import remember
-from verdigris.engines.postgres.sessions import Session
+from verdigris.engines.postgres.sessions import Session, both
 
 log = structlog.get_logger(__name__)
 
@@ -266,7 +265,7 @@ async def _copy_pages(source: Session, target: Session, loids: list[int], whole:
 
 async def _even_out(source: Session, target: Session, loids: list[int]) -> dict[int, int]:
     """Take pages away that the source no longer has; the source's number of pages by object."""
-    wanted, present = await asyncio.gather(source.rows(_COUNTS, loids), target.rows(_COUNTS, loids))
+    wanted, present = await both(source.rows(_COUNTS, loids), target.rows(_COUNTS, loids))
     counts: dict[int, int] = dict(wanted)
     there: dict[int, int] = dict(present)
     for loid in loids:

@@ -7,7 +7,6 @@ target, and written in the transaction that applies the next one. The digest of 
 whether anything has changed, in one statement.
 """
 
-import asyncio
 from collections.abc import Iterable
 
 import structlog
@@ -19,7 +18,7 @@ from verdigris.engines.postgres.carrying.role_state import Role, State, decode, 
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.remembered import remember
 from verdigris.engines.postgres.roles import keep_administration, read_verifiers, unseen
-from verdigris.engines.postgres.sessions import Session
+from verdigris.engines.postgres.sessions import Session, both
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +40,7 @@ async def carry(source: Session, target: Session, names: ObjectNames, *, master:
     ``master`` administers roles that were made under a version before 16.
     """
     stored = sql.SQL("SELECT digest FROM {}").format(_table(names))
-    now, then = await asyncio.gather(read_digest(source), target.value(stored))
+    now, then = await both(read_digest(source), target.value(stored))
     if now == then:
         return []
     pending = await _follow(source, target, names, master)

@@ -1,12 +1,11 @@
 """Sequences do not replicate logically: their positions are read on the source and set on the target."""
 
-import asyncio
 from collections.abc import Mapping
 
 from msgspec import Struct
 from psycopg import sql
 
-from verdigris.engines.postgres.sessions import Session
+from verdigris.engines.postgres.sessions import Session, both
 
 
 class Position(Struct, frozen=True):
@@ -55,7 +54,7 @@ async def read_positions(connection: Session) -> dict[QualifiedName, Position]:
 async def carry_positions(source: Session, target: Session) -> int:
     """Set those that differ, in one statement; how many they were. Only after a fence are they the last word. One that
     the target does not have yet is left out: it is there before both sides are found to be defined alike."""
-    wanted, present = await asyncio.gather(read_positions(source), read_positions(target))
+    wanted, present = await both(read_positions(source), read_positions(target))
     moved = [
         (*name, *_fields(position))
         for name, position in wanted.items()

@@ -36,6 +36,7 @@ class Tending:
     def __init__(self) -> None:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._reserved: set[str] = set()
+        self._over: set[str] = set()
         self._unlike: Seen = {}
         # Large objects and materialised views take as long as they take: they are carried beside the rounds.
         self._copying: dict[str, asyncio.Task[None]] = {}
@@ -45,7 +46,7 @@ class Tending:
         """One round while green waits; what its owner should know, a sentence each. Nothing while a switchover has it
         ``reserved``."""
         async with self._locks[names.base]:
-            if names.base in self._reserved or not (source.is_running() and target.is_running()):
+            if self.is_over(names) or names.base in self._reserved or not (source.is_running() and target.is_running()):
                 return []
             told = await carry_beforehand(source, target, names, self._unlike)
             self._carry_what_takes_long(source, target, names)
@@ -58,6 +59,17 @@ class Tending:
 
     def release(self, names: ObjectNames) -> None:
         self._reserved.discard(names.base)
+
+    def begin(self, names: ObjectNames) -> None:
+        """Of a green that is being made: once it has been, there are rounds."""
+        self._over.discard(names.base)
+
+    def end(self, names: ObjectNames) -> None:
+        """Called by whoever has ``interrupted``, for good: a round that waits meanwhile finds nothing to do."""
+        self._over.add(names.base)
+
+    def is_over(self, names: ObjectNames) -> bool:
+        return names.base in self._over
 
     @asynccontextmanager
     async def interrupted(self, names: ObjectNames) -> AsyncIterator[None]:
