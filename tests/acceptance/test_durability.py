@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.acceptance.installation import Installation, wait_until
+from tests.acceptance.installation import Installation, free_port, wait_until
 from tests.acceptance.inventory import Unchanged, await_same, server_inventory
 from tests.acceptance.serve_log import ServeLog
 from verdigris.demo.schema import install_schema
@@ -54,17 +54,20 @@ def test_an_instance_survives_the_control_plane_at_every_step(verdigris: Install
     with verdigris.connect("app") as connection:
         connection.execute("CREATE TABLE t AS SELECT 1 AS id")
 
+    port = free_port()
     verdigris.rds.modify_db_instance(
         DBInstanceIdentifier="app",
         EngineVersion="17.10",
         DBInstanceClass="db.t3.small",
         MasterUserPassword="another-password",
         NewDBInstanceIdentifier="renamed",
+        DBPortNumber=port,
     )
-    for step in ("password", "version", "class", "rename"):
+    for step in ("password", "version", "class", "port", "rename"):
         kill_at(verdigris, log, "workflow.step_started", kind="modify_instance", step=step)
         verdigris.start()
     verdigris.await_instance("renamed", limit_s=SETTLES_WITHIN_S)
+    assert verdigris.instance("renamed")["Endpoint"]["Port"] == port
     with verdigris.connect("renamed", password="another-password") as connection:
         assert connection.execute(
             "SELECT id, split_part(current_setting('server_version'), ' ', 1) FROM t"

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from tests.acceptance.installation import wait_until
+from tests.acceptance.installation import free_port, wait_until
 from tests.acceptance.inventory import await_same
 from tests.acceptance.serve_log import ServeLog
 from tests.faults import probes
@@ -163,6 +163,7 @@ class ModifyInstancePlay(InstancePlay):
             DBInstanceClass="db.t3.small",
             MasterUserPassword=NEW_PASSWORD,
             NewDBInstanceIdentifier=RENAMED,
+            DBPortNumber=free_port(),
         )
 
     def look(self) -> str:

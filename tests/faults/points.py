@@ -81,6 +81,7 @@ _EVERYTHING = {
     "master_password_verifier": "x",
     "engine_version": "17.10",
     "instance_class": "db.t3.small",
+    "port": 1150,
     "new_identifier": "renamed",
 }
 _INSTANCE_SCENES = {

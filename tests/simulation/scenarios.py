@@ -357,14 +357,21 @@ def ended_instance(world: World, after: After) -> None:
     if server is None:
         world.violate("the server is gone")
         return
-    require(routes(world) == {record.identifier: (BLUE, BLUE_PORT)}, f"routes: {routes(world)}")
+    require(routes(world) == {record.identifier: (BLUE, record.port)}, f"routes: {routes(world)}")
+    if kind is WorkflowKind.MODIFY_INSTANCE and after.completed:
+        require(record.port == MOVED_PORT, f"its port is {record.port}")
     require(server.version == record.engine_version, f"its version is {server.version}")
     require(server.running != stopped, f"it {'runs' if stopped else 'does not run'}")
     require(server.class_in_use == record.instance_class, f"its class is {server.class_in_use}")
 
 
+MOVED_PORT = 25001
 MODIFICATION = arguments.ModifyInstance(
-    new_identifier="app2", master_password_verifier="SCRAM2", engine_version="17.10", instance_class="db.t3.large"
+    new_identifier="app2",
+    master_password_verifier="SCRAM2",
+    engine_version="17.10",
+    instance_class="db.t3.large",
+    port=MOVED_PORT,
 )
 
 CLOSE_STRAGGLERS = SwitchoverPolicy(stragglers=Stragglers.CLOSE)

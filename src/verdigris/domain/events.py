@@ -59,6 +59,7 @@ def instance_modified(instance: DBInstance, changes: Collection[str], at: dateti
         "instance_class": ("0014", CONFIGURATION_CHANGE, "Finished applying modification to DB instance class"),
         "master_password_verifier": ("0016", CONFIGURATION_CHANGE, "Reset master credentials"),
         "engine_version": ("0047", MAINTENANCE, "Database instance patched"),
+        "port": ("0044", NOTIFICATION, f"The port of the DB instance is {instance.port} now"),
         "new_identifier": ("0044", NOTIFICATION, f"DB instance renamed to {instance.identifier}"),
     }
     return [_of_instance(instance, *event, at) for name, event in known.items() if name in changes]

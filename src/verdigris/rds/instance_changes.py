@@ -20,7 +20,7 @@ from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
 from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
 from verdigris.rds.context import Context
-from verdigris.rds.instances import require_free_name
+from verdigris.rds.instances import require_free_name, require_free_port
 from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import (
@@ -64,7 +64,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     request = _check_request(context, params)
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
-        change = _server_change(tx, instance, params, request)
+        change = _server_change(context, tx, instance, params, request)
         changed = _record_change(tx, instance, params, request, change)
         if change != arguments.ModifyInstance():
             require_available(instance)
@@ -90,6 +90,8 @@ def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
         checks.check_instance_class(params["DBInstanceClass"])
     if "AllocatedStorage" in params:
         checks.check_storage("AllocatedStorage", params["AllocatedStorage"])
+    if "DBPortNumber" in params:
+        checks.check_port(params["DBPortNumber"])
     if not is_instance_identifier(params.get("NewDBInstanceIdentifier", "valid")):
         raise invalid_parameter_value(identifier_rule("NewDBInstanceIdentifier"))
     settings, verifier = collect_settings(params), None
@@ -100,12 +102,15 @@ def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
 
 
 def _server_change(
-    tx: Transaction, instance: DBInstance, params: Mapping[str, Any], request: _Request
+    context: Context, tx: Transaction, instance: DBInstance, params: Mapping[str, Any], request: _Request
 ) -> arguments.ModifyInstance:
     """What the workflow has to do; what already is as asked is left out."""
     new_identifier = params.get("NewDBInstanceIdentifier", instance.identifier).lower()
     if new_identifier != instance.identifier:
         require_free_name(tx, new_identifier)
+    port = params.get("DBPortNumber", instance.port)
+    if port != instance.port:
+        require_free_port(context, tx, port)
     version = _version(instance, params, request.catalogue)
     instance_class = params.get("DBInstanceClass", instance.instance_class)
     return arguments.ModifyInstance(
@@ -113,6 +118,7 @@ def _server_change(
         master_password_verifier=request.verifier,
         engine_version=None if version == instance.engine_version else version,
         instance_class=None if instance_class == instance.instance_class else instance_class,
+        port=None if port == instance.port else port,
     )
 
 
@@ -151,8 +157,6 @@ def _record_change(
     storage_gib = params.get("AllocatedStorage", instance.allocated_storage_gib)
     if storage_gib < instance.allocated_storage_gib:
         raise invalid_parameter_combination("Requested storage must not be less than the allocated storage")
-    if params.get("DBPortNumber", instance.port) != instance.port:
-        raise invalid_parameter_combination("DBPortNumber: the port of an endpoint cannot be changed here")
     group = params.get("DBParameterGroupName")
     version = change.engine_version or instance.engine_version
     chosen = instance.parameter_group if group is None else choose_parameter_group(tx, group, version)
@@ -170,7 +174,7 @@ def _status_during(change: arguments.ModifyInstance) -> InstanceStatus:
     """Of several changes the one that clients will notice most names the status."""
     if change.engine_version is not None:
         return InstanceStatus.UPGRADING
-    if change.instance_class is not None:
+    if change.instance_class is not None or change.port is not None:
         return InstanceStatus.MODIFYING
     if change.new_identifier is not None:
         return InstanceStatus.RENAMING

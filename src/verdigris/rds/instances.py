@@ -22,6 +22,7 @@ from verdigris.rds.settings import collect_settings
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
+from verdigris.workflows.services import taken_ports
 
 DEFAULT_STORAGE_GIB = 20
 
@@ -141,17 +142,24 @@ def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
 
 
 def _choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
-    used_by = {instance.port: instance.identifier for instance in tx.instances()}
-    if wanted is None:
-        try:
-            return context.ports.allocate(used_by)
-        except PortInUse as error:
-            raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error
-    if wanted in used_by:
-        raise invalid_parameter_value(f"Invalid port {wanted}: it belongs to the DB instance {used_by[wanted]}")
-    if not context.ports.is_free(wanted):
-        raise invalid_parameter_value(f"Invalid port {wanted}: another program on {context.ports.host} uses it")
-    return wanted
+    if wanted is not None:
+        require_free_port(context, tx, wanted)
+        return wanted
+    try:
+        return context.ports.allocate(taken_ports(tx))
+    except PortInUse as error:
+        raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error
+
+
+def require_free_port(context: Context, tx: Transaction, port: int) -> None:
+    """Neither an endpoint's, nor about to become one's, nor another program's."""
+    owner = next((instance.identifier for instance in tx.instances() if instance.port == port), None)
+    if owner is not None:
+        raise invalid_parameter_value(f"Invalid port {port}: it belongs to the DB instance {owner}")
+    if port in taken_ports(tx):
+        raise invalid_parameter_value(f"Invalid port {port}: another DB instance is being moved to it")
+    if not context.ports.is_free(port):
+        raise invalid_parameter_value(f"Invalid port {port}: another program on {context.ports.host} uses it")
 
 
 def require_free_name(tx: Transaction, identifier: str) -> None:

@@ -133,6 +133,7 @@ def _pending(change: arguments.ModifyInstance) -> View:
         "DBInstanceIdentifier": change.new_identifier,
         "EngineVersion": change.engine_version,
         "MasterUserPassword": None if change.master_password_verifier is None else "****",
+        "Port": change.port,
     }
 
 

@@ -18,6 +18,7 @@ class ModifyInstance(Struct, frozen=True, kw_only=True):
     master_password_verifier: str | None = None
     engine_version: str | None = None
     instance_class: str | None = None
+    port: int | None = None
 
 
 class SwitchOver(Struct, frozen=True, kw_only=True):

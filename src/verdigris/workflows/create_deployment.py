@@ -12,7 +12,14 @@ from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows.instances import open_endpoint
 from verdigris.workflows.saga import Saga, Step
-from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
+from verdigris.workflows.services import (
+    Services,
+    add_events,
+    replace_primary,
+    require_deployment,
+    require_instance,
+    taken_ports,
+)
 
 
 class CreateDeployment:
@@ -108,7 +115,7 @@ class CreateDeployment:
             settings={**source.settings, **deployment.target.settings},
             status=InstanceStatus.CREATING,
             status_reason="",
-            port=self.services.ports.allocate({instance.port for instance in tx.instances()}),
+            port=self.services.ports.allocate(taken_ports(tx)),
             created_at=self.services.clock.now(),
             read_only=True,
         )

@@ -15,7 +15,7 @@ from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.workflows import arguments, membership
 from verdigris.workflows.saga import Saga, Step
-from verdigris.workflows.services import Services, add_events, require_instance, server_parameters
+from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
 
 log = structlog.get_logger(__name__)
 
@@ -75,9 +75,9 @@ def route_of(services: Services, instance: DBInstance) -> Route:
 def routes_after_switchover(services: Services, source: DBInstance, target: DBInstance) -> list[Route]:
     """Production's endpoint leads to ``target``; ``source`` gets an endpoint of its own that nobody knows yet."""
     with services.store.transaction() as tx:
-        instances = tx.instances()
-    old_name = old_identifier(source.identifier, {instance.identifier for instance in instances})
-    old_port = services.ports.allocate({instance.port for instance in instances})
+        names, ports = {instance.identifier for instance in tx.instances()}, taken_ports(tx)
+    old_name = old_identifier(source.identifier, names)
+    old_port = services.ports.allocate(ports)
     ours, theirs = (route_of(services, instance) for instance in (source, target))
     return [
         structs.replace(theirs, name=ours.name, port=ours.port),
@@ -99,7 +99,7 @@ async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: b
         else:
             return
         with services.store.transaction() as tx:
-            port = services.ports.allocate({other.port for other in tx.instances()})
+            port = services.ports.allocate(taken_ports(tx))
             tx.put_instance(structs.replace(require_instance(tx, resource_id), port=port))
 
 
@@ -167,6 +167,8 @@ class ModifyInstance(InstanceWorkflow):
             )
         if self.told.instance_class is not None:
             steps.append(Step(name="class", do=self._change_class, undo=self._restore_class, done=self._put_class))
+        if self.told.port is not None:
+            steps.append(Step(name="port", do=self._move_port, undo=self._restore_port, done=self._put_port))
         if self.told.new_identifier is not None:
             steps.append(Step(name="rename", do=self._rename, undo=self._rename_back, done=self._put_name))
         return steps
@@ -196,6 +198,18 @@ class ModifyInstance(InstanceWorkflow):
 
     def _put_class(self, tx: Transaction) -> None:
         self._put(tx, lambda instance: structs.replace(instance, instance_class=self.told.instance_class))
+
+    async def _move_port(self) -> None:
+        """Clients that are connected stay: they are on a socket of their own."""
+        await self.services.router.put_route(
+            structs.replace(route_of(self.services, self.instance()), port=self.told.port)
+        )
+
+    async def _restore_port(self) -> None:
+        await self.services.router.put_route(route_of(self.services, self.instance()))
+
+    def _put_port(self, tx: Transaction) -> None:
+        self._put(tx, lambda instance: structs.replace(instance, port=self.told.port))
 
     async def _rename(self) -> None:
         await self._move_endpoint(self.instance().identifier, self.told.new_identifier or "")

@@ -18,6 +18,7 @@ from verdigris.domain.ports import (
     SwitchoverEngine,
     Transaction,
 )
+from verdigris.domain.statuses import WorkflowKind
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,16 @@ def server_parameters(tx: Transaction, group_name: str) -> dict[str, str]:
     if group is None:
         return {}
     return {name: each.value for name, each in group.parameters.items() if name not in SERVICE_PARAMETERS}
+
+
+def taken_ports(tx: Transaction) -> set[int]:
+    """Those that endpoints have, or are about to have."""
+    moving = (
+        workflow.arguments.get("port")
+        for workflow in tx.unfinished_workflows()
+        if workflow.kind is WorkflowKind.MODIFY_INSTANCE
+    )
+    return {instance.port for instance in tx.instances()} | {port for port in moving if port is not None}
 
 
 def require_instance(tx: Transaction, resource_id: str) -> DBInstance:

@@ -31,6 +31,7 @@ class TestModify:
                 {"instance_class": "db.m5.large"},
                 {"DBInstanceClass": "db.m5.large"},
             ),
+            ({"DBPortNumber": 1234}, "modifying", {"port": 1234}, {"Port": 1234}),
             (
                 {"NewDBInstanceIdentifier": "Other"},
                 "renaming",
@@ -38,10 +39,10 @@ class TestModify:
                 {"DBInstanceIdentifier": "other"},
             ),
         ],
-        ids=["password", "version", "major version's newest", "class", "name"],
+        ids=["password", "version", "major version's newest", "class", "port", "name"],
     )
     def test_what_the_server_has_to_follow(
-        self, world: World, params: dict[str, Any], status: str, told: dict[str, str], pending: dict[str, str]
+        self, world: World, params: dict[str, Any], status: str, told: dict[str, object], pending: dict[str, object]
     ) -> None:
         world.create_instance(EngineVersion="17.9")
         view = modify(world, **params, ApplyImmediately=True)
@@ -50,7 +51,7 @@ class TestModify:
         assert workflow.kind is WorkflowKind.MODIFY_INSTANCE
         given = {name: value for name, value in workflow.arguments.items() if value is not None}
         assert given.keys() == told.keys()
-        assert all(given[name].startswith(value) for name, value in told.items())
+        assert all(str(given[name]).startswith(str(value)) for name, value in told.items())
         (described,) = world.call("DescribeDBInstances")["DBInstances"]
         assert described["PendingModifiedValues"] == pending
         world.finish()
@@ -92,7 +93,7 @@ class TestModify:
             ({"NewDBInstanceIdentifier": "a--b"}, "InvalidParameterValue", ["NewDBInstanceIdentifier"]),
             ({"NewDBInstanceIdentifier": "taken"}, "DBInstanceAlreadyExists", ["taken"]),
             ({"AllocatedStorage": 20}, "InvalidParameterCombination", ["storage"]),
-            ({"DBPortNumber": 5555}, "InvalidParameterCombination", ["DBPortNumber"]),
+            ({"DBPortNumber": 1149}, "InvalidParameterValue", ["1149", "between"]),
             ({"DBInstanceClass": "db.huge"}, "InvalidParameterValue", ["db.huge"]),
             ({"DBParameterGroupName": "mine"}, "DBParameterGroupNotFound", ["mine"]),
             ({"Engine": "mysql"}, "InvalidParameterCombination", ["engine"]),
@@ -107,6 +108,19 @@ class TestModify:
         world.create_instance(EngineVersion="17.9", AllocatedStorage=30)
         with world.refused(code, *parts):
             modify(world, **params)
+
+    def test_a_port_is_given_to_one(self, world: World) -> None:
+        """Nor to a second one while the first is being moved to it."""
+        other = world.create_instance("other")
+        world.create_instance()
+        world.ports.used_by_others.add(20500)
+        for port, part in ((other.port, "other"), (20500, "another program")):
+            with world.refused("InvalidParameterValue", str(port), part):
+                modify(world, DBPortNumber=port)
+        modify(world, DBPortNumber=20002)
+        with world.refused("InvalidParameterValue", "20002", "being moved"):
+            modify(world, "other", DBPortNumber=20002)
+        assert world.create_instance("third").port == 20003
 
     def test_not_while_something_else_is_done(self, world: World) -> None:
         world.create_instance()

@@ -199,6 +199,7 @@ class World:
                 instance,
                 status=InstanceStatus.AVAILABLE,
                 identifier=told.get("new_identifier") or instance.identifier,
+                port=told.get("port") or instance.port,
                 engine_version=told.get("engine_version") or instance.engine_version,
                 instance_class=told.get("instance_class") or instance.instance_class,
             )
