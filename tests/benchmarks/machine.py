@@ -21,7 +21,7 @@ def describe(**versions: str) -> str:
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": f"{len(os.sched_getaffinity(0))} cores, {_processor()}, {_memory_gib():.0f} GiB of memory",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "verdigris": f"{verdigris.__version__} ({_commit()}), uvloop {_version_of('uvloop')}",
+        "verdigris": f"{verdigris.__version__} ({_commit()}), uvloop {version_of('uvloop')}",
         **versions,
         "load before": load(),
     }
@@ -64,10 +64,16 @@ def resident_bytes(pid: int) -> tuple[int, int]:
     rss = pss = 0
     for one in family(pid):
         with suppress(OSError):
-            text = Path(f"/proc/{one}/smaps_rollup").read_text()
-            rss += _kilobytes(text, "Rss") * 1024
-            pss += _kilobytes(text, "Pss") * 1024
+            own_rss, own_pss = own_resident_bytes(one)
+            rss += own_rss
+            pss += own_pss
     return rss, pss
+
+
+def own_resident_bytes(pid: int) -> tuple[int, int]:
+    """The same of the process alone. Raises ``OSError`` if it has ended."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return _kilobytes(text, "Rss") * 1024, _kilobytes(text, "Pss") * 1024
 
 
 def available_bytes() -> int:
@@ -102,7 +108,7 @@ def _memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
 
 
-def _version_of(package: str) -> str:
+def version_of(package: str) -> str:
     with suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
     return "not installed"

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.benchmarks import green, relay, switchover
+from tests.benchmarks import api, green, relay, switchover
 from tests.benchmarks.peers import DIRECT_TCP, PGBOUNCER, VERDIGRIS, find_or_say
 
 
@@ -43,6 +43,15 @@ def test_switchover_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows(output, "catch_up (pause)")
     assert len(rows(output, "PAUSE (pause)")) == changes - 1
     assert [row[1] for row in rows(output, "connections dropped")] == ["0"] * changes
+
+
+def test_api_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert api.main(["--quick"]) == 0
+    output = capsys.readouterr().out
+    for question in ("one instance", "a page of 20"):
+        ((_, ours, moto, ratio, _),) = rows(output, question)
+        assert min(float(ours.replace(",", "")), float(moto.replace(",", "")), float(ratio)) > 0
+    assert [len(numbers(row)) for row in rows(output, "1 instances running besides")] == [2]
 
 
 def test_green_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,27 +5,21 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
 from tests.matrix.case import case
 from tests.matrix.stage import GREEN, LIMIT_S, Stage
+from tests.node import NODE, NPM, installed
 
 SOURCES = Path(__file__).parent / "node"
-INSTALL_LIMIT_S = 120.0
-NODE, NPM = shutil.which("node"), shutil.which("npm")
 
 
 class Sessions:
     """The program, from its start to its report."""
 
-    def __init__(self, stage: Stage, node: str, npm: str) -> None:
-        self._directory = Path(mkdtemp(prefix="vg-node-"))
-        for name in ("package.json", "sessions.mjs"):
-            shutil.copy(SOURCES / name, self._directory)
-        install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"]
-        subprocess.run(install, cwd=self._directory, check=True, timeout=INSTALL_LIMIT_S)
+    def __init__(self, stage: Stage, node: str) -> None:
+        self._directory = installed(SOURCES)
         members = stage.address()
         connection = {name: members[name] for name in ("host", "port", "user", "password")}
         self._process = subprocess.Popen(
@@ -70,9 +64,9 @@ class _Shared:
         self._sessions: Sessions | None = None
         self._users = 0
 
-    def take(self, stage: Stage, node: str, npm: str) -> Sessions:
+    def take(self, stage: Stage, node: str) -> Sessions:
         if self._sessions is None:
-            self._sessions = Sessions(stage, node, npm)
+            self._sessions = Sessions(stage, node)
         self._users += 1
         return self._sessions
 
@@ -91,7 +85,7 @@ def _steps(row: str) -> Callable[[Stage], Iterator[None]]:
         if NODE is None or NPM is None:
             yield
             pytest.skip("node and npm are not installed")
-        sessions = _shared.take(stage, NODE, NPM)
+        sessions = _shared.take(stage, NODE)
         try:
             yield
             outcome = sessions.outcome(row)

@@ -11,15 +11,15 @@ from typing import Any
 from tests.acceptance.installation import MASTER, PASSWORD, Installation, wait_until
 
 # What RDS answers too, and the examples leave out.
-NOT_IN_EXAMPLES = {"TagList"}
+NOT_IN_EXAMPLES = {"TagList", "StatusDetails"}
 
 
 class CommandLine:
     def __init__(self, verdigris: Installation) -> None:
         key, secret = verdigris.access_key
+        self._endpoint = f"http://127.0.0.1:{verdigris.port}"
         self._environment = {
-            "AWS_ENDPOINT_URL_RDS": f"http://127.0.0.1:{verdigris.port}",
-            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_PAGER": "",
@@ -30,7 +30,7 @@ class CommandLine:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "awscli", "rds", *arguments, "--output", "json"],
+            [sys.executable, "-m", "awscli", "--endpoint-url", self._endpoint, "--output", "json", "rds", *arguments],
             env=self._environment,
             capture_output=True,
             text=True,
@@ -58,7 +58,7 @@ def shape(answer: Any) -> Any:
         case dict():
             return {name: shape(value) for name, value in answer.items() if name not in NOT_IN_EXAMPLES}
         case [dict(), *_]:
-            return [{name: shape(value) for element in answer for name, value in element.items()}]
+            return [{name: member for element in answer for name, member in shape(element).items()}]
         case list():
             return sorted({type(element).__name__ for element in answer})
         case _:

@@ -45,7 +45,6 @@ def test_life_cycle(verdigris: Installation, program: Path) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert json.loads(ended.stdout) == {
-        "createdAt": None,
         "tasks": [
             ["CREATING_READ_REPLICA_OF_SOURCE", "PENDING"],
             ["DB_ENGINE_VERSION_UPGRADE", "PENDING"],

@@ -35,7 +35,6 @@ const created = await client.send(
     Tags: [{ Key: "env", Value: "production" }],
   }),
 );
-seen.createdAt = created.DBInstance.InstanceCreateTime ?? null;
 await rds.waitUntilDBInstanceAvailable(wait, app);
 
 const made = await client.send(
