@@ -25,6 +25,7 @@ MAX_DURATION_MINUTES = 14 * 24 * 60  # events are kept for a fortnight
 
 
 def describe_events(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    apply_filters(params.get("Filters"), (), {})  # "This parameter isn't currently supported", says the reference
     since, until = _time_range(params, context.clock.now())
     source_type, identifier = params.get("SourceType"), params.get("SourceIdentifier")
     if identifier is not None and source_type is None:

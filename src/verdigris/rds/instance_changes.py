@@ -221,19 +221,18 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
 
 def _check_final_snapshot(params: Mapping[str, Any]) -> None:
     """RDS makes a final snapshot unless told not to. Deleting without one must never be a misunderstanding."""
-    name = params.get("FinalDBSnapshotIdentifier")
-    if params.get("SkipFinalSnapshot"):
-        if name:
-            raise invalid_parameter_combination(
-                "FinalDBSnapshotIdentifier cannot be specified when deleting a DB instance with SkipFinalSnapshot"
-            )
-        return
-    if not name:
+    name, skips = params.get("FinalDBSnapshotIdentifier"), params.get("SkipFinalSnapshot")
+    if name and skips:
+        raise invalid_parameter_combination(
+            "FinalDBSnapshotIdentifier cannot be specified when deleting a DB instance with SkipFinalSnapshot"
+        )
+    if name:
+        raise invalid_parameter_combination(
+            "This server does not make snapshots yet: a DB instance can only be deleted with SkipFinalSnapshot=true, "
+            "and its data is gone then. Dump what you need to keep first."
+        )
+    if not skips:
         raise invalid_parameter_combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is true.")
-    raise invalid_parameter_combination(
-        "This server does not make snapshots yet: a DB instance can only be deleted with SkipFinalSnapshot=true, and "
-        "its data is gone then. Dump what you need to keep first."
-    )
 
 
 def _require_possible_while_stopped(instance: DBInstance, changed: DBInstance) -> None:

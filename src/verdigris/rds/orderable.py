@@ -27,7 +27,11 @@ def describe_orderable_db_instance_options(context: Context, params: Mapping[str
     if params["Engine"].lower() != ENGINE:
         raise invalid_parameter_value(f"Invalid DB engine: {params['Engine']}. This server offers: {ENGINE}")
     version, wanted = params.get("EngineVersion"), params.get("DBInstanceClass")
-    nothing = params.get("LicenseModel", _LICENCE) != _LICENCE or params.get("AvailabilityZoneGroup")
+    nothing = (
+        params.get("LicenseModel", _LICENCE) != _LICENCE
+        or params.get("AvailabilityZoneGroup")
+        or not params.get("Vpc", True)  # the others are from before there were VPCs
+    )
     options = [
         Option(info.version, name)
         for info in Catalogue(context).versions

@@ -70,15 +70,17 @@ def modify_db_parameter_group(context: Context, params: Mapping[str, Any]) -> di
 
 def reset_db_parameter_group(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     """All of them unless some are named."""
-    name, named = parameter_group_name_of(context, params["DBParameterGroupName"]), params.get("Parameters")
-    if params.get("ResetAllParameters", not named) and named:
+    name = parameter_group_name_of(context, params["DBParameterGroupName"])
+    named: Sequence[Mapping[str, Any]] = params.get("Parameters") or ()
+    reset_all: bool = params.get("ResetAllParameters", not named)
+    if reset_all and named:
         raise invalid_parameter_combination("ResetAllParameters and Parameters cannot be specified together")
-    if params.get("ResetAllParameters") is False and not named:
+    if not reset_all and not named:
         raise missing_parameter("Parameters")
     with context.store.transaction() as tx:
         family = require_own_parameter_group(tx, name, "reset").family
     gone = None
-    if named:
+    if not reset_all:
         infos = {info.name.lower(): info for info in _catalogue(context, family)}
         gone = dict(_checked(infos, each, needs_value=False) for each in _limited(named))
     with context.store.transaction() as tx:

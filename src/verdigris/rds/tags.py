@@ -11,6 +11,7 @@ from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGro
 from verdigris.domain.ports import Transaction
 from verdigris.rds import views
 from verdigris.rds.context import Context
+from verdigris.rds.filters import apply_filters
 from verdigris.rds.lookups import parse_own_arn, require_own_parameter_group
 
 MAX_TAGS = 50
@@ -29,6 +30,7 @@ def add_tags_to_resource(context: Context, params: Mapping[str, Any]) -> dict[st
 
 
 def list_tags_for_resource(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    apply_filters(params.get("Filters"), (), {})  # "This parameter isn't currently supported", says the reference
     with context.store.transaction() as tx:
         return {"TagList": views.tags_view(_require_resource(context, tx, params["ResourceName"]).tags)}
 

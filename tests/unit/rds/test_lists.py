@@ -94,6 +94,11 @@ class TestTags:
         with world.refused("InvalidParameterValue", part):
             world.call("AddTagsToResource", ResourceName=APP_ARN, Tags=given)
 
+    def test_there_are_no_filters(self, world: World) -> None:
+        world.create_instance()
+        with world.refused("InvalidParameterValue", "tag-key"):
+            world.call("ListTagsForResource", ResourceName=APP_ARN, Filters=[{"Name": "tag-key", "Values": ["stage"]}])
+
     @pytest.mark.parametrize(
         ("arn", "code"),
         [
@@ -184,6 +189,7 @@ class TestEvents:
             ({"Duration": 20161}, "InvalidParameterValue"),
             ({"Duration": -1}, "InvalidParameterValue"),
             ({"SourceIdentifier": "app"}, "InvalidParameterCombination"),
+            ({"Filters": [{"Name": "source-id", "Values": ["app"]}]}, "InvalidParameterValue"),
         ):
             with world.refused(code):
                 world.call("DescribeEvents", **params)

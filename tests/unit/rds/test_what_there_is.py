@@ -112,6 +112,9 @@ def test_every_class_is_offered_for_every_version(world: World) -> None:
         "DescribeOrderableDBInstanceOptions", Engine="postgres", EngineVersion="17.10", DBInstanceClass="db.r7g.large"
     )["OrderableDBInstanceOptions"]
     assert (one["EngineVersion"], one["DBInstanceClass"]) == ("17.10", "db.r7g.large")
+    for params, some in (({"Vpc": True}, True), ({"Vpc": False}, False)):
+        shown = world.call("DescribeOrderableDBInstanceOptions", Engine="postgres", **params)
+        assert bool(shown["OrderableDBInstanceOptions"]) is some
     with world.refused("InvalidParameterValue"):
         world.call("DescribeOrderableDBInstanceOptions", Engine="oracle-ee")
 
