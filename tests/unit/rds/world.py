@@ -10,6 +10,7 @@ import botocore.session
 import pytest
 from msgspec import structs
 
+from tests.api_coverage.members import Watched, overlooked
 from verdigris.aws.errors import Fault
 from verdigris.aws.model import load_service
 from verdigris.aws.serialize import serialize_output
@@ -74,15 +75,18 @@ class World:
         self.cancelled.append(identifier)
 
     def call(self, operation_name: str, **params: Any) -> dict[str, Any]:
-        """Check, handle, serialise, and read the answer back as an SDK would."""
+        """Check, handle, serialise, and read the answer back as an SDK would. What is read and answered has to be what
+        the page on the API's coverage says."""
         service = load_service("rds")
         operation = service.operation(operation_name)
         validate_input(operation, params)
-        result = HANDLERS[operation_name](self.context, params)
+        request = Watched(params)
+        result = HANDLERS[operation_name](self.context, request)
         body = serialize_output(service, operation, result, "test")
         shape = _MODEL.operation_model(operation_name).output_shape
         parsed: dict[str, Any] = _PARSER.parse({"body": body, "headers": {}, "status_code": 200}, shape)
         del parsed["ResponseMetadata"]
+        assert overlooked(operation_name, request, parsed) == set()
         return parsed
 
     @contextlib.contextmanager
