@@ -1,8 +1,12 @@
 """The page: ``docs/reference/api-coverage.md``."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+import msgspec
+from botocore.loaders import Loader
 
 from tests.api_coverage.members import Asked, Coverage, Fate, Given, State, all_given, coverage, shapes
 from tests.api_coverage.value import EMPTY, Value, constants_of
@@ -18,7 +22,7 @@ _INTRODUCTION = f"""\
 Of {{operations}} operations of the RDS API (2014-10-31) {{built}} are built; every other one answers `NotImplemented`
 with its name. Whether a script runs here: look up its operations in the table, then what it gives and what it reads.
 
-A program writes this page from botocore's model and from the code, and a test compares: `{COMMAND}`
+A program writes this page from botocore's model ({{model}}) and from the code, and a test compares: `{COMMAND}`
 writes it anew. The program follows each handler from its request to the store and to its answer. So it knows *whether*
 something is made of a member, and not how well: what differs in detail is in [limits](limits.md).
 
@@ -60,10 +64,19 @@ _TOPICS: Mapping[str, tuple[str, ...]] = {
 _Names = Iterable[str]
 
 
+def model() -> str:
+    """Which model of the API is installed, whatever is built of it: botocore brings a new one every few weeks, and
+    nobody has looked at that yet."""
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    raw = loader.load_service_model("rds", "service-2")
+    members = {name: sorted(shape.get("members", ())) for name, shape in sorted(raw["shapes"].items())}
+    return hashlib.sha256(msgspec.json.encode([sorted(raw["operations"]), members])).hexdigest()[:12]
+
+
 def render() -> str:
     names = load_service("rds").operation_names
     covered = [coverage(name) for name in sorted(HANDLERS)]
-    parts = [_INTRODUCTION.format(operations=len(names), built=len(HANDLERS))]
+    parts = [_INTRODUCTION.format(operations=len(names), built=len(HANDLERS), model=model())]
     parts += ["\n## Operations that are built\n\n", *_table(covered)]
     parts += ["\n## Their members\n", *(line for each in covered for line in _operation(each))]
     parts += ["\n## What answers hold\n\n", _OF_SHAPES, *_shapes(all_given())]
