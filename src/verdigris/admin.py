@@ -14,14 +14,17 @@ from verdigris.config import Settings
 from verdigris.domain import status_details
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.model import DBInstance
+from verdigris.domain.ports import Replica, ReplicaState
 from verdigris.engines.account import engine_account
 from verdigris.engines.doctor import Health, examine
+from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.lock import find_presence
 from verdigris.router.client import RouterClient
 from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import open_store
 from verdigris.workflows.pins import look_for_pins
+from verdigris.workflows.replication import replica_record
 
 STOP_LIMIT_S = 30.0
 # How long sessions are asked whether they could be carried, and how long that may take if a server is frozen.
@@ -65,6 +68,7 @@ async def read_status(settings: Settings) -> list[Sheet]:
     return [
         Sheet("Processes", ("what", "pid", "state"), processes),
         instances,
+        await _replicas(settings),
         sessions,
         _deployments(settings),
     ]
@@ -117,6 +121,32 @@ async def _pins(client: RouterClient, servers: PostgresServers, instances: Seque
     columns = ("endpoint", "sessions", "too busy to tell", "cannot be carried", "because of")
     rows = await asyncio.gather(*(row(instance) for instance in instances))
     return Sheet("Sessions that a switchover would not carry", columns, list(rows))
+
+
+async def _replicas(settings: Settings) -> Sheet:
+    """How far each read replica is behind its source, now."""
+    store = open_store(store_url(settings))
+    try:
+        with store.transaction() as tx:
+            instances = tx.instances()
+            known = [(instance, replica_record(tx, instance)) for instance in instances if instance.replica_of]
+    finally:
+        store.close()
+    names = {instance.resource_id: instance.identifier for instance in instances}
+    replicas = PostgresReplicas(open_servers(settings))
+
+    async def row(instance: DBInstance, replica: Replica) -> tuple[Any, ...]:
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                state = await replicas.look(replica)
+        except (VerdigrisError, TimeoutError) as error:
+            state = ReplicaState(trouble=str(error) or "no answer in time")
+        behind = "-" if state.lag_bytes is None else f"{state.lag_bytes} bytes"
+        source = names.get(replica.source_resource_id, "-")
+        return instance.identifier, source, "error" if state.trouble else "replicating", behind, state.trouble or ""
+
+    rows = await asyncio.gather(*(row(instance, replica) for instance, replica in known))
+    return Sheet("Read replicas", ("identifier", "source", "replication", "behind", ""), list(rows))
 
 
 def _deployments(settings: Settings) -> Sheet:

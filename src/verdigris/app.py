@@ -30,6 +30,7 @@ from verdigris.domain.parameters import ParameterInfo
 from verdigris.engines.account import engine_account
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 from verdigris.engines.supervisor import ServerCondition
@@ -46,6 +47,7 @@ from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.parameters import ParameterKeeper
 from verdigris.workflows.protection import SourceProtection
+from verdigris.workflows.replica_keeper import ReplicaKeeper
 from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.services import Services
 
@@ -88,6 +90,7 @@ class ControlPlane:
             ports=self.ports,
             router=self.router,
             green=green,
+            replicas=PostgresReplicas(self.servers, copy_rate_mib=settings.copy_rate_mib),
             switchover=PostgresSwitchoverEngine(self.servers, green),
             random_text=random_text,
             policy=settings.switchover,
@@ -108,6 +111,7 @@ class ControlPlane:
             DeploymentMonitor(self.services).run(),
             ParameterKeeper(self.services).run(),
             SourceProtection(self.services).run(),
+            ReplicaKeeper(self.services).run(),
         ):
             yield
         await self.servers.detach()

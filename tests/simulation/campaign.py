@@ -14,7 +14,8 @@ from tests.simulation.control_plane import observed_plans
 from tests.simulation.faults import OF_STORE, OF_THE_CALL, Fault, Kind, Plan, draw
 from tests.simulation.router import fake_sessions
 from tests.simulation.run import Result, simulate
-from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenario import Scenario
+from tests.simulation.scenarios import SCENARIOS
 
 # A run makes some thousand objects that go by themselves: Python's collector need not look at them after each few.
 _COLLECT_EVERY = 1000

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from tests.simulation.engines import WorldGreen, WorldServers, WorldSwitchover
 from tests.simulation.loop import PROCESS
+from tests.simulation.replicas import WorldReplicas
 from tests.simulation.router import WorldRouterClient
 from tests.simulation.world import Controller, World
 from verdigris.domain import switchover as planner
@@ -69,6 +70,7 @@ def services_of(world: World, controller: Controller, store: Store) -> Services:
         ports=WorldPorts(),
         router=WorldRouterClient(world, controller),
         green=WorldGreen(world, controller),
+        replicas=WorldReplicas(world, controller),
         switchover=WorldSwitchover(world, controller),
         random_text=FakeRandomText(controller.epoch),
         policy=world.policy,

@@ -12,7 +12,7 @@ from tests.simulation.database import AnyStore, Database, MemoryStore
 from tests.simulation.faults import Plan
 from tests.simulation.loop import Deadlock
 from tests.simulation.records import DEPLOYMENT, WORKFLOW, routes, write
-from tests.simulation.scenarios import After, Before, Scenario
+from tests.simulation.scenario import After, Before, Scenario
 from tests.simulation.world import BEGINNING, TICK_S, World
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.ports import Transaction

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from tests.simulation.faults import Kind
 from tests.simulation.records import (
@@ -21,8 +21,10 @@ from tests.simulation.records import (
     workflow,
     write,
 )
+from tests.simulation.replica_scenarios import REPLICA_SCENARIOS
+from tests.simulation.scenario import After, Scenario, requirer
 from tests.simulation.world import World
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, Workflow
+from verdigris.domain.model import Member
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
 from verdigris.domain.ports import Finding
 from verdigris.domain.statuses import (
@@ -32,44 +34,11 @@ from verdigris.domain.statuses import (
     ReplicationMode,
     TaskStatus,
     WorkflowKind,
-    WorkflowStatus,
 )
 from verdigris.workflows import arguments
 
 TIMEOUT_S = 12
 LOGICAL, PHYSICAL = ReplicationMode.LOGICAL, ReplicationMode.PHYSICAL
-
-
-class Scenario(Struct, frozen=True, kw_only=True):
-    """``later``: something that happens at a time of its own, in seconds. ``ended`` calls ``World.violate``."""
-
-    name: str
-    kind: WorkflowKind
-    begin: Callable[[World], None]
-    ended: Callable[[World, "After"], None]
-    policy: SwitchoverPolicy = SwitchoverPolicy()
-    later: tuple[float, Callable[[World], None]] | None = None
-    timeout_s: float | None = None
-
-
-class After(Struct, frozen=True, kw_only=True):
-    """What is on record at the end, and how things were before."""
-
-    workflow: Workflow
-    instances: dict[str, DBInstance]
-    deployment: BlueGreenDeployment | None
-    events: list[str]
-    before: "Before"
-
-    @property
-    def completed(self) -> bool:
-        return self.workflow.status is WorkflowStatus.COMPLETED
-
-
-class Before(Struct, frozen=True, kw_only=True):
-    routes: dict[str, tuple[str, int]]
-    configurations: dict[str, dict[str, object]]
-    instances: dict[str, DBInstance]
 
 
 # ---------------------------------------------------------------------------------------------------------- switchover
@@ -90,7 +59,7 @@ def begin_switchover(mode: ReplicationMode) -> Callable[[World], None]:
 
 
 def ended_switchover(world: World, after: After) -> None:
-    require, found = _requirer(world), after.deployment
+    require, found = requirer(world), after.deployment
     if found is None:
         world.violate("the deployment is gone")
         return
@@ -128,7 +97,7 @@ def ended_switchover(world: World, after: After) -> None:
 
 
 def _as_before(world: World, after: After) -> None:
-    require = _requirer(world)
+    require = requirer(world)
     require(routes(world) == after.before.routes, f"routes: {routes(world)}")
     for resource_id, configuration in after.before.configurations.items():
         server = world.servers.get(resource_id)
@@ -140,14 +109,6 @@ def _as_before(world: World, after: After) -> None:
         require(not changed, f"{resource_id} is not as before: {changed}")
     if not world.start_failed:
         require(after.instances == after.before.instances, "the records of instances are not as before")
-
-
-def _requirer(world: World) -> Callable[[bool, str], None]:
-    def require(condition: bool, otherwise: str) -> None:
-        if not condition:
-            world.violate(f"at the end: {otherwise}")
-
-    return require
 
 
 def stragglers(world: World, *, until_s: float | None) -> None:
@@ -192,7 +153,7 @@ def begin_creation(mode: ReplicationMode) -> Callable[[World], None]:
 
 
 def ended_creation(world: World, after: After) -> None:
-    require, found = _requirer(world), after.deployment
+    require, found = requirer(world), after.deployment
     if found is None:
         world.violate("the deployment is gone")
         return
@@ -259,7 +220,7 @@ def delete_meanwhile(world: World) -> None:
 
 def ended_deletion(*, set_free: bool) -> Callable[[World, After], None]:
     def ended(world: World, after: After) -> None:
-        require = _requirer(world)
+        require = requirer(world)
         if after.deployment is not None:
             # It failed, says why, and can be asked for again. Nothing was undone, so there is nothing to compare.
             require(after.deployment.status is DeploymentStatus.INVALID_CONFIGURATION, "neither deleted nor failed")
@@ -318,7 +279,7 @@ def begin_member_deletion(world: World) -> None:
 
 
 def ended_member_deletion(world: World, after: After) -> None:
-    require, found = _requirer(world), after.deployment
+    require, found = requirer(world), after.deployment
     source = world.servers[BLUE]
     given_up = GREEN in after.instances and after.instances[GREEN].status is InstanceStatus.FAILED
     well = given_up or (GREEN in world.servers and world.servers[GREEN].following and DEPLOYMENT in source.slots)
@@ -334,7 +295,7 @@ def ended_member_deletion(world: World, after: After) -> None:
 
 def ended_instance(world: World, after: After) -> None:
     """Record, server and endpoint agree, whichever way it ended."""
-    require, record = _requirer(world), after.instances.get(BLUE)
+    require, record = requirer(world), after.instances.get(BLUE)
     kind, server = after.workflow.kind, world.servers.get(BLUE)
     if kind is WorkflowKind.DELETE_INSTANCE and after.completed:
         require(record is None and server is None and not routes(world), "something of the instance is left")
@@ -468,4 +429,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         begin=begin_member_deletion,
         ended=ended_member_deletion,
     ),
+    *REPLICA_SCENARIOS,
 )

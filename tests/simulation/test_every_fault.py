@@ -7,7 +7,8 @@ import pytest
 from tests.simulation.campaign import Job, campaign, doubles, quiet, singles
 from tests.simulation.faults import Fault, Kind
 from tests.simulation.run import Result, simulate
-from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenario import Scenario
+from tests.simulation.scenarios import SCENARIOS
 from verdigris.domain.green import build_steps
 from verdigris.domain.statuses import ReplicationMode, WorkflowKind
 from verdigris.domain.switchover import Step

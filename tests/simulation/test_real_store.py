@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from tests.simulation.campaign import job_of, quiet
 from tests.simulation.run import simulate
-from tests.simulation.scenarios import SCENARIOS, Scenario
+from tests.simulation.scenario import Scenario
+from tests.simulation.scenarios import SCENARIOS
 from verdigris.store import SqlStore, open_store, sqlite_url
 from verdigris.store.database import create_engine
 

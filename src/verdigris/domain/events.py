@@ -17,12 +17,13 @@ DELETION = "deletion"
 FAILURE = "failure"
 MAINTENANCE = "maintenance"
 NOTIFICATION = "notification"
+READ_REPLICA = "read replica"
 
 # Those that the builders below use, by kind of source.
 CATEGORIES: Mapping[SourceType, frozenset[str]] = {
     SourceType.BLUE_GREEN_DEPLOYMENT: frozenset({CREATION, DELETION, FAILURE, NOTIFICATION}),
     SourceType.DB_INSTANCE: frozenset(
-        {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION}
+        {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION, READ_REPLICA}
     ),
 }
 
@@ -73,6 +74,27 @@ def storage_modified(instance: DBInstance, at: datetime) -> Event:
 
 def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
     return _of_instance(instance, "0044", NOTIFICATION, f"Modification of the DB instance failed: {reason}", at)
+
+
+# ------------------------------------------------------------------------------------------------------- read replicas
+
+
+def replication_stopped(instance: DBInstance, reason: str, at: datetime) -> Event:
+    return _of_instance(instance, "0045", READ_REPLICA, f"Replication has stopped. {_sentence(reason)}", at)
+
+
+def replication_resumed(instance: DBInstance, at: datetime) -> Event:
+    """Also when it begins."""
+    return _of_instance(instance, "0046", READ_REPLICA, "Replication for the Read Replica resumed.", at)
+
+
+def replica_creation_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
+    return _of_instance(instance, "0202", READ_REPLICA, f"Read replica creation failed. {_sentence(reason)}", at)
+
+
+def replica_promoted(instance: DBInstance, at: datetime) -> Event:
+    message = "Promoted Read Replica instance to a stand-alone database instance."
+    return _of_instance(instance, "0044", NOTIFICATION, message, at)
 
 
 # --------------------------------------------------------------------------------------------------------- deployments
@@ -152,6 +174,10 @@ def _names(deployment: BlueGreenDeployment) -> str:
 def _unended(sentence: str) -> str:
     """A reason fits into a sentence of ours: its own full stop would double."""
     return sentence.rstrip().removesuffix(".")
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{_unended(clause[1:])}."
 
 
 def _of_instance(instance: DBInstance, number: str, category: str, message: str, at: datetime) -> Event:

@@ -1,5 +1,6 @@
 """The records of the control plane: immutable, stored whole, changed by ``msgspec.structs.replace``."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -46,12 +47,20 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     deletion_protection: bool = False
     parameter_group: str
     parameter_status: ApplyStatus = ApplyStatus.IN_SYNC
-    # True for a green that follows its source, and for blue after a switchover.
+    # True for a green and a read replica that follow their source, and for blue after a switchover.
     read_only: bool = False
+    # Of a read replica: its source's resource id, and why it does not follow it at the moment (empty: it does).
+    replica_of: str | None = None
+    replication_error: str = ""
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.
     settings: dict[str, Any] = {}
     tags: tuple[Tag, ...] = ()
+
+
+def replicas_of(instances: Iterable[DBInstance], resource_id: str) -> list[DBInstance]:
+    """Its read replicas; greens are no such."""
+    return [instance for instance in instances if instance.replica_of == resource_id]
 
 
 class ParameterGroup(Struct, frozen=True, kw_only=True):

@@ -173,7 +173,7 @@ class DatabaseServers(Protocol):
         """Stop, run the same data directory with another minor version, start."""
 
 
-# ---------------------------------------------------------------------------------------------------- green, switchover
+# --------------------------------------------------------------------------------------------------------------- green
 
 
 class Pair(Struct, frozen=True, kw_only=True):
@@ -266,6 +266,61 @@ class GreenBuilder(Protocol):
     async def release_target(self, pair: Pair) -> None:
         """Delete without a switchover and without DeleteTarget: dismantle, and make target a writable, standalone
         server."""
+
+
+# ------------------------------------------------------------------------------------------------------- read replicas
+
+
+class Replica(Struct, frozen=True, kw_only=True):
+    """A read replica and whom it follows. What is kept back on the source for it is named after ``resource_id``."""
+
+    resource_id: str
+    source_resource_id: str
+    engine_version: str
+    instance_class: str
+    parameters: dict[str, str] = {}  # of its parameter group, formulas as they are
+
+
+class ReplicaState(Struct, frozen=True, kw_only=True):
+    """``trouble``: why it does not follow at the moment, or never will again, as a clause; None if it does."""
+
+    trouble: str | None = None
+    lag_bytes: int | None = None  # WAL written on the source and not yet replayed; None while it does not follow
+    cramped: bool = False  # it has less of something than its source, and stops replaying, or does not start, for that
+
+
+class Replicas(Protocol):
+    """Servers that follow another one physically, for as long as nobody promotes them. Named ones may be gone, or not
+    run: each call says what becomes of it then."""
+
+    async def create(self, replica: Replica) -> None:
+        """Copy the source, from nothing each time, and return when the copy follows it and has caught up once."""
+
+    async def look(self, replica: Replica) -> ReplicaState: ...
+
+    async def protect_source(self, replica: Replica) -> None:
+        """Keep what the source holds back for it within a share of its free disk; give it up where it takes more.
+        Does nothing while the source is down."""
+
+    async def make_room(self, replica: Replica) -> bool:
+        """Give it as much of what a standby may not have less of as its source has now (connections above all).
+        Whether it was restarted for that. Does nothing while the source is down."""
+
+    async def catch_up(self, replica: Replica) -> None:
+        """Return when it has replayed all that is committed on its source now. The limit is the caller's."""
+
+    async def promote(self, replica: Replica) -> None:
+        """Make it a writable server of its own, with what it has received, and have the source keep nothing back for
+        it. Raises ``EngineError`` if it does not run and cannot be started."""
+
+    async def set_free(self, replica: Replica) -> None:
+        """In its files only: from its next start on it follows nobody. For one that cannot be promoted."""
+
+    async def release_source(self, replica: Replica) -> None:
+        """Have the source keep nothing back for it; a source that does not run, as soon as it does."""
+
+
+# ---------------------------------------------------------------------------------------------------------- switchover
 
 
 class SwitchoverEngine(Protocol):

@@ -82,6 +82,8 @@ class WorkflowKind(StrEnum):
     STOP_INSTANCE = "stop_instance"
     START_INSTANCE = "start_instance"
     DELETE_INSTANCE = "delete_instance"
+    CREATE_READ_REPLICA = "create_read_replica"
+    PROMOTE_READ_REPLICA = "promote_read_replica"
     CREATE_DEPLOYMENT = "create_deployment"
     SWITCH_OVER = "switch_over"
     DELETE_DEPLOYMENT = "delete_deployment"

@@ -5,7 +5,7 @@ from typing import Any
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain.identifiers import new_deployment_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task, replicas_of
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, TaskName, WorkflowKind
 from verdigris.domain.versions import PostgresVersion, replication_mode
@@ -97,6 +97,19 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
         raise Fault(
             "InvalidDBInstanceStateFault",
             f"DB instance {source.identifier} is not in available state, but {source.status}",
+        )
+    if source.replica_of is not None:
+        raise Fault(
+            "SourceDatabaseNotSupportedFault",
+            f"DB instance {source.identifier} is a read replica. Create the deployment for its source, or promote it "
+            "first with PromoteReadReplica.",
+        )
+    replicas = [replica.identifier for replica in replicas_of(tx.instances(), source.resource_id)]
+    if replicas:
+        raise Fault(
+            "SourceDatabaseNotSupportedFault",
+            f"DB instance {source.identifier} has read replicas ({', '.join(replicas)}), which this version does not "
+            "carry to green. Delete or promote them first, and create them anew after the switchover.",
         )
     if source.read_only:
         raise Fault(

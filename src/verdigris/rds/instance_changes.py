@@ -22,6 +22,7 @@ from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_name, require_free_port
 from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
+from verdigris.rds.read_replicas import hold_replicas, require_backups_where_replicated, require_no_replicas_below
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import (
     invalid_instance_state,
@@ -66,10 +67,13 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         change = _server_change(context, tx, instance, params, request)
         changed = _record_change(tx, instance, params, request, change)
+        require_backups_where_replicated(tx, instance, request.settings)
         if change != arguments.ModifyInstance():
             require_available(instance)
             require_free_hands(tx, instance)
             _require_possible_on_standby(tx, instance, change)
+            if change.engine_version is not None:
+                require_no_replicas_below(tx, instance, change.engine_version)
             changed = structs.replace(changed, status=_status_during(change))
             start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
         elif changed != instance:
@@ -199,7 +203,8 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
 
 
 def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
-    """A member of a deployment may be deleted, as on RDS: the deployment then misses it (``MISSING_TARGET`` ...)."""
+    """A member of a deployment may be deleted, as on RDS: the deployment then misses it (``MISSING_TARGET`` ...). The
+    read replicas of one become servers of their own."""
     _check_final_snapshot(params)
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
@@ -211,9 +216,12 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             raise invalid_parameter_combination(
                 "Cannot delete protected DB Instance, please disable deletion protection and try again."
             )
+        told = arguments.DeleteInstance(
+            is_replica=instance.replica_of is not None, has_replicas=hold_replicas(tx, instance)
+        )
         instance = structs.replace(instance, status=InstanceStatus.DELETING)
         tx.put_instance(instance)
-        start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id)
+        start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id, told)
         around = views.surroundings(tx)
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
@@ -246,9 +254,19 @@ def _require_possible_while_stopped(instance: DBInstance, changed: DBInstance) -
 
 
 def _require_possible_on_standby(tx: Transaction, instance: DBInstance, change: arguments.ModifyInstance) -> None:
-    """A green that streams from its blue takes roles and their passwords from there."""
-    if change.master_password_verifier is None:
-        return
+    """Whoever streams from another takes roles and their passwords from there."""
+    source = _streams_from(tx, instance)
+    if source is not None and change.master_password_verifier is not None:
+        raise invalid_parameter_combination(
+            f"{instance.identifier} is a physical replica: change the master password of {source} instead"
+        )
+
+
+def _streams_from(tx: Transaction, instance: DBInstance) -> str | None:
+    """The source of a read replica, or of a physical green that has not been switched over to."""
+    if instance.replica_of is not None:
+        source = tx.instance(instance.replica_of)
+        return instance.replica_of if source is None else source.identifier
     deployment: BlueGreenDeployment | None = deployment_of(tx.deployments(), instance.resource_id)
     if (
         deployment is not None
@@ -256,7 +274,5 @@ def _require_possible_on_standby(tx: Transaction, instance: DBInstance, change: 
         and deployment.primary.target_resource_id == instance.resource_id
         and not views.has_switched_over(deployment)
     ):
-        raise invalid_parameter_combination(
-            f"{instance.identifier} is a physical replica: change the master password of "
-            f"{deployment.primary.source_identifier} instead"
-        )
+        return deployment.primary.source_identifier
+    return None

@@ -93,7 +93,7 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             status=InstanceStatus.CREATING,
             master_username=wanted.username,
             db_name=wanted.db_name,
-            port=_choose_port(context, tx, wanted.port),
+            port=choose_port(context, tx, wanted.port),
             created_at=context.clock.now(),
             allocated_storage_gib=wanted.storage_gib,
             deletion_protection=params.get("DeletionProtection", False),
@@ -141,7 +141,7 @@ def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
     )
 
 
-def _choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
+def choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
     if wanted is not None:
         require_free_port(context, tx, wanted)
         return wanted

@@ -15,6 +15,7 @@ from verdigris.rds import (
     orderable,
     parameter_groups,
     parameters,
+    read_replicas,
     start_stop,
     tags,
 )
@@ -27,6 +28,7 @@ HANDLERS: Mapping[str, Handler] = {
     "CopyDBParameterGroup": parameter_groups.copy_db_parameter_group,
     "CreateBlueGreenDeployment": deployment_creation.create_blue_green_deployment,
     "CreateDBInstance": instances.create_db_instance,
+    "CreateDBInstanceReadReplica": read_replicas.create_db_instance_read_replica,
     "CreateDBParameterGroup": parameter_groups.create_db_parameter_group,
     "DeleteBlueGreenDeployment": deployments.delete_blue_green_deployment,
     "DeleteDBInstance": instance_changes.delete_db_instance,
@@ -46,6 +48,7 @@ HANDLERS: Mapping[str, Handler] = {
     "ListTagsForResource": tags.list_tags_for_resource,
     "ModifyDBInstance": instance_changes.modify_db_instance,
     "ModifyDBParameterGroup": parameters.modify_db_parameter_group,
+    "PromoteReadReplica": read_replicas.promote_read_replica,
     "RebootDBInstance": instance_changes.reboot_db_instance,
     "RemoveTagsFromResource": tags.remove_tags_from_resource,
     "ResetDBParameterGroup": parameters.reset_db_parameter_group,

@@ -1,4 +1,4 @@
-"""Members of CreateDBInstance and ModifyDBInstance that have no effect here.
+"""Members of the operations that create and modify instances that have no effect here.
 
 Two kinds. *Kept*: checked for form, stored with the instance and shown where RDS shows them, because refusing, say, a
 maintenance window would keep tools away for nothing. *Off only*: accepted with the value that says "not wanted" and
@@ -112,6 +112,7 @@ OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
     "NcharCharacterSetName": (),
     "PerformanceInsightsKMSKeyId": (),
     "PerformanceInsightsRetentionPeriod": (),
+    "PreSignedUrl": (),
     "ProcessorFeatures": ([],),
     "ReplicaMode": (),
     "ResumeFullAutomationModeMinutes": (),

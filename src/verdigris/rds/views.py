@@ -40,21 +40,23 @@ def tags_view(tags: Iterable[Tag]) -> list[View]:
 class Surroundings(Struct, frozen=True, kw_only=True):
     """What an instance's view shows besides its own record."""
 
-    replicates_from: str | None = None  # identifiers
+    replicates_from: str | None = None  # identifiers, of read replicas and of greens
     replicates_to: tuple[str, ...] = ()
     pending: arguments.ModifyInstance = arguments.ModifyInstance()
 
 
 def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
     """Reads once what all views of a response need."""
-    names = {instance.resource_id: instance.identifier for instance in tx.instances()}
+    instances = tx.instances()
+    names = {instance.resource_id: instance.identifier for instance in instances}
     pairs = [
-        member
+        (member.source_resource_id, member.target_resource_id)
         for deployment in tx.deployments()
         if deployment.status in _REPLICATING
         for member in deployment.members
-        if member.source_resource_id in names and member.target_resource_id in names
     ]
+    pairs += [(instance.replica_of, instance.resource_id) for instance in instances if instance.replica_of is not None]
+    pairs = [(source, target) for source, target in pairs if source in names and target in names]
     changes = {
         workflow.subject: _changes(workflow)
         for workflow in tx.unfinished_workflows()
@@ -64,8 +66,8 @@ def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
     def of(instance: DBInstance) -> Surroundings:
         own = instance.resource_id
         return Surroundings(
-            replicates_from=next((names[m.source_resource_id] for m in pairs if m.target_resource_id == own), None),
-            replicates_to=tuple(names[m.target_resource_id or ""] for m in pairs if m.source_resource_id == own),
+            replicates_from=next((names[source] for source, target in pairs if target == own), None),
+            replicates_to=tuple(names[target or ""] for source, target in pairs if source == own),
             pending=changes.get(own, arguments.ModifyInstance()),
         )
 
@@ -99,7 +101,7 @@ def instance_view(context: Context, instance: DBInstance, around: Surroundings) 
         "PendingModifiedValues": _pending(around.pending),
         "DeletionProtection": instance.deletion_protection,
         "TagList": tags_view(instance.tags),
-        **_replication(around),
+        **_replication(instance, around),
         **_settings(context, instance.settings),
         **_ABSENT_FEATURES,
     }
@@ -137,12 +139,23 @@ def _pending(change: arguments.ModifyInstance) -> View:
     }
 
 
-def _replication(around: Surroundings) -> View:
+def _replication(instance: DBInstance, around: Surroundings) -> View:
     view: View = {"ReadReplicaDBInstanceIdentifiers": list(around.replicates_to)}
     if around.replicates_from is not None:
         view["ReadReplicaSourceDBInstanceIdentifier"] = around.replicates_from
-        view["StatusInfos"] = [{"StatusType": "read replication", "Normal": True, "Status": "replicating"}]
+        view["StatusInfos"] = [_replication_status(instance)]
     return view
+
+
+def _replication_status(instance: DBInstance) -> View:
+    """Of a green its deployment's status says more."""
+    error = instance.replication_error
+    return {
+        "StatusType": "read replication",
+        "Normal": not error,
+        "Status": "error" if error else "replicating",
+        "Message": error or None,
+    }
 
 
 # Kept settings whose member in the response is the request's, with RDS's default (None: left out).
@@ -284,7 +297,7 @@ def engine_version_view(info: EngineVersionInfo, *, lists: Iterable[str]) -> Vie
         "SupportsLocalWriteForwarding": False,
         "SupportsLogExportsToCloudwatchLogs": False,
         "SupportsParallelQuery": False,
-        "SupportsReadReplica": False,
+        "SupportsReadReplica": True,
         "TagList": [],
         **{name: [] for name in lists},
     }
@@ -299,7 +312,7 @@ def orderable_option_view(context: Context, version: str, instance_class: str, l
         "LicenseModel": licence,
         "AvailabilityZones": [{"Name": f"{context.region}a"}],
         "MultiAZCapable": False,
-        "ReadReplicaCapable": False,
+        "ReadReplicaCapable": True,
         "Vpc": True,
         "SupportsStorageEncryption": False,
         "StorageType": "gp3",

@@ -58,12 +58,16 @@ instances = sa.Table(
     # in-sync -> applying -> in-sync | pending-reboot | failed-to-apply; pending-reboot -> applying, by a reboot
     sa.Column("parameter_status", sa.Text, nullable=False),
     sa.Column("read_only", sa.Boolean(create_constraint=False), nullable=False),
+    # No reference: at the end of a transaction all old rows go before the new ones come.
+    sa.Column("replica_of", sa.Text, comment="resource id of a read replica's source"),
+    sa.Column("replication_error", sa.Text, nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
     sa.CheckConstraint(one_of("status", InstanceStatus), name="status"),
     sa.CheckConstraint(one_of("parameter_status", ApplyStatus), name="parameter_status"),
     sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
     sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
+    sa.CheckConstraint("replica_of <> resource_id", name="replica_of"),
 )
 
 parameter_groups = sa.Table(

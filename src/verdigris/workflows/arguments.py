@@ -11,6 +11,10 @@ class CreateInstance(Struct, frozen=True, kw_only=True):
     port_requested: bool = False  # the user named the port: no other will do
 
 
+class CreateReadReplica(Struct, frozen=True, kw_only=True):
+    port_requested: bool = False  # as for CreateInstance
+
+
 class ModifyInstance(Struct, frozen=True, kw_only=True):
     """Only what has to be done on the server or the router; None: unchanged."""
 
@@ -19,6 +23,13 @@ class ModifyInstance(Struct, frozen=True, kw_only=True):
     engine_version: str | None = None
     instance_class: str | None = None
     port: int | None = None
+
+
+class DeleteInstance(Struct, frozen=True, kw_only=True):
+    """How it is tied to others; none of that changes while it is being deleted."""
+
+    is_replica: bool = False
+    has_replicas: bool = False
 
 
 class SwitchOver(Struct, frozen=True, kw_only=True):

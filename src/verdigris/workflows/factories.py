@@ -4,15 +4,16 @@ from collections.abc import Callable
 
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import WorkflowKind
+from verdigris.workflows import instances, replicas
 from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
-from verdigris.workflows.instances import KINDS
 from verdigris.workflows.runner import Factory, Runnable
 from verdigris.workflows.services import Services
 from verdigris.workflows.switch_over import SwitchOver
 
 _CLASSES: dict[WorkflowKind, Callable[[Services, Workflow], Runnable]] = {
-    **KINDS,
+    **instances.KINDS,
+    **replicas.KINDS,
     WorkflowKind.CREATE_DEPLOYMENT: CreateDeployment,
     WorkflowKind.SWITCH_OVER: SwitchOver,
     WorkflowKind.DELETE_DEPLOYMENT: DeleteDeployment,

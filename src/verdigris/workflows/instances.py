@@ -13,7 +13,7 @@ from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, membership
+from verdigris.workflows import arguments, membership, replication
 from verdigris.workflows.saga import Saga, Step
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
 
@@ -315,12 +315,22 @@ class StartInstance(_WithAllParameters):
 
 
 class DeleteInstance(InstanceWorkflow):
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        super().__init__(services, workflow)
+        self.told = msgspec.convert(workflow.arguments, arguments.DeleteInstance)
+
     def steps(self) -> list[Step]:
-        return [
+        """Replicas receive the rest when no client can write any more; a replica's slot goes when nobody uses it."""
+        steps = [
             Step(name="deployment", do=self._leave_deployment),
             Step(name="endpoint", do=self._close_endpoint),
-            Step(name="server", do=self._remove_server),
         ]
+        if self.told.has_replicas:
+            steps.append(Step(name="replicas", do=self._set_replicas_free, done=self._record_freedom))
+        steps.append(Step(name="server", do=self._remove_server))
+        if self.told.is_replica:
+            steps.append(Step(name="source", do=self._release_source))
+        return steps
 
     async def _leave_deployment(self) -> None:
         """What a deployment keeps on the other member for this one (slots above all) goes with it."""
@@ -330,8 +340,23 @@ class DeleteInstance(InstanceWorkflow):
     async def _close_endpoint(self) -> None:
         await self.services.router.remove_route(self.instance().identifier)
 
+    async def _set_replicas_free(self) -> None:
+        await replication.set_replicas_free(self.services, self.resource_id)
+
+    def _record_freedom(self, tx: Transaction) -> None:
+        replication.record_freedom(tx, self.services, self.resource_id)
+
     async def _remove_server(self) -> None:
         await self.services.servers.remove(self.resource_id)
+
+    async def _release_source(self) -> None:
+        with self.services.store.transaction() as tx:
+            replica = replication.replica_record(tx, require_instance(tx, self.resource_id))
+        await self.services.replicas.release_source(replica)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        super().failed(tx, reason)
+        replication.release_replicas(tx, self.resource_id)
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)

@@ -1,16 +1,18 @@
-"""Blue comes first: as long as there is a green, what blue keeps for it stays within bounds.
+"""Production comes first: as long as there is a green, or a read replica, what its source keeps for it stays within
+bounds.
 
-A loop of its own, because no green, however slow or frozen, may keep it from looking.
+A loop of its own, because none of them, however slow or frozen, may keep it from looking.
 """
 
 import asyncio
+from collections.abc import Awaitable
 
 import structlog
 
 from verdigris.domain.errors import VerdigrisError
-from verdigris.domain.model import BlueGreenDeployment
-from verdigris.domain.statuses import DeploymentStatus
-from verdigris.workflows.services import Services
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
+from verdigris.workflows.replication import replica_record
+from verdigris.workflows.services import Services, pair_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,12 +38,21 @@ class SourceProtection:
     async def look(self) -> None:
         with self._services.store.transaction() as tx:
             deployments = [deployment for deployment in tx.deployments() if deployment.status in PROTECTED]
-        made = [deployment for deployment in deployments if deployment.primary.target_resource_id is not None]
-        await asyncio.gather(*(self._look_at(deployment) for deployment in made))
+            pairs = [pair_of(tx, each) for each in deployments if each.primary.target_resource_id is not None]
+            replicas = [
+                replica_record(tx, instance)
+                for instance in tx.instances()
+                if instance.replica_of is not None and instance.status is not InstanceStatus.DELETING
+            ]
+        green, ours = self._services.green, self._services.replicas
+        await asyncio.gather(
+            *(self._look_at(pair.deployment_id, green.protect_source(pair)) for pair in pairs),
+            *(self._look_at(replica.resource_id, ours.protect_source(replica)) for replica in replicas),
+        )
 
-    async def _look_at(self, deployment: BlueGreenDeployment) -> None:
+    async def _look_at(self, follower: str, protecting: Awaitable[None]) -> None:
         try:
             async with asyncio.timeout(LIMIT_S):
-                await self._services.green.protect_source(self._services.pair(deployment))
+                await protecting
         except (VerdigrisError, TimeoutError) as error:
-            log.info("source.not_protected", deployment=deployment.identifier, reason=str(error) or "no answer")
+            log.info("source.not_protected", follower=follower, reason=str(error) or "no answer")

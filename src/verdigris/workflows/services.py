@@ -13,6 +13,7 @@ from verdigris.domain.ports import (
     GreenBuilder,
     Pair,
     Ports,
+    Replicas,
     Router,
     Store,
     SwitchoverEngine,
@@ -29,6 +30,7 @@ class Services:
     ports: Ports
     router: Router
     green: GreenBuilder
+    replicas: Replicas
     switchover: SwitchoverEngine
     random_text: Callable[[str, int], str]
     policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)

@@ -11,6 +11,7 @@ from verdigris.aws.errors import Fault
 from verdigris.aws.model import load_service
 from verdigris.domain.model import Event
 from verdigris.domain.statuses import SourceType
+from verdigris.rds import read_replicas
 from verdigris.rds.instance_changes import MODIFY_MEMBERS
 from verdigris.rds.instances import CREATE_MEMBERS
 from verdigris.rds.operations import HANDLERS
@@ -261,7 +262,13 @@ class TestMembers:
     """A member that newer models bring is not ignored in silence: somebody has to decide about it."""
 
     @pytest.mark.parametrize(
-        ("operation", "handled"), [("CreateDBInstance", CREATE_MEMBERS), ("ModifyDBInstance", MODIFY_MEMBERS)]
+        ("operation", "handled"),
+        [
+            ("CreateDBInstance", CREATE_MEMBERS),
+            ("CreateDBInstanceReadReplica", read_replicas.CREATE_MEMBERS),
+            ("ModifyDBInstance", MODIFY_MEMBERS),
+            ("PromoteReadReplica", frozenset({"DBInstanceIdentifier"})),
+        ],
     )
     def test_each_is_handled_kept_or_off_only(self, operation: str, handled: frozenset[str]) -> None:
         shape = load_service("rds").operation(operation).input

@@ -145,6 +145,14 @@ class World:
         self.finish()
         return self.instance(identifier)
 
+    def create_replica(self, identifier: str = "copy", *, source: str = "app", **params: Any) -> DBInstance:
+        self.call(
+            "CreateDBInstanceReadReplica",
+            **{"DBInstanceIdentifier": identifier, "SourceDBInstanceIdentifier": source, **params},
+        )
+        self.finish()
+        return self.instance(identifier)
+
     def plant_server(self) -> None:
         """As the workflow that creates ``app`` does."""
         instance = self.instance()
@@ -197,6 +205,8 @@ class World:
             return
         if workflow.kind is WorkflowKind.CREATE_INSTANCE:
             tx.add_event(events.instance_created(instance, self.clock.now()))
+        if workflow.kind is WorkflowKind.PROMOTE_READ_REPLICA:
+            instance = structs.replace(instance, replica_of=None, read_only=False)
         told = workflow.arguments
         tx.put_instance(
             structs.replace(
@@ -220,6 +230,7 @@ class World:
             status=status,
             read_only=True,
             engine_version=deployment.target.engine_version,
+            parameter_group=deployment.target.parameter_group,
             settings={**source.settings, **deployment.target.settings},
         )
         tx.put_instance(green)

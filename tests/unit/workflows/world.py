@@ -402,6 +402,7 @@ def services(world: World, store: SqlStore) -> Services:
         ports=WorldPorts(),
         router=WorldRouter(world),
         green=None,  # type: ignore[arg-type]  # a switchover does not build
+        replicas=None,  # type: ignore[arg-type]  # nor has it any
         switchover=WorldEngine(world),
         random_text=lambda alphabet, length: alphabet[0] * length,
         policy=world.policy,

@@ -1,4 +1,5 @@
-"""Taking away what a deployment put on its servers. Each call looks at what is there, and may be made at any time.
+"""Taking away what a deployment, or a read replica, put on its servers. Each call looks at what is there, and may be
+made at any time.
 
 A server that does not run cannot drop anything. What is due on it is noted in its record, and done when it runs again:
 a slot that nobody reads any more would keep WAL until the disk is full.
@@ -47,6 +48,18 @@ async def clean_source(source: PostgresServer, names: ObjectNames) -> None:
     async with source.cleaning:
         await publisher.drop_slots(source, names)
         await publisher.unpublish(source, names)
+        wal_limit.lift(source, names.deployment_id)
+        source.reload()
+        _cleaned(source, names.deployment_id)
+
+
+async def release_slot(source: PostgresServer, names: ObjectNames) -> None:
+    """Keep nothing back for a read replica any more, which has nothing else on its source."""
+    if not source.is_running():
+        _clean_later(source, names)
+        return
+    async with source.cleaning:
+        await publisher.drop_slots(source, names)
         wal_limit.lift(source, names.deployment_id)
         source.reload()
         _cleaned(source, names.deployment_id)

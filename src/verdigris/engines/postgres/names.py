@@ -1,13 +1,17 @@
-"""What a deployment's objects are called on the servers. Everything of ours can be found again by its name."""
+"""What the objects of a deployment, or of a read replica, are called on the servers. Everything of ours can be found
+again by its name."""
 
 from msgspec import Struct
 
 # What makes a target, and later a retired source, read-only for ordinary sessions.
 READ_ONLY = "default_transaction_read_only"
 
+PREFIX = "verdigris_"
+
 
 class ObjectNames(Struct, frozen=True):
-    """Names for one deployment: ``bgd-0a1b...`` -> ``verdigris_bgd_0a1b...``, 30 of the 63 bytes a name may have.
+    """Names for one deployment: ``bgd-0a1b...`` -> ``verdigris_bgd_0a1b...``, 30 of the 63 bytes a name may have. A
+    read replica, which is no part of one, has its resource id here: ``verdigris_db_0a1b...``, 42 bytes.
 
     Slot names allow lower case letters, digits and underscores only (replication slots, PostgreSQL manual 26.2.6).
     """
@@ -16,7 +20,7 @@ class ObjectNames(Struct, frozen=True):
 
     @property
     def base(self) -> str:
-        return "verdigris_" + self.deployment_id.replace("-", "_").lower()
+        return PREFIX + self.deployment_id.replace("-", "_").lower()
 
     @property
     def publication(self) -> str:

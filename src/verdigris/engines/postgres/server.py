@@ -47,7 +47,8 @@ AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 class ServerRecord(Struct, frozen=True, kw_only=True):
     """``server.json``: what this server is. ``created`` turns true when the roles and databases are there; of the
-    deployments in ``to_clean`` something is left on it, to be taken away when it runs (``dismantling.py``)."""
+    deployments and read replicas in ``to_clean`` something is left on it, to be taken away when it runs
+    (``dismantling.py``)."""
 
     installation: Installation
     instance_class: str
@@ -272,9 +273,7 @@ class PostgresServer:
             # A standby does not start with less of these than its primary has, which was seen to when it was made.
             present = self.read_settings()
             after |= {
-                n: str(max(int(after[n]), int(present[n])))
-                for n in NOT_LESS_THAN_PRIMARY
-                if n in present and n in after
+                n: str(max(int(after.get(n, "0")), int(present[n]))) for n in NOT_LESS_THAN_PRIMARY if n in present
             }
         self.change_settings({**dict.fromkeys(before), **after})
 

@@ -5,6 +5,7 @@ Every setting that makes it a standby is in our own ``verdigris.conf``, so takin
 
 import asyncio
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from verdigris.domain.errors import EngineError
 from verdigris.engines.postgres import wal_limit
 from verdigris.engines.postgres.server import NOT_LESS_THAN_PRIMARY, PostgresServer
-from verdigris.engines.postgres.sessions import session, until
+from verdigris.engines.postgres.sessions import Session, session, until
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +72,9 @@ async def follow(source: PostgresServer, target: PostgresServer, slot: str, *, u
     The same boundary decides what a logical slot sends (a commit record that starts at or after the position asked for,
     snapbuild.c), so nothing is lost between the two and nothing comes twice.
     """
-    settings = await _room_for_primary(source, target)
+    async with session(source) as connection:
+        needed = needed_after_start(source, await read_sizes(connection))
+    settings: dict[str, str | None] = {n: str(size) for n, size in lacking(needed, written_sizes(target)).items()}
     settings |= {"primary_conninfo": source.conninfo(application_name="verdigris"), "primary_slot_name": slot}
     if until_lsn is not None:
         settings |= {
@@ -136,13 +139,29 @@ async def wait_for_replay(target: PostgresServer, lsn: str) -> None:
             await asyncio.sleep(0.001)
 
 
-async def _room_for_primary(source: PostgresServer, target: PostgresServer) -> dict[str, str | None]:
-    ours = target.read_settings()
-    async with session(source) as connection:
-        rows = await connection.rows(
-            "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", list(NOT_LESS_THAN_PRIMARY)
-        )
-    return {name: str(max(needed, int(ours.get(name, "0")))) for name, needed in rows}
+async def read_sizes(connection: Session) -> dict[str, int]:
+    """``NOT_LESS_THAN_PRIMARY`` as a server runs with them."""
+    rows = await connection.rows(
+        "SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", list(NOT_LESS_THAN_PRIMARY)
+    )
+    return {str(name): int(size) for name, size in rows}
+
+
+def written_sizes(server: PostgresServer) -> dict[str, int]:
+    """Those of ``NOT_LESS_THAN_PRIMARY`` that our settings for its next start have."""
+    settings = server.read_settings()
+    return {name: int(settings[name]) for name in NOT_LESS_THAN_PRIMARY if name in settings}
+
+
+def needed_after_start(primary: PostgresServer, running: Mapping[str, int]) -> dict[str, int]:
+    """What a standby of it needs when it starts the next time: the primary may start again before it, with more."""
+    written = written_sizes(primary)
+    return {name: max(size, written.get(name, 0)) for name, size in running.items()}
+
+
+def lacking(needed: Mapping[str, int], present: Mapping[str, int]) -> dict[str, int]:
+    """What is too small, as large as it has to be."""
+    return {name: size for name, size in needed.items() if present.get(name, 0) < size}
 
 
 async def _delete(path: Path) -> None:

@@ -1,0 +1,184 @@
+"""CreateDBInstanceReadReplica and PromoteReadReplica, and what a read replica means for the other operations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import structs
+
+from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
+from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
+from verdigris.domain.model import DBInstance, replicas_of
+from verdigris.domain.parameters import ApplyStatus
+from verdigris.domain.ports import Transaction
+from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.domain.versions import PostgresVersion
+from verdigris.rds import checks, views
+from verdigris.rds.catalogue import choose_parameter_group
+from verdigris.rds.context import Context
+from verdigris.rds.instances import choose_port, require_free_name
+from verdigris.rds.lookups import deployment_of, identifier_rule, instance_identifier_of, require_instance
+from verdigris.rds.settings import collect_settings
+from verdigris.rds.states import invalid_instance_state, require_available, require_settled
+from verdigris.rds.tags import parse_tags
+from verdigris.rds.work import start_workflow
+from verdigris.workflows import arguments
+
+# Members that create_db_instance_read_replica reads itself; the others are in ``settings``. There is nothing for
+# UpgradeStorageConfig to upgrade: a replica's files are made anew.
+CREATE_MEMBERS = frozenset(
+    {
+        "AllocatedStorage",
+        "DBInstanceClass",
+        "DBInstanceIdentifier",
+        "DBParameterGroupName",
+        "DeletionProtection",
+        "Port",
+        "SourceDBClusterIdentifier",
+        "SourceDBInstanceIdentifier",
+        "SourceRegion",
+        "Tags",
+        "UpgradeStorageConfig",
+    }
+)
+
+# RDS's limit for PostgreSQL.
+MAX_REPLICAS = 15
+
+
+def create_db_instance_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    source_identifier = _parse(context, params)
+    settings, tags = collect_settings(params), parse_tags(params.get("Tags"))
+    with context.store.transaction() as tx:
+        require_free_name(tx, params["DBInstanceIdentifier"].lower())
+        source = require_instance(tx, source_identifier)
+        _require_usable_source(tx, source)
+        group = params.get("DBParameterGroupName") or source.parameter_group
+        replica = structs.replace(
+            source,
+            resource_id=new_resource_id(context.random_text),
+            identifier=params["DBInstanceIdentifier"].lower(),
+            instance_class=params.get("DBInstanceClass", source.instance_class),
+            status=InstanceStatus.CREATING,
+            status_reason="",
+            port=choose_port(context, tx, params.get("Port")),
+            created_at=context.clock.now(),
+            allocated_storage_gib=_storage_gib(source, params),
+            deletion_protection=params.get("DeletionProtection", False),
+            parameter_group=choose_parameter_group(tx, group, source.engine_version),
+            parameter_status=ApplyStatus.IN_SYNC,
+            read_only=True,
+            replica_of=source.resource_id,
+            # A replica has no backups of its own until they are asked for.
+            settings={**source.settings, "BackupRetentionPeriod": 0, **settings},
+            tags=tags,
+        )
+        tx.put_instance(replica)
+        told = arguments.CreateReadReplica(port_requested=params.get("Port") is not None)
+        start_workflow(context, tx, WorkflowKind.CREATE_READ_REPLICA, replica.resource_id, told)
+        around = views.surroundings(tx)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, replica, around(replica))}
+
+
+def _parse(context: Context, params: Mapping[str, Any]) -> str:
+    """The source's identifier, of a request that is valid as far as can be told without looking at it."""
+    if not is_instance_identifier(params["DBInstanceIdentifier"]):
+        raise invalid_parameter_value(identifier_rule("DBInstanceIdentifier"))
+    if params.get("SourceDBClusterIdentifier"):
+        raise Fault("DBClusterNotFoundFault", f"DBCluster {params['SourceDBClusterIdentifier']} not found.")
+    if not params.get("SourceDBInstanceIdentifier"):
+        raise missing_parameter("SourceDBInstanceIdentifier")
+    if params.get("SourceRegion", context.region) != context.region:
+        raise invalid_parameter_value(f"Invalid value {params['SourceRegion']} for SourceRegion: there is one region")
+    if "DBInstanceClass" in params:
+        checks.check_instance_class(params["DBInstanceClass"])
+    if "AllocatedStorage" in params:
+        checks.check_storage("AllocatedStorage", params["AllocatedStorage"])
+    if params.get("Port") is not None:
+        checks.check_port(params["Port"])
+    return instance_identifier_of(context, params["SourceDBInstanceIdentifier"])
+
+
+def _storage_gib(source: DBInstance, params: Mapping[str, Any]) -> int:
+    size_gib: int = params.get("AllocatedStorage", source.allocated_storage_gib)
+    if size_gib < source.allocated_storage_gib:
+        raise invalid_parameter_combination(
+            f"AllocatedStorage must not be less than that of the source, {source.allocated_storage_gib}"
+        )
+    return size_gib
+
+
+def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
+    name = source.identifier
+    if source.replica_of is not None:
+        raise invalid_instance_state(
+            f"DB instance {name} is a read replica itself. Replicas of replicas are not offered here: name its source."
+        )
+    require_available(source)
+    deployment = deployment_of(tx.deployments(), source.resource_id)
+    if deployment is not None and not views.has_switched_over(deployment):
+        raise invalid_instance_state(
+            f"DB instance {name} is a member of the blue/green deployment {deployment.identifier} "
+            f"({deployment.name}). Switch it over or delete it first."
+        )
+    if source.read_only:
+        raise invalid_instance_state(f"DB instance {name} is read-only since its switchover: nothing is written to it")
+    if source.settings.get("BackupRetentionPeriod") == 0:
+        raise invalid_instance_state(
+            "Automated backups are not enabled for this database instance. To enable automated backups, use "
+            "ModifyDBInstance to set the backup retention period to a non-zero value."
+        )
+    if len(replicas_of(tx.instances(), source.resource_id)) >= MAX_REPLICAS:
+        raise invalid_instance_state(f"DB instance {name} has {MAX_REPLICAS} read replicas, which is the limit")
+
+
+def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {"BackupRetentionPeriod": 1, **collect_settings(params)}
+    with context.store.transaction() as tx:
+        replica = require_instance(tx, params["DBInstanceIdentifier"])
+        if replica.replica_of is None:
+            raise invalid_instance_state(f"DB instance {replica.identifier} is not a read replica")
+        require_available(replica)
+        require_settled(tx, replica)
+        replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**replica.settings, **settings})
+        tx.put_instance(replica)
+        start_workflow(context, tx, WorkflowKind.PROMOTE_READ_REPLICA, replica.resource_id)
+        around = views.surroundings(tx)
+    context.wake()
+    return {"DBInstance": views.instance_view(context, replica, around(replica))}
+
+
+# ------------------------------------------------------------------------------------------------ for other operations
+
+
+def require_no_replicas_below(tx: Transaction, source: DBInstance, version: str) -> None:
+    """A standby reads the WAL of its own minor version or an older one; so RDS upgrades replicas first, too."""
+    wanted = PostgresVersion.parse(version)
+    behind = [
+        replica.identifier
+        for replica in replicas_of(tx.instances(), source.resource_id)
+        if PostgresVersion.parse(replica.engine_version) < wanted
+    ]
+    if behind:
+        raise Fault(
+            "DBUpgradeDependencyFailureFault",
+            f"One or more of the DB Instance's read replicas need to be upgraded: {', '.join(behind)}",
+        )
+
+
+def require_backups_where_replicated(tx: Transaction, source: DBInstance, settings: Mapping[str, Any]) -> None:
+    if settings.get("BackupRetentionPeriod") == 0 and replicas_of(tx.instances(), source.resource_id):
+        raise invalid_parameter_combination(
+            f"BackupRetentionPeriod cannot be 0: DB instance {source.identifier} is the source of read replicas"
+        )
+
+
+def hold_replicas(tx: Transaction, source: DBInstance) -> bool:
+    """The source is to be deleted, which promotes its replicas: until then nothing else is done to them. Whether there
+    are any."""
+    replicas = replicas_of(tx.instances(), source.resource_id)
+    for replica in replicas:
+        require_settled(tx, replica)
+        if replica.status is InstanceStatus.AVAILABLE:
+            tx.put_instance(structs.replace(replica, status=InstanceStatus.MODIFYING))
+    return bool(replicas)
