@@ -67,7 +67,6 @@ class Park:
         self.late_pins: Counter[str] = Counter()  # found when it was too late to go back
         self.hold = False  # after the commit: released by ``release`` alone
         self.stragglers: frozenset[Session] = frozenset()  # left out of the park when it was granted
-        self._on_their_way: list[Session] = []  # told to stop, and not at a safe point yet, when last looked at
         self._unmoved: set[Session] = set()  # parked when the routes were committed, and on the old backend still
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
@@ -94,13 +93,11 @@ class Park:
         """
         self.endpoint.park = self
         self.endpoint.follower.end()
-        # Whoever is idle first: with thousands of them it takes a while, in which the relay's threads carry the rest.
-        for session in sorted(self.endpoint.sessions, key=_may_be_busy):
+        for session in list(self.endpoint.sessions):
             if session.state is State.CONNECTING:
                 session.wait()
             elif session.state is State.FLOWING:
                 session.stop()
-        self._on_their_way = [session for session in self.endpoint.sessions if session.state is State.STOPPING]
         deadline = self._began + budget_s
         await self._until(lambda: not self._stragglers(), deadline)
         if leave_stragglers or not self._stragglers():
@@ -119,8 +116,7 @@ class Park:
             pass  # the caller looks at what is left
 
     def _stopping(self) -> list[Session]:
-        self._on_their_way = [session for session in self._on_their_way if session.state is State.STOPPING]
-        return self._on_their_way
+        return [session for session in self.endpoint.sessions if session.state is State.STOPPING]
 
     def _stragglers(self) -> list[Session]:
         return [session for session in self._stopping() if session.tracker.logged_in]
@@ -353,11 +349,6 @@ class Park:
         if committed:
             for n, session in enumerate(self.endpoint.sessions):
                 self._loop.call_later(LEAVING_S + n * LEAVING_APART_S, session.leave_former)
-
-
-def _may_be_busy(session: Session) -> bool:
-    """The follower has taken idle ones back from the relay's threads."""
-    return session.loan is not None or not session.tracker.safe
 
 
 def _is_moved_at_once(session: Session) -> bool:
