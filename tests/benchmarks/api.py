@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection
+from pathlib import Path
 from statistics import median
 from subprocess import DEVNULL, Popen
 from typing import Any
@@ -28,9 +29,9 @@ from msgspec import Struct
 
 from tests.acceptance.installation import MASTER, PASSWORD, Installation, free_port, wait_until
 from tests.benchmarks import machine
-from tests.benchmarks.command import note, run, state_directory, undisturbed
+from tests.benchmarks.command import note, run
 from tests.benchmarks.figures import number, paired_ratio, table
-from tests.benchmarks.product import BLUE_VERSION
+from tests.benchmarks.product import BLUE_VERSION, running_verdigris
 from verdigris.app import random_text
 from verdigris.domain.identifiers import new_resource_id
 from verdigris.domain.model import DBInstance
@@ -74,22 +75,13 @@ def questions(options: Options) -> Mapping[str, tuple[dict[str, Any], int]]:
 # ------------------------------------------------------------------------------------------------------------- subjects
 
 
-@contextmanager
-def verdigris_with(options: Options) -> Iterator[Installation]:
-    """Instances that are recorded, and have no servers."""
-    with state_directory() as home:
-        store = open_store(sqlite_url(home / "state.db"))
-        with store.transaction() as tx:
-            for n in range(options.instances):
-                tx.put_instance(_record(n))
-        store.close()
-        installation = Installation(home, ports=range(18400, 19000))
-        try:
-            installation.start()
-            yield installation
-        finally:
-            with undisturbed():
-                installation.remove()
+def record_instances(home: Path, options: Options) -> None:
+    """They have no servers."""
+    store = open_store(sqlite_url(home / "state.db"))
+    with store.transaction() as tx:
+        for n in range(options.instances):
+            tx.put_instance(_record(n))
+    store.close()
 
 
 def _record(n: int) -> DBInstance:
@@ -233,7 +225,7 @@ def benchmark(options: Options) -> None:
         runs=f"medians of {options.rounds} batches of {options.batch} requests over {options.connections} connections",
     )
     print(f"## API\n\n{facts}\n\n### {options.instances} instances recorded\n")
-    with verdigris_with(options) as verdigris:
+    with running_verdigris(lambda home: record_instances(home, options)) as verdigris:
         ours = Subject(name=VERDIGRIS, port=verdigris.port, key=verdigris.access_key)
         with moto_with(options) as moto:
             print(compare([ours, moto], options))

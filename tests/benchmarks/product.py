@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -16,9 +17,10 @@ _LIMIT_S = 120.0
 
 
 @contextmanager
-def running_verdigris() -> Iterator[Installation]:
-    """On a directory of its own; nothing is left of it."""
+def running_verdigris(prepare: Callable[[Path], None] = lambda _home: None) -> Iterator[Installation]:
+    """On a directory of its own, which is given to ``prepare`` before the start; nothing is left of it."""
     with state_directory() as home:
+        prepare(home)
         installation = Installation(home, ports=range(18400, 19000))
         try:
             installation.start()

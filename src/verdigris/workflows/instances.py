@@ -48,6 +48,14 @@ class InstanceWorkflow:
         failure = events.instance_failed(require_instance(tx, self.resource_id), reason, self.services.clock.now())
         self.settle(tx, InstanceStatus.FAILED, failure, reason=reason)
 
+    def settle_unchanged(self, tx: Transaction, reason: str) -> None:
+        """It is as it was before, and available."""
+        failure = events.modification_failed(require_instance(tx, self.resource_id), reason, self.services.clock.now())
+        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+
+    async def close_endpoint(self) -> None:
+        await self.services.router.remove_route(self.instance().identifier)
+
     # -- Outcome
 
     def failing(self, tx: Transaction, reason: str) -> None:
@@ -111,7 +119,7 @@ class CreateInstance(InstanceWorkflow):
     def steps(self) -> list[Step]:
         return [
             Step(name="server", do=self._create_server, undo=self._remove_server),
-            Step(name="endpoint", do=self._open_endpoint, undo=self._close_endpoint),
+            Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
         ]
 
     async def _create_server(self) -> None:
@@ -135,9 +143,6 @@ class CreateInstance(InstanceWorkflow):
 
     async def _open_endpoint(self) -> None:
         await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
-
-    async def _close_endpoint(self) -> None:
-        await self.services.router.remove_route(self.instance().identifier)
 
     def failing(self, tx: Transaction, reason: str) -> None:
         self._settle_failed(tx, reason)
@@ -230,9 +235,7 @@ class ModifyInstance(InstanceWorkflow):
         tx.put_instance(change(require_instance(tx, self.resource_id)))
 
     def failed(self, tx: Transaction, reason: str) -> None:
-        instance = require_instance(tx, self.resource_id)
-        failure = events.modification_failed(instance, reason, self.services.clock.now())
-        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+        self.settle_unchanged(tx, reason)
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
@@ -291,9 +294,7 @@ class StopInstance(InstanceWorkflow):
         await self.services.servers.start(self.resource_id)
 
     def failed(self, tx: Transaction, reason: str) -> None:
-        instance = require_instance(tx, self.resource_id)
-        failure = events.modification_failed(instance, reason, self.services.clock.now())
-        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+        self.settle_unchanged(tx, reason)
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
@@ -323,7 +324,7 @@ class DeleteInstance(InstanceWorkflow):
         """Replicas receive the rest when no client can write any more; a replica's slot goes when nobody uses it."""
         steps = [
             Step(name="deployment", do=self._leave_deployment),
-            Step(name="endpoint", do=self._close_endpoint),
+            Step(name="endpoint", do=self.close_endpoint),
         ]
         if self.told.has_replicas:
             steps.append(Step(name="replicas", do=self._set_replicas_free, done=self._record_freedom))
@@ -336,9 +337,6 @@ class DeleteInstance(InstanceWorkflow):
         """What a deployment keeps on the other member for this one (slots above all) goes with it."""
         for pair in membership.unfinished_pairs_of(self.services, self.resource_id):
             await self.services.green.dismantle(pair)
-
-    async def _close_endpoint(self) -> None:
-        await self.services.router.remove_route(self.instance().identifier)
 
     async def _set_replicas_free(self) -> None:
         await replication.set_replicas_free(self.services, self.resource_id)

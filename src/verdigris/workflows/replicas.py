@@ -27,7 +27,7 @@ class CreateReadReplica(ReplicaWorkflow):
     def steps(self) -> list[Step]:
         return [
             Step(name="copy", do=self._copy, undo=self._remove, bulky=True),
-            Step(name="endpoint", do=self._open_endpoint, undo=self._close_endpoint),
+            Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
         ]
 
     async def _copy(self) -> None:
@@ -40,9 +40,6 @@ class CreateReadReplica(ReplicaWorkflow):
 
     async def _open_endpoint(self) -> None:
         await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
-
-    async def _close_endpoint(self) -> None:
-        await self.services.router.remove_route(self.instance().identifier)
 
     def failing(self, tx: Transaction, reason: str) -> None:
         self._settle_failed(tx, reason)
@@ -76,8 +73,7 @@ class PromoteReadReplica(ReplicaWorkflow):
 
     def failed(self, tx: Transaction, reason: str) -> None:
         """It is a replica still, as far as is known; the call may be made again."""
-        failure = events.modification_failed(require_instance(tx, self.resource_id), reason, self.services.clock.now())
-        self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+        self.settle_unchanged(tx, reason)
 
     def completed(self, tx: Transaction) -> None:
         instance = standalone(require_instance(tx, self.resource_id))

@@ -1,6 +1,7 @@
 """Read replicas in the records, and what becomes of them when their source is deleted."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import structlog
 from msgspec import structs
@@ -52,21 +53,22 @@ async def set_replicas_free(services: Services, source_resource_id: str) -> None
 
 
 async def _set_free(services: Services, replica: Replica) -> None:
-    try:
-        async with asyncio.timeout(CATCH_UP_LIMIT_S):
-            await services.replicas.catch_up(replica)
-    except ControllerSuperseded:
-        raise
-    except (VerdigrisError, TimeoutError) as error:
-        log.warning("replica.not_caught_up", replica=replica.resource_id, reason=str(error) or "not in time")
-    try:
-        async with asyncio.timeout(PROMOTION_LIMIT_S):
-            await services.replicas.promote(replica)
-    except ControllerSuperseded:
-        raise
-    except (VerdigrisError, TimeoutError) as error:
-        log.warning("replica.not_promoted", replica=replica.resource_id, reason=str(error) or "not in time")
+    await _is_done(services.replicas.catch_up(replica), CATCH_UP_LIMIT_S, "replica.not_caught_up", replica)
+    if not await _is_done(services.replicas.promote(replica), PROMOTION_LIMIT_S, "replica.not_promoted", replica):
         await services.replicas.set_free(replica)
+
+
+async def _is_done(work: Awaitable[None], limit_s: float, otherwise: str, replica: Replica) -> bool:
+    """What cannot be done, or not in time, is logged as ``otherwise``."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await work
+    except ControllerSuperseded:
+        raise
+    except (VerdigrisError, TimeoutError) as error:
+        log.warning(otherwise, replica=replica.resource_id, reason=str(error) or "not in time")
+        return False
+    return True
 
 
 def record_freedom(tx: Transaction, services: Services, source_resource_id: str) -> None:

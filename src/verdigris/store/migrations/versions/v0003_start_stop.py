@@ -2,6 +2,8 @@
 
 from alembic import op
 
+from verdigris.store.migrations.workflow_kinds import change_workflow_kinds
+
 revision = "v0003"
 down_revision = "v0002"
 
@@ -19,23 +21,4 @@ def upgrade() -> None:
     with op.batch_alter_table("instances") as table:
         table.drop_constraint(op.f("ck_instances_status"), type_="check")
         table.create_check_constraint(op.f("ck_instances_status"), _STATUSES)
-    _keep_journal()
-    with op.batch_alter_table("workflows") as table:
-        table.drop_constraint(op.f("ck_workflows_kind"), type_="check")
-        table.create_check_constraint(op.f("ck_workflows_kind"), _KINDS)
-    _bring_journal_back()
-
-
-# SQLite changes a constraint by copying the table and dropping the old one, and a row that is dropped takes with it
-# what refers to it. So the journal is put aside meanwhile.
-
-
-def _keep_journal() -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("CREATE TEMPORARY TABLE kept_journal AS SELECT * FROM journal")
-
-
-def _bring_journal_back() -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("INSERT INTO journal SELECT * FROM kept_journal")
-        op.execute("DROP TABLE kept_journal")
+    change_workflow_kinds(_KINDS)

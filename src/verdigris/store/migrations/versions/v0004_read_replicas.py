@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from verdigris.store.migrations.workflow_kinds import change_workflow_kinds
+
 revision = "v0004"
 down_revision = "v0003"
 
@@ -20,22 +22,4 @@ def upgrade() -> None:
         table.create_check_constraint(op.f("ck_instances_replica_of"), "replica_of <> resource_id")
     with op.batch_alter_table("instances") as table:
         table.alter_column("replication_error", existing_type=sa.Text, existing_nullable=False, server_default=None)
-    _keep_journal()
-    with op.batch_alter_table("workflows") as table:
-        table.drop_constraint(op.f("ck_workflows_kind"), type_="check")
-        table.create_check_constraint(op.f("ck_workflows_kind"), _KINDS)
-    _bring_journal_back()
-
-
-# As in v0003: SQLite copies the table and drops the old one, whose rows take the journal's with them.
-
-
-def _keep_journal() -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("CREATE TEMPORARY TABLE kept_journal AS SELECT * FROM journal")
-
-
-def _bring_journal_back() -> None:
-    if op.get_bind().dialect.name == "sqlite":
-        op.execute("INSERT INTO journal SELECT * FROM kept_journal")
-        op.execute("DROP TABLE kept_journal")
+    change_workflow_kinds(_KINDS)
