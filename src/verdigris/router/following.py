@@ -68,9 +68,12 @@ class Follower:
             self._watching = None
 
     def reached(self, session: "Session") -> None:
-        """``session`` has stopped for a park: it is asked while others are still on their way."""
-        if not self.asks(session) and _is_behind(session, session.passed_on):
-            self._begin(session, self._ask_parked(session))
+        """``session`` has stopped for a park: it is asked while others are still on their way.
+
+        A question that was under way then may be left without an answer, or be about what the client has said before.
+        """
+        if _is_behind(session, session.passed_on):
+            self._begin(session, self._ask_parked(session, self._asking.get(session)))
 
     def asks(self, session: "Session") -> bool:
         """``session``, or the connection dialled for it, is being asked something."""
@@ -129,17 +132,24 @@ class Follower:
     def _ask(self, session: "Session") -> None:
         self._begin(session, carry_beforehand(session, patience_s=0))
 
-    async def _ask_parked(self, session: "Session") -> None:
+    async def _ask_parked(self, session: "Session", before: "asyncio.Task[object] | None") -> None:
+        if before is not None:
+            await asyncio.wait({before})
         async with self._slots:
             try:
-                await carry_parked(session)
+                if _is_behind(session, session.passed_on):
+                    await carry_parked(session)
             except Exception:
                 log.exception("session.not_carried", endpoint=session.endpoint.name)  # its trouble is not the others'
 
     def _begin(self, session: "Session", work: Coroutine[None, None, object]) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(work)
         self._asking[session] = task
-        task.add_done_callback(lambda _: self._asking.pop(session, None))
+        task.add_done_callback(lambda done: self._end(session, done))
+
+    def _end(self, session: "Session", done: asyncio.Task[object]) -> None:
+        if self._asking.get(session) is done:  # else another question waits for it to end
+            del self._asking[session]
 
 
 def _is_behind(session: "Session", now: int) -> bool:

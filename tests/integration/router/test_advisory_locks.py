@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import Connection, Endpoint, Pair, Switchover, connect, one
+from tests.integration.router.clients import Connection, Endpoint, Pair, Switchover, connect, insist, one
 from verdigris.router.client import RouterClient
 
 HELD = {
@@ -41,14 +41,15 @@ async def test_held_as_often_as_before(endpoint: Endpoint, switchover: Switchove
     notices: list[str | None] = []
     async with await connect(endpoint) as connection:
         connection.add_notice_handler(lambda notice: notices.append(notice.message_primary))
-        await connection.execute("SET statement_timeout = 3")
         await lock_all(connection)
+        await connection.execute("SET statement_timeout = 3")
         await switchover.ready()
         if not idle:
-            await connection.execute("SELECT 1")
+            await insist(connection, "SELECT 1")
         assert await switchover.finish() == {}
+        assert await insist(connection, "SHOW statement_timeout") == "3ms"
+        await insist(connection, "SET statement_timeout = 0")
         assert await one(connection, "SELECT label FROM which") == "green"
-        assert await one(connection, "SHOW statement_timeout") == "3ms"
         assert await one(connection, "SHOW client_min_messages") == "notice"
         assert notices == []
         async with await connect(endpoint) as other:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.conftest import until
-from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, one
+from tests.integration.router.clients import Endpoint, Pair, Switchover, connect, insist, one
 from verdigris.domain.ports import Parked
 from verdigris.router.client import RouterClient
 
@@ -105,6 +105,30 @@ async def test_who_has_stopped_is_asked_while_others_are_on_their_way(
         assert await one(other, "SELECT label FROM which") == "green"
 
 
+async def test_who_stops_while_being_asked_is_asked_again(
+    endpoint: Endpoint, router: RouterClient, switchover: Switchover, pair: Pair
+) -> None:
+    """Who falls silent is asked after 5 to 10 ms. A park that comes then leaves that question without its answer."""
+    async with await connect(endpoint) as straggler, await connect(endpoint) as other:
+        pid = await one(other, "SELECT pg_backend_pid()")
+        await straggler.set_autocommit(False)
+        for silence_ms in range(12):
+            await switchover.ready()
+            await straggler.execute("SELECT 1")
+            await other.execute("SET work_mem = '9MB'")
+            await asyncio.sleep(silence_ms / 1000)  # what is tried: when the park comes
+            parking = asyncio.create_task(router.park("app", budget_s=20, lease_s=10))
+
+            async def is_asked() -> bool:
+                return await last_query(pair, pid) != "SET work_mem = '9MB'"
+
+            await until(is_asked, limit_s=5)
+            await straggler.commit()
+            parked = await parking
+            assert isinstance(parked, Parked)
+            await router.abort(parked.generation)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "question", "answer"),
     [
@@ -124,7 +148,7 @@ async def test_what_changes_after_the_session_was_made_ready_is_what_counts(
     async with await connect(endpoint) as connection:
         await connection.execute(before)
         await switchover.ready()
-        await connection.execute(after)
+        await insist(connection, after)
         assert await switchover.finish() == {}
         assert await one(connection, question) == answer
 

@@ -19,6 +19,7 @@ from tests.integration.router.clients import (
     bytes_from_clients,
     connect,
     has_heard,
+    insist,
     one,
     park,
 )
@@ -221,7 +222,7 @@ async def test_state_is_read_whatever_the_session_has_set(
             ):
                 await connection.execute(statement)
             assert await switchover.run() == {}
-            await connection.execute("SET statement_timeout = 0")
+            await insist(connection, "SET statement_timeout = 0")
             assert await one(connection, "SHOW search_path") == "traps, public, pg_catalog"
             assert await one(connection, 'EXECUTE "th\u00e9"') == "caf\u00e9"
             assert await one(connection, "SHOW app.drink") == "caf\u00e9"

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
-from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, one
+from tests.integration.router.clients import ALICE, Connection, Endpoint, Pair, Switchover, connect, insist, one
 from verdigris.domain.ports import Helpers, Route
 from verdigris.engines.postgres import session_functions
 from verdigris.engines.postgres.names import ObjectNames
@@ -179,8 +179,8 @@ async def test_what_the_session_has_set_is_not_in_the_way(
         value = await lastval(connection)
         await connection.execute(setting.encode())
         assert await switchover.run() == {}
-        for reset in ("RESET ROLE", "RESET search_path", "SET statement_timeout = 0"):
-            await connection.execute(reset.encode())
+        for reset in ("SET statement_timeout = 0", "RESET ROLE", "RESET search_path"):
+            await insist(connection, reset)
         assert await lastval(connection) == value
         await assert_on_green(connection)
 
