@@ -1,6 +1,7 @@
 """The control plane of the simulated world: what ``app.ControlPlane`` puts together, over the world's ports."""
 
 import asyncio
+import contextlib
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from tests.simulation.replicas import WorldReplicas
 from tests.simulation.router import WorldRouterClient
 from tests.simulation.world import Controller, World
 from verdigris.domain import switchover as planner
-from verdigris.domain.errors import PortInUse
+from verdigris.domain.errors import EngineError, PortInUse
 from verdigris.domain.ports import Store
 from verdigris.domain.switchover import Facts, Step
 from verdigris.testing.fakes import FakeRandomText
@@ -23,6 +24,7 @@ from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.services import Services
 
 FIRST_PORT = 20000
+TRIED_AGAIN_S = 0.5
 
 
 @contextmanager
@@ -85,7 +87,26 @@ async def serve(world: World, controller: Controller) -> None:
     if not world.router.up:
         world.router.start()
     services = services_of(world, controller, store)
-    await Attendance(services).bring_up()
+    attendance = Attendance(services)
+    await attendance.bring_up()
     runner = WorkflowRunner(services.store, factories(services))
     controller.wake = runner.wake
-    await asyncio.gather(runner.run(), DeploymentMonitor(services).run(), ParameterKeeper(services).run())
+    await asyncio.gather(
+        runner.run(),
+        DeploymentMonitor(services).run(),
+        ParameterKeeper(services).run(),
+        supervise(controller, services, attendance),
+    )
+
+
+async def supervise(controller: Controller, services: Services, attendance: Attendance) -> None:
+    """As ``engines.supervisor`` does: what could not be started is tried again, and told when it runs."""
+    while True:
+        await asyncio.sleep(TRIED_AGAIN_S)
+        for resource_id in list(controller.down):
+            with contextlib.suppress(EngineError):
+                await services.servers.start(resource_id)
+        for resource_id in list(controller.untold):
+            with contextlib.suppress(OSError, EngineError):
+                attendance.came_up(resource_id)
+                controller.untold.remove(resource_id)

@@ -100,10 +100,18 @@ class WorldServers(Engines):
             server.wanted = True
             server.start()
 
-        await self.do("server.start", start)
+        try:
+            await self.do("server.start", start)
+        except EngineError:
+            self.controller.down.add(resource_id)
+            raise
+        self.controller.down.discard(resource_id)
+        self.controller.untold.add(resource_id)
 
     async def stop(self, resource_id: str) -> None:
         server = self.server(resource_id)
+        self.controller.down.discard(resource_id)
+        self.controller.untold.discard(resource_id)
 
         def stop() -> None:
             server.wanted = False

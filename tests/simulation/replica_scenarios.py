@@ -66,7 +66,7 @@ def ended_creation(world: World, after: After) -> None:
         require(not source.slots and not source.wal_limits, "something of it is left on its source")
         require(after.events.count("RDS-EVENT-0202") == 1, f"events: {after.events}")
         return
-    require(record.status is InstanceStatus.AVAILABLE or world.start_failed, f"the status is {record.status}")
+    require(record.status is InstanceStatus.AVAILABLE, f"the status is {record.status}")
     require(routes(world) == {APP: (BLUE, BLUE_PORT), APP_COPY: (COPY, COPY_PORT)}, f"routes: {routes(world)}")
     require(source.slots == {COPY} and source.wal_limits == {COPY}, "its source keeps something else for it")
     if server is None:

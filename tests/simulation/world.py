@@ -51,6 +51,8 @@ class Controller(Process):
         self.dead = False
         self.wake: Callable[[], None] = lambda: None
         self.since = 0.0
+        self.down: set[str] = set()  # servers that it could not start
+        self.untold: set[str] = set()  # servers that it has found running, and told nobody yet
 
 
 class StoreGuard:
@@ -136,7 +138,6 @@ class World:
         self.endpoint_name = ""
         self.stragglers = False  # the clients' transactions are long
         self.last_fault_at = 0.0
-        self.start_failed = False
         self.findings: list[Finding] = []
         self.stale_until = 0.0
         self.crossed = False  # production's route leads to target
@@ -290,8 +291,6 @@ class World:
     def _planted(self, name: str) -> VerdigrisError:
         if name.startswith("router."):
             return RouterUnavailable(f"planted in {name}")
-        if name == "server.start":
-            self.start_failed = True
         return EngineError(f"planted in {name}")
 
     def _befall(self, kind: Kind) -> None:

@@ -26,6 +26,8 @@ ConditionCallback = Callable[[str, ServerCondition, str], None]
 
 
 HOUSEKEEPING_S = 60.0
+# A condition that could not be recorded (the store's disk is full) is told again after so long.
+TOLD_AGAIN_S = 1.0
 
 
 class RestartPolicy(Struct, frozen=True, kw_only=True):
@@ -101,14 +103,36 @@ class Supervision:
                 return
 
     async def _until_it_dies(self, process: Process) -> None:
-        self._report(self._resource_id, ServerCondition.RUNNING, "")
+        told = self._tell(ServerCondition.RUNNING)
         try:
-            while not await process.ended_within(HOUSEKEEPING_S):
-                await asyncio.to_thread(self._housekeep)
+            while not await process.ended_within(HOUSEKEEPING_S if told else TOLD_AGAIN_S):
+                if told:
+                    await self._keep_house()
+                told = told or self._tell(ServerCondition.RUNNING)
         finally:
             process.close()
         log.warning("server.died", resource_id=self._resource_id, pid=process.pid, status=process.exit_status)
-        self._report(self._resource_id, ServerCondition.DIED, f"process {process.pid} ended")
+        self._tell(ServerCondition.DIED, f"process {process.pid} ended")
+
+    def _tell(self, condition: ServerCondition, detail: str = "") -> bool:
+        """Whether it was heard. Who cannot write it down is no reason to leave a server alone."""
+        try:
+            self._report(self._resource_id, condition, detail)
+        except Exception as error:
+            log.warning(
+                "server.condition_not_recorded",
+                resource_id=self._resource_id,
+                condition=condition.value,
+                reason=repr(error),
+            )
+            return False
+        return True
+
+    async def _keep_house(self) -> None:
+        try:
+            await asyncio.to_thread(self._housekeep)
+        except Exception as error:
+            log.warning("server.housekeeping_failed", resource_id=self._resource_id, reason=repr(error))
 
     async def _restarted(self) -> Process | None:
         """None: it is another control plane's to start."""
@@ -119,8 +143,7 @@ class Supervision:
             if recent > self._policy.deaths and not told:
                 detail = f"{recent} deaths within {self._policy.window_s:g} s"
                 log.error("server.crash_looping", resource_id=self._resource_id, deaths=recent)
-                self._report(self._resource_id, ServerCondition.CRASH_LOOPING, detail)
-                told = True
+                told = self._tell(ServerCondition.CRASH_LOOPING, detail)
             await asyncio.sleep(self._policy.delay_s(recent))
             self._is_down = False
             try:
@@ -128,8 +151,11 @@ class Supervision:
             except ControllerSuperseded:
                 log.warning("server.left_to_successor", resource_id=self._resource_id)
                 return None
-            except EngineError as error:
-                log.warning("server.restart_failed", resource_id=self._resource_id, error=str(error))
+            except Exception as error:
+                expected = isinstance(error, EngineError)
+                log.warning(
+                    "server.restart_failed", resource_id=self._resource_id, error=str(error), exc_info=not expected
+                )
 
     def _count_death(self) -> int:
         now = asyncio.get_running_loop().time()

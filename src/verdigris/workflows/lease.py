@@ -14,11 +14,11 @@ class Lease:
         self._deadline = deadline
         self.renewing: asyncio.Task[None] | None = None  # ends by failing, when the router does not renew it
 
-    @property
-    def length_s(self) -> float:
-        """It never outlives the deadline by more than half a second, whatever becomes of us meanwhile."""
-        left_s = max(self._deadline - asyncio.get_running_loop().time(), 0.0)
-        return min(self._length_s, left_s + 0.5)
+    def length_s(self, *, granted_within_s: float = 0.0) -> float:
+        """Of one that begins at most so much later. It never outlives the deadline by more than half a second, whatever
+        becomes of us meanwhile."""
+        left_s = self._deadline - asyncio.get_running_loop().time() - granted_within_s
+        return min(self._length_s, max(left_s, 0.0) + 0.5)
 
     def keep(self, generation: int) -> None:
         self.renewing = asyncio.create_task(self._renew(generation))
@@ -26,7 +26,7 @@ class Lease:
     async def _renew(self, generation: int) -> None:
         while True:
             await asyncio.sleep(self._length_s / 4)
-            await self._router.renew(generation, lease_s=self.length_s)
+            await self._router.renew(generation, lease_s=self.length_s())
 
     async def let_go(self) -> None:
         """Renew it no more."""

@@ -142,6 +142,9 @@ class Saga:
         log.error("workflow.failed", workflow_id=self._workflow.workflow_id, reason=reason, exc_info=not expected)
         self._workflow = structs.replace(self._workflow, status=WorkflowStatus.UNDOING, error=reason)
         with self._store.transaction() as tx:
+            recorded = tx.workflow(self._workflow.workflow_id)
+            if recorded is not None and recorded.status is WorkflowStatus.UNDOING:
+                return  # the commit whose answer was lost has been made: it is told once
             tx.put_workflow(self._workflow)
             self._outcome.failing(tx, reason)
 

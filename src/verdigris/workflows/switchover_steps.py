@@ -127,13 +127,14 @@ class SwitchoverSteps:
     async def _park(self, *, leave_stragglers: bool) -> None:
         policy = self._services.policy
         now = asyncio.get_running_loop().time()
+        budget_s = min(policy.pause_budget_s, max(self._known.deadline - now, 0.0))
         self._known.pause_ends_at = now + policy.pause_budget_s + PAUSE_WORK_LIMIT_S
         self._known.timeline.begin_pause()
         try:
             answer = await self._services.router.park(
                 self._known.name,
-                budget_s=min(policy.pause_budget_s, max(self._known.deadline - now, 0.0)),
-                lease_s=self._known.lease.length_s,
+                budget_s=budget_s,
+                lease_s=self._known.lease.length_s(granted_within_s=budget_s),
                 leave_stragglers=leave_stragglers,
             )
         except BaseException:

@@ -118,6 +118,34 @@ async def test_crash_loop_ends_and_an_explicit_start_begins_anew(
     await servers.stop(first.resource_id)
 
 
+async def test_who_cannot_write_down_how_a_server_is_minds_it_all_the_same(
+    verdigris_home: Path, catalogue: Catalogue, engine_account: EngineAccount, create_server: CreateServer
+) -> None:
+    """The disk of the control plane's database is full: the server comes back from its death, and is told later."""
+    first = await create_server(version=VERSION)
+    await first.detach()
+    asked, heard = [], []
+    disk_is_full = True
+
+    def report(_id: str, condition: ServerCondition, _detail: str) -> None:
+        asked.append(condition)
+        if disk_is_full:
+            raise OSError("database or disk is full")
+        heard.append(condition)
+
+    servers = PostgresServers(verdigris_home, catalogue, engine_account, report=report)
+    server = servers.server(first.resource_id)
+    await servers.start(first.resource_id)
+    await until(lambda: ServerCondition.RUNNING in asked)
+    killed = pid_of(server)
+    os.kill(killed, signal.SIGKILL)
+    await until(partial(restarted, server, killed))
+    await until(partial(answers, server))
+    disk_is_full = False
+    await until(lambda: heard == [ServerCondition.RUNNING])
+    await servers.stop(first.resource_id)
+
+
 async def test_a_crash_loop_ends_when_its_cause_is_gone(
     verdigris_home: Path, catalogue: Catalogue, engine_account: EngineAccount, create_server: CreateServer
 ) -> None:

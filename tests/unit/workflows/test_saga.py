@@ -1,4 +1,5 @@
-"""A disk that is full of what the saga made: that goes first, because the decision to undo cannot be written down."""
+"""A store that does not take, or does not answer, the decision to undo: its disk is full of what the saga made, or the
+answer is lost on its way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,3 +108,41 @@ async def test_a_superseded_control_plane_removes_nothing(store: CrampedStore) -
     with pytest.raises(ControllerSuperseded):
         await Saga(store, FakeClock(), workflow, green.steps(), Silent()).run()
     assert green.calls == ["name", "copy"]
+
+
+class ForgetfulStore(CrampedStore):
+    """A real store that makes one commit, the first that decides to undo, and answers with an error."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__(store)
+        self.forgot = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with self._store.transaction() as tx:
+            yield tx
+            undoing = any(workflow.status is WorkflowStatus.UNDOING for workflow in tx.unfinished_workflows())
+        if undoing and not self.forgot:
+            self.forgot = True
+            raise self.error
+
+
+class Telling(Silent):
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        self.told.append(reason)
+
+
+async def test_a_failure_is_told_once_even_if_the_commit_of_it_was_made_without_an_answer(store: CrampedStore) -> None:
+    """Events are written with it: the simulation's seeds 47738 and 49436 had them twice."""
+    forgetful = ForgetfulStore(store._store)
+    workflow, green, telling = _workflow(store), Green(forgetful), Telling()
+    await Saga(forgetful, FakeClock(), workflow, green.steps(), telling).run()
+    assert forgetful.forgot
+    assert telling.told == ["No space left on device"]
+    with store.transaction() as tx:
+        ended = tx.workflow("wf-1")
+    assert ended is not None
+    assert (ended.status, ended.error) == (WorkflowStatus.FAILED, "No space left on device")
