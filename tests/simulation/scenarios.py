@@ -23,6 +23,7 @@ from tests.simulation.records import (
 )
 from tests.simulation.replica_scenarios import REPLICA_SCENARIOS
 from tests.simulation.scenario import After, Scenario, requirer
+from tests.simulation.topology_scenarios import TOPOLOGY_SCENARIOS
 from tests.simulation.world import World
 from verdigris.domain.model import Member
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
@@ -430,4 +431,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         ended=ended_member_deletion,
     ),
     *REPLICA_SCENARIOS,
+    *TOPOLOGY_SCENARIOS,
 )

@@ -17,6 +17,10 @@ class BuildStep(StrEnum):
     JOIN = "join"
     ENDPOINT = "endpoint"
     BACKUPS = "backups"
+    # Of each read replica, with its number behind a hyphen.
+    REGISTER_REPLICA = "register-replica"
+    COPY_REPLICA = "copy-replica"
+    REPLICA_ENDPOINT = "replica-endpoint"
 
 
 class PlannedStep(Struct, frozen=True):
@@ -24,6 +28,11 @@ class PlannedStep(Struct, frozen=True):
     task: TaskName
     # Where to begin again if a crash interrupts this step; None: it may simply be repeated.
     restart_from: BuildStep | None = None
+    replica: int = 0  # the position of the member that it makes; 0: green itself
+
+    @property
+    def name(self) -> str:
+        return f"{self.step}-{self.replica}" if self.replica else self.step
 
 
 _COPYING = TaskName.CREATING_READ_REPLICA_OF_SOURCE
@@ -50,8 +59,16 @@ _LOGICAL = (
 )
 
 
-def build_steps(mode: ReplicationMode) -> tuple[PlannedStep, ...]:
-    return _LOGICAL if mode is ReplicationMode.LOGICAL else _PHYSICAL
+_OF_A_REPLICA = (BuildStep.REGISTER_REPLICA, BuildStep.COPY_REPLICA, BuildStep.REPLICA_ENDPOINT)
+
+
+def build_steps(mode: ReplicationMode, *, replicas: int = 0) -> tuple[PlannedStep, ...]:
+    """Green's replicas are copies of green as it will be: they come last, one after the other."""
+    green = _LOGICAL if mode is ReplicationMode.LOGICAL else _PHYSICAL
+    copying = TaskName.CREATING_TOPOLOGY_OF_SOURCE
+    return green + tuple(
+        PlannedStep(step, copying, replica=number) for number in range(1, replicas + 1) for step in _OF_A_REPLICA
+    )
 
 
 def tasks_at(tasks: tuple[Task, ...], current: TaskName) -> tuple[Task, ...]:

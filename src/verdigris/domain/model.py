@@ -89,6 +89,13 @@ class Member(Struct, frozen=True, kw_only=True):
     status: MemberStatus | None = None  # absent in the response of CreateBlueGreenDeployment, as on RDS
 
 
+class ReplicaSpec(Struct, frozen=True, kw_only=True):
+    """What a green replica shall be; the rest follows from its counterpart and from green."""
+
+    instance_class: str
+    parameter_group: str
+
+
 class TargetSpec(Struct, frozen=True, kw_only=True):
     """What green shall be, fully resolved when the deployment is created."""
 
@@ -98,6 +105,11 @@ class TargetSpec(Struct, frozen=True, kw_only=True):
     allocated_storage_gib: int
     # Iops, StorageType, StorageThroughput, under the names that an instance has for them: kept and shown only.
     settings: dict[str, Any] = {}
+    replicas: dict[str, ReplicaSpec] = {}  # by the blue replica's resource id
+
+    @property
+    def parameter_groups(self) -> frozenset[str]:
+        return frozenset({self.parameter_group, *(replica.parameter_group for replica in self.replicas.values())})
 
 
 class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
@@ -107,7 +119,7 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
     target: TargetSpec
     status: DeploymentStatus
     status_details: str | None = None
-    members: tuple[Member, ...]  # the primary first
+    members: tuple[Member, ...]  # the primary first, then a read replica each
     tasks: tuple[Task, ...]
     created_at: datetime
     deleted_at: datetime | None = None  # DeleteTime: when deletion was asked for
@@ -116,6 +128,16 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
     @property
     def primary(self) -> Member:
         return self.members[0]
+
+    @property
+    def replicas(self) -> tuple[Member, ...]:
+        return self.members[1:]
+
+    @property
+    def resource_ids(self) -> frozenset[str]:
+        """Of everybody on either side."""
+        ends = [end for each in self.members for end in (each.source_resource_id, each.target_resource_id)]
+        return frozenset(end for end in ends if end is not None)
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec import structs
+
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain.identifiers import new_deployment_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec, TargetSpec, Task, replicas_of
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, TaskName, WorkflowKind
 from verdigris.domain.versions import PostgresVersion, replication_mode
@@ -14,6 +16,7 @@ from verdigris.rds.catalogue import Catalogue, choose_parameter_group, parameter
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, parse_own_arn, require_instance
 from verdigris.rds.settings import KEPT
+from verdigris.rds.states import require_available, require_settled
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 
@@ -33,7 +36,9 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
         source = require_instance(tx, source_identifier)
         _require_free_deployment_name(tx, params["BlueGreenDeploymentName"])
         _require_usable_source(tx, source)
+        replicas = _usable_replicas(tx, source)
         target = _target(tx, catalogue, source, params, settings)
+        target = structs.replace(target, replicas={r.resource_id: _replica(tx, r, target, params) for r in replicas})
         versions = PostgresVersion.parse(source.engine_version), PostgresVersion.parse(target.engine_version)
         deployment = BlueGreenDeployment(
             identifier=new_deployment_identifier(context.random_text),
@@ -41,8 +46,11 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
             mode=replication_mode(*versions),
             target=target,
             status=DeploymentStatus.PROVISIONING,
-            members=(Member(source_resource_id=source.resource_id, source_identifier=source.identifier),),
-            tasks=_tasks(upgrade=versions[1] > versions[0]),
+            members=tuple(
+                Member(source_resource_id=each.resource_id, source_identifier=each.identifier)
+                for each in (source, *replicas)
+            ),
+            tasks=_tasks(upgrade=versions[1] > versions[0], replicas=bool(replicas)),
             created_at=context.clock.now(),
             tags=tags,
         )
@@ -104,18 +112,32 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
             f"DB instance {source.identifier} is a read replica. Create the deployment for its source, or promote it "
             "first with PromoteReadReplica.",
         )
-    replicas = [replica.identifier for replica in replicas_of(tx.instances(), source.resource_id)]
-    if replicas:
-        raise Fault(
-            "SourceDatabaseNotSupportedFault",
-            f"DB instance {source.identifier} has read replicas ({', '.join(replicas)}), which this version does not "
-            "carry to green. Delete or promote them first, and create them anew after the switchover.",
-        )
     if source.read_only:
         raise Fault(
             "SourceDatabaseNotSupportedFault",
             f"DB instance {source.identifier} is read-only since its switchover: it cannot be the source of another",
         )
+
+
+def _usable_replicas(tx: Transaction, source: DBInstance) -> list[DBInstance]:
+    """Those of the source: green gets as many. Each must be at rest, because the switchover will want it."""
+    replicas = replicas_of(tx.instances(), source.resource_id)
+    for replica in replicas:
+        require_available(replica)
+        require_settled(tx, replica)
+    return replicas
+
+
+def _replica(tx: Transaction, replica: DBInstance, green: TargetSpec, params: Mapping[str, Any]) -> ReplicaSpec:
+    """What is asked for by name holds for all green instances. Otherwise each is as its counterpart: class, and
+    parameter group if there can be one of the same family."""
+    group = green.parameter_group
+    if not params.get("TargetDBParameterGroupName"):
+        kept = parameter_group_family(replica.engine_version) == parameter_group_family(green.engine_version)
+        group = choose_parameter_group(tx, replica.parameter_group if kept else None, green.engine_version)
+    return ReplicaSpec(
+        instance_class=params.get("TargetDBInstanceClass", replica.instance_class), parameter_group=group
+    )
 
 
 def _target(
@@ -140,5 +162,6 @@ def _target(
     )
 
 
-def _tasks(*, upgrade: bool) -> tuple[Task, ...]:
-    return tuple(Task(name) for name in TaskName if upgrade or name is not TaskName.DB_ENGINE_VERSION_UPGRADE)
+def _tasks(*, upgrade: bool, replicas: bool) -> tuple[Task, ...]:
+    needed = {TaskName.DB_ENGINE_VERSION_UPGRADE: upgrade, TaskName.CREATING_TOPOLOGY_OF_SOURCE: replicas}
+    return tuple(Task(name) for name in TaskName if needed.get(name, True))

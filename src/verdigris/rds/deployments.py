@@ -84,6 +84,11 @@ def switchover_blue_green_deployment(context: Context, params: Mapping[str, Any]
 
 
 def _require_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
+    if deployment.replicas:
+        raise _invalid_state(
+            f"Blue/green deployment {deployment.identifier} has read replicas, which this version "
+            "cannot switch over yet"
+        )
     if deployment.status not in _CAN_SWITCH_OVER:
         details = f": {deployment.status_details}" if deployment.status_details else ""
         raise _invalid_state(
@@ -108,11 +113,13 @@ def delete_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
     with context.store.transaction() as tx:
         deployment = require_deployment(context, tx, params["BlueGreenDeploymentIdentifier"])
         _require_deletable(tx, deployment, delete_target=delete_target)
-        target = _target(tx, deployment)
         # A green that was never finished keeps its status: it tells the workflow that there is nothing to set free.
-        if delete_target and target is not None and target.status is not InstanceStatus.CREATING:
-            _require_unprotected(target)
-            tx.put_instance(structs.replace(target, status=InstanceStatus.DELETING))
+        targets = [each for each in _targets(tx, deployment) if each.status is not InstanceStatus.CREATING]
+        if delete_target:
+            for target in targets:
+                _require_unprotected(target)
+            for target in targets:
+                tx.put_instance(structs.replace(target, status=InstanceStatus.DELETING))
         deployment = structs.replace(deployment, status=DeploymentStatus.DELETING, deleted_at=context.clock.now())
         tx.put_deployment(deployment)
         told = arguments.DeleteDeployment(delete_target=delete_target)
@@ -138,14 +145,15 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
                 "Deleting target is not allowed while blue green deployment lifecycle is SWITCHOVER_COMPLETED."
             )
         return
-    target = _target(tx, deployment)
-    if target is not None and is_busy(tx, target.resource_id):
-        raise _invalid_state(f"DB instance {target.identifier} is not in available state")
+    for target in _targets(tx, deployment):
+        if is_busy(tx, target.resource_id):
+            raise _invalid_state(f"DB instance {target.identifier} is not in available state")
 
 
-def _target(tx: Transaction, deployment: BlueGreenDeployment) -> DBInstance | None:
-    resource_id = deployment.primary.target_resource_id
-    return None if resource_id is None else tx.instance(resource_id)
+def _targets(tx: Transaction, deployment: BlueGreenDeployment) -> list[DBInstance]:
+    """Those that there are."""
+    found = [tx.instance(member.target_resource_id or "") for member in deployment.members]
+    return [target for target in found if target is not None]
 
 
 def _require_unprotected(target: DBInstance) -> None:

@@ -91,8 +91,4 @@ def require_deployment(context: Context, tx: Transaction, text: str) -> BlueGree
 
 def deployment_of(deployments: Iterable[BlueGreenDeployment], resource_id: str) -> BlueGreenDeployment | None:
     """The deployment that an instance is a member of: at most one, since no member can be the source of another."""
-    for deployment in deployments:
-        for member in deployment.members:
-            if resource_id in (member.source_resource_id, member.target_resource_id):
-                return deployment
-    return None
+    return next((deployment for deployment in deployments if resource_id in deployment.resource_ids), None)

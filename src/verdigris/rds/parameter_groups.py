@@ -79,7 +79,7 @@ def delete_db_parameter_group(context: Context, params: Mapping[str, Any]) -> di
             tx, parameter_group_name_of(context, params["DBParameterGroupName"]), "deleted"
         )
         if any(instance.parameter_group == group.name for instance in tx.instances()) or any(
-            deployment.target.parameter_group == group.name for deployment in tx.deployments()
+            group.name in deployment.target.parameter_groups for deployment in tx.deployments()
         ):
             raise Fault(
                 "InvalidDBParameterGroupStateFault",

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
 from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
-from verdigris.domain.model import DBInstance, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, replicas_of
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
@@ -117,10 +117,7 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
     require_available(source)
     deployment = deployment_of(tx.deployments(), source.resource_id)
     if deployment is not None and not views.has_switched_over(deployment):
-        raise invalid_instance_state(
-            f"DB instance {name} is a member of the blue/green deployment {deployment.identifier} "
-            f"({deployment.name}). Switch it over or delete it first."
-        )
+        raise _in_deployment(source, deployment)
     if source.read_only:
         raise invalid_instance_state(f"DB instance {name} is read-only since its switchover: nothing is written to it")
     if source.settings.get("BackupRetentionPeriod") == 0:
@@ -132,6 +129,13 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
         raise invalid_instance_state(f"DB instance {name} has {MAX_REPLICAS} read replicas, which is the limit")
 
 
+def _in_deployment(instance: DBInstance, deployment: BlueGreenDeployment) -> Fault:
+    return invalid_instance_state(
+        f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier} "
+        f"({deployment.name}). Switch it over or delete it first."
+    )
+
+
 def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     settings = {"BackupRetentionPeriod": 1, **collect_settings(params)}
     with context.store.transaction() as tx:
@@ -140,6 +144,9 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
             raise invalid_instance_state(f"DB instance {replica.identifier} is not a read replica")
         require_available(replica)
         require_settled(tx, replica)
+        deployment = deployment_of(tx.deployments(), replica.resource_id)
+        if deployment is not None and not views.has_switched_over(deployment):
+            raise _in_deployment(replica, deployment)
         replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**replica.settings, **settings})
         tx.put_instance(replica)
         start_workflow(context, tx, WorkflowKind.PROMOTE_READ_REPLICA, replica.resource_id)

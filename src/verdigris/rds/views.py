@@ -49,12 +49,8 @@ def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
     """Reads once what all views of a response need."""
     instances = tx.instances()
     names = {instance.resource_id: instance.identifier for instance in instances}
-    pairs = [
-        (member.source_resource_id, member.target_resource_id)
-        for deployment in tx.deployments()
-        if deployment.status in _REPLICATING
-        for member in deployment.members
-    ]
+    primaries = [deployment.primary for deployment in tx.deployments() if deployment.status in _REPLICATING]
+    pairs = [(member.source_resource_id, member.target_resource_id) for member in primaries]
     pairs += [(instance.replica_of, instance.resource_id) for instance in instances if instance.replica_of is not None]
     pairs = [(source, target) for source, target in pairs if source in names and target in names]
     changes = {

@@ -78,12 +78,7 @@ class Attendance:
 
 
 def _resources_of_workflows(tx: Transaction) -> set[str]:
-    """The resource ids that unfinished workflows work on; a deployment's are both of its members."""
+    """The resource ids that unfinished workflows work on; a deployment's are those of all its members."""
     subjects = {workflow.subject for workflow in tx.unfinished_workflows()}
-    members = [deployment.primary for deployment in tx.deployments() if deployment.identifier in subjects]
-    return subjects | {
-        resource_id
-        for member in members
-        for resource_id in (member.source_resource_id, member.target_resource_id)
-        if resource_id is not None
-    }
+    deployments = [deployment for deployment in tx.deployments() if deployment.identifier in subjects]
+    return subjects.union(*(deployment.resource_ids for deployment in deployments))

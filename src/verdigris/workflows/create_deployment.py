@@ -1,15 +1,17 @@
 """Build a green: from a deployment in PROVISIONING to AVAILABLE, or INVALID_CONFIGURATION with nothing left on blue."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from msgspec import structs
 
 from verdigris.domain import events
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.green import BuildStep, PlannedStep, build_steps, tasks_at, tasks_completed, tasks_failed
-from verdigris.domain.identifiers import green_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
-from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
+from verdigris.workflows import topology
 from verdigris.workflows.instances import open_endpoint
 from verdigris.workflows.saga import Saga, Step
 from verdigris.workflows.services import (
@@ -18,7 +20,6 @@ from verdigris.workflows.services import (
     replace_primary,
     require_deployment,
     require_instance,
-    taken_ports,
 )
 
 
@@ -29,7 +30,8 @@ class CreateDeployment:
         self.identifier = workflow.subject
 
     async def run(self) -> None:
-        steps = [self._step(planned) for planned in build_steps(self._deployment().mode)]
+        deployment = self._deployment()
+        steps = [self._step(planned) for planned in build_steps(deployment.mode, replicas=len(deployment.replicas))]
         await Saga(self.services.store, self.services.clock, self.workflow, steps, self).run()
 
     def _step(self, planned: PlannedStep) -> Step:
@@ -51,14 +53,26 @@ class CreateDeployment:
                 do, undo = self._open_endpoint, self._close_endpoint
             case BuildStep.BACKUPS:
                 do, undo = self._configure_backups, None
+            case BuildStep.REGISTER_REPLICA:
+                do, undo = self._of_replica(topology.register, planned), self._of_replica(topology.unregister, planned)
+            case BuildStep.COPY_REPLICA:
+                do, undo = self._of_replica(topology.copy, planned), self._of_replica(topology.remove, planned)
+            case BuildStep.REPLICA_ENDPOINT:
+                do = self._of_replica(topology.open_endpoint_of, planned)
+                undo = self._of_replica(topology.close_endpoint_of, planned)
         return Step(
-            name=planned.step,
+            name=planned.name,
             do=do,
             undo=undo,
             begun=lambda tx: self._show_task(tx, planned),
             restart_from=planned.restart_from,
-            bulky=planned.step is BuildStep.COPY,
+            bulky=planned.step in (BuildStep.COPY, BuildStep.COPY_REPLICA),
         )
+
+    def _of_replica(
+        self, act: Callable[[Services, str, int], Coroutine[Any, Any, None]], planned: PlannedStep
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
+        return lambda: act(self.services, self.identifier, planned.replica)
 
     # -- steps
 
@@ -99,25 +113,13 @@ class CreateDeployment:
             tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
 
     def _new_target(self, tx: Transaction, deployment: BlueGreenDeployment, source: DBInstance) -> DBInstance:
-        taken = {instance.identifier for instance in tx.instances()}
-        identifier = green_identifier(source.identifier, self.services.random_text)
-        while identifier in taken:
-            identifier = green_identifier(source.identifier, self.services.random_text)
         return structs.replace(
-            source,
-            resource_id=new_resource_id(self.services.random_text),
-            identifier=identifier,
+            topology.green_record(self.services, tx, source),
             engine_version=deployment.target.engine_version,
             instance_class=deployment.target.instance_class,
             allocated_storage_gib=deployment.target.allocated_storage_gib,
             parameter_group=deployment.target.parameter_group,
-            parameter_status=ApplyStatus.IN_SYNC,
             settings={**source.settings, **deployment.target.settings},
-            status=InstanceStatus.CREATING,
-            status_reason="",
-            port=self.services.ports.allocate(taken_ports(tx)),
-            created_at=self.services.clock.now(),
-            read_only=True,
         )
 
     async def _unregister(self) -> None:
@@ -172,20 +174,22 @@ class CreateDeployment:
         """Already shown by ``failing``."""
 
     def completed(self, tx: Transaction) -> None:
-        deployment = require_deployment(tx, self.identifier)
-        target = require_instance(tx, deployment.primary.target_resource_id or "")
-        tx.put_instance(structs.replace(target, status=InstanceStatus.AVAILABLE))
-        member = structs.replace(deployment.primary, status=MemberStatus.AVAILABLE)
+        deployment, now = require_deployment(tx, self.identifier), self.services.clock.now()
+        for member in deployment.members:
+            target = require_instance(tx, member.target_resource_id or "")
+            tx.put_instance(structs.replace(target, status=InstanceStatus.AVAILABLE))
+            if target.replica_of is not None:
+                add_events(tx, [events.instance_created(target, now), events.replication_resumed(target, now)])
         tx.put_deployment(
             structs.replace(
                 deployment,
                 status=DeploymentStatus.AVAILABLE,
                 status_details=None,
                 tasks=tasks_completed(deployment.tasks),
-                members=replace_primary(deployment.members, member),
+                members=tuple(structs.replace(each, status=MemberStatus.AVAILABLE) for each in deployment.members),
             )
         )
-        add_events(tx, [events.deployment_created(deployment, self.services.clock.now())])
+        add_events(tx, [events.deployment_created(deployment, now)])
 
     # -- records
 

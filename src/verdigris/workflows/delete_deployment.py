@@ -4,7 +4,7 @@ import msgspec
 from msgspec import structs
 
 from verdigris.domain import events
-from verdigris.domain.model import BlueGreenDeployment, Workflow
+from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import arguments
@@ -15,8 +15,8 @@ from verdigris.workflows.services import Services, require_deployment
 class DeleteDeployment:
     """The handler has set DELETING; what it was before is told by the members, which keep their status meanwhile.
 
-    Switched over: the record goes, both instances stay. Not yet switched over: green goes with it if the caller says so
-    or if it was never finished, else it is set free as a standalone, writable server.
+    Switched over: the record goes, all instances stay. Not yet switched over: green and its replicas go with it if the
+    caller says so or if they were never finished, else green is set free as a writable server, which they follow.
     """
 
     def __init__(self, services: Services, workflow: Workflow) -> None:
@@ -36,11 +36,32 @@ class DeleteDeployment:
             return []  # never registered, or undone already when its creation failed
         if self.told.delete_target or not self._target_is_finished(deployment):
             return [
+                *self._steps_of_replicas(deployment),
                 Step(name="endpoint", do=self._close_endpoint),
                 Step(name="dismantle", do=self._dismantle),
                 Step(name="target", do=self._remove_target, done=self._forget_target),
             ]
         return [Step(name="release", do=self._release_target, done=self._free_target)]
+
+    def _steps_of_replicas(self, deployment: BlueGreenDeployment) -> list[Step]:
+        """By their numbers. What green keeps back for them goes with it. One that was finished may stand alone
+        by now, because green was deleted on its own: it goes if that is asked for."""
+        with self.services.store.transaction() as tx:
+            begun = {each.step for each in tx.journal(self.workflow.workflow_id)}
+            steps = []
+            for number, member in enumerate(deployment.replicas, start=1):
+                name, target = f"replica-{number}", tx.instance(member.target_resource_id or "")
+                goes = self.told.delete_target or (target is not None and target.status is InstanceStatus.CREATING)
+                if (target is not None and goes) or name in begun:
+                    steps.append(self._step_of_replica(name, member))
+        return steps
+
+    def _step_of_replica(self, name: str, member: Member) -> Step:
+        async def remove() -> None:
+            await self.services.router.remove_route(member.target_identifier or "")
+            await self.services.servers.remove(member.target_resource_id or "")
+
+        return Step(name=name, do=remove, done=lambda tx: self._forget(tx, member.target_resource_id or ""))
 
     def _target_is_finished(self, deployment: BlueGreenDeployment) -> bool:
         with self.services.store.transaction() as tx:
@@ -60,8 +81,10 @@ class DeleteDeployment:
         await self.services.green.release_target(self._pair())
 
     def _forget_target(self, tx: Transaction) -> None:
-        deployment = require_deployment(tx, self.identifier)
-        target = tx.instance(deployment.primary.target_resource_id or "")
+        self._forget(tx, require_deployment(tx, self.identifier).primary.target_resource_id or "")
+
+    def _forget(self, tx: Transaction, resource_id: str) -> None:
+        target = tx.instance(resource_id)
         if target is not None:
             tx.delete_instance(target.resource_id)
             tx.add_event(events.instance_deleted(target, self.services.clock.now()))

@@ -79,10 +79,9 @@ def _is_free(tx: Transaction, instance: DBInstance) -> bool:
     ):
         return False
     return not any(
-        instance.resource_id in (member.source_resource_id, member.target_resource_id)
+        instance.resource_id in deployment.resource_ids
         for deployment in tx.deployments()
         if deployment.status in _HANDS_OFF
-        for member in deployment.members
     )
 
 

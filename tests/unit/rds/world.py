@@ -220,31 +220,39 @@ class World:
         )
 
     def add_green(self, tx: Transaction, deployment: BlueGreenDeployment, status: InstanceStatus) -> None:
-        source = tx.instance(deployment.primary.source_resource_id)
-        assert source is not None
-        green = structs.replace(
-            source,
-            resource_id=new_resource_id(self.random_text),
-            identifier=green_identifier(source.identifier, self.random_text),
-            port=self.ports.allocate({instance.port for instance in tx.instances()}),
-            status=status,
-            read_only=True,
-            engine_version=deployment.target.engine_version,
-            parameter_group=deployment.target.parameter_group,
-            settings={**source.settings, **deployment.target.settings},
-        )
-        tx.put_instance(green)
-        ready = status is InstanceStatus.AVAILABLE
-        member = structs.replace(
-            deployment.primary,
-            target_resource_id=green.resource_id,
-            target_identifier=green.identifier,
-            status=MemberStatus.AVAILABLE if ready else MemberStatus.PROVISIONING,
-        )
+        """With a replica for each that blue has."""
+        ready, members, primary = status is InstanceStatus.AVAILABLE, [], ""
+        for member in deployment.members:
+            source = tx.instance(member.source_resource_id)
+            assert source is not None
+            spec = deployment.target.replicas.get(source.resource_id, deployment.target)
+            green = structs.replace(
+                source,
+                resource_id=new_resource_id(self.random_text),
+                identifier=green_identifier(source.identifier, self.random_text),
+                port=self.ports.allocate({instance.port for instance in tx.instances()}),
+                status=status,
+                read_only=True,
+                engine_version=deployment.target.engine_version,
+                instance_class=spec.instance_class,
+                parameter_group=spec.parameter_group,
+                replica_of=primary or None,
+                settings={**source.settings, **deployment.target.settings},
+            )
+            primary = primary or green.resource_id
+            tx.put_instance(green)
+            members.append(
+                structs.replace(
+                    member,
+                    target_resource_id=green.resource_id,
+                    target_identifier=green.identifier,
+                    status=MemberStatus.AVAILABLE if ready else MemberStatus.PROVISIONING,
+                )
+            )
         tx.put_deployment(
             structs.replace(
                 deployment,
-                members=(member,),
+                members=tuple(members),
                 status=DeploymentStatus.AVAILABLE if ready else DeploymentStatus.PROVISIONING,
             )
         )

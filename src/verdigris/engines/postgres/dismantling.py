@@ -72,6 +72,7 @@ async def clean_up(server: PostgresServer) -> None:
             names = ObjectNames(deployment_id)
             async with session(server) as connection:
                 if await connection.value("SELECT pg_is_in_recovery()"):
+                    await publisher.drop_slots(server, names)  # of its own; the rest it has from its primary
                     return
             await subscriber.unsubscribe(server, names)
             await publisher.drop_slots(server, names)

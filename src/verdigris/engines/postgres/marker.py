@@ -64,3 +64,15 @@ async def prove_physical(source: PostgresServer, target: PostgresServer) -> None
         await flush(connection)
         lsn: str = await connection.value("SELECT pg_current_wal_flush_lsn()::text")
     await wait_for_replay(target, lsn)
+
+
+async def prove_follows(source: PostgresServer, target: PostgresServer) -> None:
+    """The same of a source that may be a standby itself: then of what that shows now."""
+    async with session(source) as connection:
+        shown: str | None = await connection.value(
+            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END::text"
+        )
+    if shown is None:
+        await prove_physical(source, target)
+    else:
+        await wait_for_replay(target, shown)

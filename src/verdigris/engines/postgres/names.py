@@ -7,6 +7,8 @@ from msgspec import Struct
 READ_ONLY = "default_transaction_read_only"
 
 PREFIX = "verdigris_"
+# What every name of a read replica begins with: its resource id is ``db-...``.
+READ_REPLICA = f"{PREFIX}db_"
 
 
 class ObjectNames(Struct, frozen=True):

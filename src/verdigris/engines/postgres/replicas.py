@@ -1,7 +1,8 @@
 """Read replicas on real servers: the ``Replicas`` of the domain.
 
-A replica is a physical standby with a slot of its own on its source. All that ties the two together is found by
-resource ids: the slot's name, and the path of the source's socket. Neither moves when an instance is renamed.
+A replica is a physical standby with a slot of its own on its source, which may be a standby too: a physical
+green. All that ties the two together is found by resource ids: the slot's name, and the path of the source's socket.
+Neither moves when an instance is renamed.
 """
 
 import contextlib
@@ -12,8 +13,8 @@ from psycopg import sql
 
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Replica, ReplicaState
-from verdigris.engines.postgres import dismantling, marker, standby, wal_limit
-from verdigris.engines.postgres.names import ObjectNames
+from verdigris.engines.postgres import dismantling, fence, marker, standby, wal_limit
+from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import Row, session
@@ -23,7 +24,9 @@ log = structlog.get_logger(__name__)
 
 _SLOT = sql.SQL("""
     SELECT s.wal_status = 'lost', s.active,
-           coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(r.replay_lsn, s.restart_lsn)), 0)::bigint
+           coalesce(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                         ELSE pg_current_wal_lsn() END,
+                                    coalesce(r.replay_lsn, s.restart_lsn)), 0)::bigint
       FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
      WHERE s.slot_name = %s
 """)
@@ -50,9 +53,11 @@ class PostgresReplicas:
         )
         await wal_limit.impose(source, replica.resource_id)
         await standby.base_backup(source, target, names.physical_slot, rate_mib=self._copy_rate_mib)
+        # A green's, for as long as it waits. A standby needs none, and shall have none when it is promoted.
+        target.change_settings({READ_ONLY: None})
         await standby.follow(source, target, names.physical_slot)
         await target.start()
-        await marker.prove_physical(source, target)
+        await marker.prove_follows(source, target)
 
     async def _remove_attempt(self, replica: Replica) -> None:
         """An earlier one, interrupted by the end of a control plane; its programs may be at work still."""
@@ -82,7 +87,8 @@ class PostgresReplicas:
 
     async def protect_source(self, replica: Replica) -> None:
         source = self._known(replica.source_resource_id)
-        if source is not None and source.is_running():
+        # Behind a fence nobody writes, and we may not be let in either.
+        if source is not None and source.is_running() and not fence.is_raised(source):
             await wal_limit.follow(source, ObjectNames(replica.resource_id))
 
     async def make_room(self, replica: Replica) -> bool:
@@ -107,7 +113,7 @@ class PostgresReplicas:
 
     async def catch_up(self, replica: Replica) -> None:
         source, target = map(self._servers.server, (replica.source_resource_id, replica.resource_id))
-        await marker.prove_physical(source, target)
+        await marker.prove_follows(source, target)
 
     async def promote(self, replica: Replica) -> None:
         target = self._servers.server(replica.resource_id)

@@ -31,6 +31,7 @@ from verdigris.engines.postgres.roles import (
     set_up_roles,
 )
 from verdigris.engines.postgres.server import AsyncConnection, PostgresServer, ServerRecord, ignore_condition
+from verdigris.engines.postgres.strays import end_strays
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, ServerCondition
 
 log = structlog.get_logger(__name__)
@@ -177,6 +178,7 @@ class PostgresServers:
                 if path.exists():
                     await asyncio.to_thread(shutil.rmtree, path)
         else:
+            await end_strays(server)
             await server.remove()
         self._servers.pop(resource_id, None)
         log.info("server.removed", resource_id=resource_id)

@@ -38,18 +38,23 @@ async def base_backup(
 
     It is made beside its place and renamed, as ``initdb`` does it. The source is asked for an immediate checkpoint: the
     alternative is to wait up to ``checkpoint_timeout`` for nothing. ``rate_mib``: how much to read in a second at most.
+
+    The slot is there before the copy begins: ``--create-slot`` makes it a moment after, and a checkpoint in between,
+    of another copy for instance, would take the first of the WAL away.
     """
     partial = target.data_dir.with_name("data.partial")
     await _delete(partial)
     target.make_directories()
     try:
+        async with session(source) as connection:
+            await connection.run("SELECT pg_create_physical_replication_slot(%s, true)", slot)
         await target.run(
             "pg_basebackup",
             "--pgdata", str(partial),
             "--dbname", source.conninfo(application_name="verdigris"),
             "--checkpoint=fast",
             "--wal-method=stream",
-            "--create-slot", "--slot", slot,
+            "--slot", slot,
             # Nobody would read it: the copy is used at once.
             "--no-manifest",
             *([] if rate_mib is None else [f"--max-rate={rate_mib}M"]),

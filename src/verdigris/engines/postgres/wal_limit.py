@@ -41,7 +41,8 @@ _POLL_S = 0.1
 _KEPT = sql.SQL("""
     SELECT coalesce(max(kept) FILTER (WHERE slot_name = %s OR starts_with(slot_name, %s)), 0)::bigint,
            coalesce(max(kept), 0)::bigint
-      FROM (SELECT slot_name, pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) AS kept
+      FROM (SELECT slot_name, pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+                                                   ELSE pg_current_wal_lsn() END, restart_lsn) AS kept
               FROM pg_replication_slots
              WHERE starts_with(slot_name, {}) AND wal_status <> 'lost') AS ours
 """).format(sql.Literal(PREFIX))

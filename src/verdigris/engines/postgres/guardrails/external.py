@@ -13,10 +13,12 @@ from verdigris.engines.postgres.guardrails.model import (
     View,
     on_source,
 )
+from verdigris.engines.postgres.names import READ_REPLICA
 
+# Read replicas of our own making stay with blue: green has others for their clients.
 _OTHERS = sql.SQL("""
     SELECT 'replication slot ' || slot_name FROM pg_replication_slots
-     WHERE slot_name <> %s AND NOT starts_with(slot_name, %s)
+     WHERE slot_name <> %s AND NOT starts_with(slot_name, %s) AND NOT starts_with(slot_name, {})
      UNION ALL
     SELECT format('subscription %%I in database %%I', s.subname, d.datname)
       FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
@@ -25,7 +27,7 @@ _OTHERS = sql.SQL("""
       FROM pg_stat_replication r
      WHERE NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.active_pid = r.pid)
      ORDER BY 1
-""")
+""").format(sql.Literal(READ_REPLICA))
 
 
 async def _others(view: View) -> Sequence[str]:

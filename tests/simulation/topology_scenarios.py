@@ -1,0 +1,188 @@
+"""Deployments of a primary with a read replica as scenarios."""
+
+from collections.abc import Callable
+
+from msgspec import structs
+
+from tests.simulation.faults import Kind
+from tests.simulation.records import (
+    APP,
+    BLUE,
+    BLUE_PORT,
+    CLASS,
+    DEPLOYMENT,
+    GREEN,
+    VERSIONS,
+    add_route,
+    deployment,
+    instance,
+    plant_blue,
+    plant_green,
+    routes,
+    workflow,
+    write,
+)
+from tests.simulation.scenario import After, Scenario, requirer
+from tests.simulation.servers import Server
+from tests.simulation.world import World
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec
+from verdigris.domain.statuses import (
+    DeploymentStatus,
+    InstanceStatus,
+    MemberStatus,
+    ReplicationMode,
+    TaskStatus,
+    WorkflowKind,
+)
+from verdigris.workflows import arguments
+
+READER, COPY, GREEN_COPY = "reader", "db-COPY", "db-GREENCOPY"
+READER_PORT, GREEN_COPY_PORT = 15410, 15411
+READER_GREEN = "reader-green-x1y2z3"
+
+
+def plant_copy(world: World, resource_id: str, of: str, name: str, port: int, version: str) -> DBInstance:
+    """A replica that follows."""
+    source = world.servers[of]
+    copy = Server(resource_id, version, CLASS)
+    copy.rows, copy.stamps, copy.sequence = source.rows.copy(), source.stamps.copy(), source.sequence
+    copy.applied = copy.durable = len(copy.rows)
+    copy.follows, copy.slot, copy.standby = source, resource_id, True
+    source.slots.add(resource_id)
+    source.wal_limits.add(resource_id)
+    world.servers[resource_id] = copy
+    add_route(world, name, port, resource_id)
+    return instance(resource_id, name, version, port, replica_of=of, read_only=True)
+
+
+def _deployment(
+    mode: ReplicationMode, status: DeploymentStatus, members: tuple[Member, Member], done: TaskStatus
+) -> BlueGreenDeployment:
+    record = deployment(mode, status, members[0], done)
+    spec = ReplicaSpec(instance_class=CLASS, parameter_group=record.target.parameter_group)
+    return structs.replace(record, members=members, target=structs.replace(record.target, replicas={COPY: spec}))
+
+
+# ------------------------------------------------------------------------------------------------------------ creation
+
+
+def begin_creation(mode: ReplicationMode) -> Callable[[World], None]:
+    def begin(world: World) -> None:
+        version = VERSIONS[mode][0]
+        blue = plant_blue(world, version)
+        copy = plant_copy(world, COPY, BLUE, READER, READER_PORT, version)
+        members = (
+            Member(source_resource_id=BLUE, source_identifier=APP),
+            Member(source_resource_id=COPY, source_identifier=READER),
+        )
+        with write(world) as tx:
+            tx.put_instance(blue)
+            tx.put_instance(copy)
+            tx.put_deployment(_deployment(mode, DeploymentStatus.PROVISIONING, members, TaskStatus.PENDING))
+            tx.put_workflow(workflow(WorkflowKind.CREATE_DEPLOYMENT, DEPLOYMENT))
+
+    return begin
+
+
+def ended_creation(world: World, after: After) -> None:
+    require, found = requirer(world), after.deployment
+    if found is None:
+        world.violate("the deployment is gone")
+        return
+    if all(fault.kind is Kind.CRASH for fault, _, _ in world.struck):
+        require(after.completed, "the death of a control plane made it fail")
+    if not after.completed:
+        require(found.status is DeploymentStatus.INVALID_CONFIGURATION, f"the status is {found.status}")
+        require(all(each.target_resource_id is None for each in found.members), "a member has a green")
+        require(set(world.servers) == {BLUE, COPY} == set(after.instances), "a green is left")
+        require(set(routes(world)) == {APP, READER}, f"routes: {routes(world)}")
+        require(world.servers[BLUE].slots == {COPY} == world.servers[BLUE].wal_limits, "something is left on blue")
+        return
+    require(found.status is DeploymentStatus.AVAILABLE, f"the status is {found.status}")
+    require({each.status for each in found.members} == {MemberStatus.AVAILABLE}, "a member is not available")
+    green, copy = (each.target_resource_id or "" for each in found.members)
+    record, server = after.instances[copy], world.servers[copy]
+    require(record.replica_of == green and record.status is InstanceStatus.AVAILABLE, f"the record is {record}")
+    require(routes(world).get(record.identifier) == (copy, record.port), "it has no endpoint")
+    require(server.standby and server.following and server.version == found.target.engine_version, "it does not follow")
+    require(world.servers[green].slots == {copy}, "green keeps something else back")
+    for each in (world.servers[green], server):
+        each.receive(world.loop.time() + 1)
+    require(server.rows == world.servers[green].rows, "it has other rows than green")
+
+
+# ------------------------------------------------------------------------------------------------------------ deletion
+
+
+def plant_topology(world: World, mode: ReplicationMode) -> tuple[list[DBInstance], tuple[Member, Member]]:
+    """As ``create_deployment`` leaves it."""
+    before, version = VERSIONS[mode]
+    blue = plant_blue(world, before)
+    copy = plant_copy(world, COPY, BLUE, READER, READER_PORT, before)
+    green, primary = plant_green(world, mode)
+    green_copy = plant_copy(world, GREEN_COPY, GREEN, READER_GREEN, GREEN_COPY_PORT, version)
+    replica = Member(
+        source_resource_id=COPY,
+        source_identifier=READER,
+        target_resource_id=GREEN_COPY,
+        target_identifier=READER_GREEN,
+        status=MemberStatus.AVAILABLE,
+    )
+    return [blue, copy, green, green_copy], (primary, replica)
+
+
+def begin_deletion(mode: ReplicationMode, *, delete_target: bool) -> Callable[[World], None]:
+    def begin(world: World) -> None:
+        instances, members = plant_topology(world, mode)
+        if not delete_target:
+            world.pair = None  # green is set free: both may be written then
+        with write(world) as tx:
+            for each in instances:
+                goes = delete_target and each.resource_id in (GREEN, GREEN_COPY)
+                tx.put_instance(structs.replace(each, status=InstanceStatus.DELETING) if goes else each)
+            tx.put_deployment(_deployment(mode, DeploymentStatus.DELETING, members, TaskStatus.COMPLETED))
+            told = arguments.DeleteDeployment(delete_target=delete_target)
+            tx.put_workflow(workflow(WorkflowKind.DELETE_DEPLOYMENT, DEPLOYMENT, told))
+
+    return begin
+
+
+def ended_deletion(*, set_free: bool) -> Callable[[World, After], None]:
+    def ended(world: World, after: After) -> None:
+        require = requirer(world)
+        if after.deployment is not None:
+            require(after.deployment.status is DeploymentStatus.INVALID_CONFIGURATION, "neither deleted nor failed")
+            return
+        require(world.servers[BLUE].slots == {COPY} == world.servers[BLUE].wal_limits, "something is left on blue")
+        if not set_free:
+            require(set(world.servers) == {BLUE, COPY} == set(after.instances), "a green is left")
+            require(routes(world) == {APP: (BLUE, BLUE_PORT), READER: (COPY, READER_PORT)}, f"routes: {routes(world)}")
+        elif GREEN in world.servers:
+            copy = world.servers[GREEN_COPY]
+            require(not world.servers[GREEN].standby, "green is not free")
+            require(copy.standby and copy.following and world.servers[GREEN].slots == {GREEN_COPY}, "nobody follows it")
+            require(after.instances[GREEN_COPY].replica_of == GREEN, "its record says otherwise")
+
+    return ended
+
+
+TOPOLOGY_SCENARIOS: tuple[Scenario, ...] = (
+    *(
+        Scenario(
+            name=f"creation with a replica, {mode}",
+            kind=WorkflowKind.CREATE_DEPLOYMENT,
+            begin=begin_creation(mode),
+            ended=ended_creation,
+        )
+        for mode in ReplicationMode
+    ),
+    *(
+        Scenario(
+            name=f"deletion, with a replica, {'with' if delete_target else 'without'} green",
+            kind=WorkflowKind.DELETE_DEPLOYMENT,
+            begin=begin_deletion(ReplicationMode.PHYSICAL, delete_target=delete_target),
+            ended=ended_deletion(set_free=not delete_target),
+        )
+        for delete_target in (True, False)
+    ),
+)
