@@ -1,6 +1,6 @@
 """``domain.ports.Store`` in memory: what a transaction has put is there when it ends, or never was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from types import TracebackType
 from typing import Protocol
@@ -65,6 +65,16 @@ class MemoryTransaction:
     def instances(self) -> list[DBInstance]:
         return sorted(self._tables.instances.values(), key=lambda instance: instance.identifier)
 
+    def instances_after(self, identifier: str) -> list[DBInstance]:
+        return [instance for instance in self.instances() if instance.identifier > identifier]
+
+    def replicas_of(self, resource_ids: Collection[str]) -> list[DBInstance]:
+        return [instance for instance in self.instances() if instance.replica_of in resource_ids]
+
+    def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
+        found = self._tables.instances
+        return {resource_id: found[resource_id].identifier for resource_id in resource_ids if resource_id in found}
+
     def put_instance(self, instance: DBInstance) -> None:
         self._write().instances[instance.resource_id] = instance
 
@@ -76,6 +86,13 @@ class MemoryTransaction:
 
     def deployments(self) -> list[BlueGreenDeployment]:
         return sorted(self._tables.deployments.values(), key=lambda d: (d.created_at, d.identifier))
+
+    def deployments_of(self, resource_ids: Collection[str]) -> list[BlueGreenDeployment]:
+        def has_member(deployment: BlueGreenDeployment) -> bool:
+            ends = {end for m in deployment.members for end in (m.source_resource_id, m.target_resource_id)}
+            return not ends.isdisjoint(resource_ids)
+
+        return [deployment for deployment in self.deployments() if has_member(deployment)]
 
     def put_deployment(self, deployment: BlueGreenDeployment) -> None:
         self._write().deployments[deployment.identifier] = deployment
@@ -107,6 +124,9 @@ class MemoryTransaction:
     def unfinished_workflows(self) -> list[Workflow]:
         found = [workflow for workflow in self._tables.workflows.values() if workflow.status in _UNFINISHED]
         return sorted(found, key=lambda workflow: workflow.started_at)
+
+    def unfinished_workflows_of(self, subjects: Collection[str]) -> list[Workflow]:
+        return [workflow for workflow in self.unfinished_workflows() if workflow.subject in subjects]
 
     def workflows_of(self, subject: str) -> list[Workflow]:
         found = [workflow for workflow in self._tables.workflows.values() if workflow.subject == subject]

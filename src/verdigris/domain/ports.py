@@ -5,7 +5,7 @@ Everything that may wait is a coroutine and is cancelled to enforce a deadline: 
 there and does what is missing, because it may be made again after a crash.
 """
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from enum import StrEnum
@@ -42,6 +42,9 @@ class Transaction(Protocol):
     def instance(self, resource_id: str) -> DBInstance | None: ...
     def instance_named(self, identifier: str) -> DBInstance | None: ...
     def instances(self) -> list[DBInstance]: ...  # ordered by identifier
+    def instances_after(self, identifier: str) -> Iterable[DBInstance]: ...  # likewise, read as far as they are used
+    def replicas_of(self, resource_ids: Collection[str]) -> list[DBInstance]: ...  # their read replicas, likewise
+    def identifiers(self, resource_ids: Collection[str]) -> Mapping[str, str]: ...  # of those that there are
     def put_instance(self, instance: DBInstance) -> None: ...  # insert or replace by resource_id
     def delete_instance(self, resource_id: str) -> None: ...
 
@@ -52,6 +55,7 @@ class Transaction(Protocol):
 
     def deployment(self, identifier: str) -> BlueGreenDeployment | None: ...
     def deployments(self) -> list[BlueGreenDeployment]: ...  # ordered by creation
+    def deployments_of(self, resource_ids: Collection[str]) -> list[BlueGreenDeployment]: ...  # with any as a member
     def put_deployment(self, deployment: BlueGreenDeployment) -> None: ...
     def delete_deployment(self, identifier: str) -> None: ...
 
@@ -60,6 +64,7 @@ class Transaction(Protocol):
 
     def workflow(self, workflow_id: str) -> Workflow | None: ...
     def unfinished_workflows(self) -> list[Workflow]: ...  # RUNNING or UNDOING, oldest first
+    def unfinished_workflows_of(self, subjects: Collection[str]) -> list[Workflow]: ...
     def workflows_of(self, subject: str) -> list[Workflow]: ...  # finished ones too, oldest first
     def put_workflow(self, workflow: Workflow) -> None: ...
     def add_journal_entry(self, entry: JournalEntry) -> None: ...

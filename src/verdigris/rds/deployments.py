@@ -32,8 +32,8 @@ def describe_blue_green_deployments(context: Context, params: Mapping[str, Any])
     with context.store.transaction() as tx:
         found = tx.deployments() if named is None else [require_deployment(context, tx, named)]
         shown = [(deployment, views.deployment_view(context, deployment, tx)) for deployment in found]
-    shown = apply_filters(params.get("Filters"), shown, _FILTERS)
-    page, marker = paginate("DescribeBlueGreenDeployments", params, shown, _key)
+    passed = apply_filters(params.get("Filters"), shown, _FILTERS)
+    page, marker = paginate("DescribeBlueGreenDeployments", params, passed, _key)
     return {"BlueGreenDeployments": [view for _, view in page], "Marker": marker}
 
 

@@ -1,6 +1,7 @@
 """``Filters``: a record passes if each filter has a value that one of the record's is equal to."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from verdigris.aws.errors import invalid_parameter_value
@@ -15,9 +16,12 @@ def apply_filters(
     filters: Sequence[Mapping[str, Any]] | None,
     records: Iterable[_RecordT],
     supported: Mapping[str, Values[_RecordT]],
-) -> list[_RecordT]:
-    """Filter names are case-sensitive, as RDS's are. Raises ``InvalidParameterValue`` for a name not ``supported``."""
-    found = list(records)
+) -> Iterator[_RecordT]:
+    """Filter names are case-sensitive, as RDS's are. Raises ``InvalidParameterValue`` for a name not ``supported``.
+
+    That is said at once; ``records`` are not read before those that pass are.
+    """
+    found = iter(records)
     for each in filters or ():
         values_of = supported.get(each["Name"])
         if values_of is None:
@@ -25,5 +29,9 @@ def apply_filters(
         wanted = {value.lower() for value in each["Values"]}
         if not wanted:
             raise invalid_parameter_value(f"The filter {each['Name']} has no values")
-        found = [record for record in found if wanted.intersection(values_of(record))]
+        found = filter(partial(_passes, values_of, wanted), found)
     return found
+
+
+def _passes(values_of: Values[_RecordT], wanted: set[str], record: _RecordT) -> bool:
+    return not wanted.isdisjoint(values_of(record))

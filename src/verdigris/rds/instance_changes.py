@@ -82,7 +82,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         tx.put_instance(changed)
         if changed.allocated_storage_gib != instance.allocated_storage_gib:
             tx.add_event(events.storage_modified(instance, context.clock.now()))
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [changed])
     context.wake()
     return {"DBInstance": views.instance_view(context, changed, around(changed))}
 
@@ -197,7 +197,7 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         instance = structs.replace(instance, status=InstanceStatus.REBOOTING)
         tx.put_instance(instance)
         start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
 
@@ -222,7 +222,7 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         instance = structs.replace(instance, status=InstanceStatus.DELETING)
         tx.put_instance(instance)
         start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id, told)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
 

@@ -17,7 +17,7 @@ from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.lookups import identifier_rule, instance_identifier_of, require_instance
-from verdigris.rds.pagination import paginate
+from verdigris.rds.pagination import marked_name, paginate
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
@@ -48,10 +48,13 @@ CREATE_MEMBERS = frozenset(
 def describe_db_instances(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     named = params.get("DBInstanceIdentifier")
     with context.store.transaction() as tx:
-        found = tx.instances() if named is None else [require_instance(tx, instance_identifier_of(context, named))]
-        around = views.surroundings(tx)
-    found = apply_filters(params.get("Filters"), found, _filters(context))
-    page, marker = paginate("DescribeDBInstances", params, found, lambda instance: [instance.identifier])
+        if named is None:
+            found = tx.instances_after(marked_name("DescribeDBInstances", params))
+        else:
+            found = [require_instance(tx, instance_identifier_of(context, named))]
+        passed = apply_filters(params.get("Filters"), found, _filters(context))
+        page, marker = paginate("DescribeDBInstances", params, passed, lambda instance: [instance.identifier])
+        around = views.surroundings(tx, page)
     return {"DBInstances": [views.instance_view(context, i, around(i)) for i in page], "Marker": marker}
 
 

@@ -6,7 +6,7 @@ nothing. It is opaque to callers, and good only for the operation that gave it.
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,21 +26,35 @@ class _Marker(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 
 def paginate(
-    operation: str, params: Mapping[str, Any], records: Sequence[_RecordT], key: Callable[[_RecordT], Key]
+    operation: str, params: Mapping[str, Any], records: Iterable[_RecordT], key: Callable[[_RecordT], Key]
 ) -> tuple[list[_RecordT], str | None]:
-    """One page of ``records``, which are in the order of their distinct ``key``, and the marker of the next page."""
+    """One page of ``records``, which are in the order of their distinct ``key``, and the marker of the next page. They
+    are not read any further than to tell whether there is one."""
     size = _page_size(params)
-    keyed = [(key(record), record) for record in records]
     if params.get("Marker"):
-        keyed = _after(keyed, _decode(operation, params["Marker"]))
-    page = keyed[:size]
-    more = len(keyed) > size
-    return [record for _, record in page], _encode(operation, page[-1][0]) if more else None
+        records = _after(_decode(operation, params["Marker"]), records, key)
+    found = [record for _, record in zip(range(size + 1), records, strict=False)]
+    page = found[:size]
+    return page, _encode(operation, key(page[-1])) if len(found) > size else None
 
 
-def _after(keyed: list[tuple[Key, _RecordT]], last: Key) -> list[tuple[Key, _RecordT]]:
+def marked_name(operation: str, params: Mapping[str, Any]) -> str:
+    """Of records whose key is their name: the one after which the page begins; empty for the first page."""
+    if not params.get("Marker"):
+        return ""
+    match _decode(operation, params["Marker"]):
+        case [str() as name]:
+            return name
+    raise _invalid_marker()
+
+
+def _after(last: Key, records: Iterable[_RecordT], key: Callable[[_RecordT], Key]) -> Iterator[_RecordT]:
+    return filter(lambda record: _is_after(key(record), last), records)
+
+
+def _is_after(own: Key, last: Key) -> bool:
     try:
-        return [(key, record) for key, record in keyed if key > last]
+        return own > last
     except TypeError:  # a forged marker: numbers where there are texts
         raise _invalid_marker() from None
 

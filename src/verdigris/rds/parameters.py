@@ -40,8 +40,8 @@ def describe_db_parameters(context: Context, params: Mapping[str, Any]) -> dict[
         if wanted not in _SOURCES:
             raise invalid_parameter_value(f"Invalid value {wanted} for Source. Must be one of {', '.join(_SOURCES)}")
         shown = [view for view in shown if view["Source"] == wanted]
-    shown = apply_filters(params.get("Filters"), shown, _FILTERS)
-    page, marker = paginate("DescribeDBParameters", params, shown, _name)
+    passed = apply_filters(params.get("Filters"), shown, _FILTERS)
+    page, marker = paginate("DescribeDBParameters", params, passed, _name)
     return {"Parameters": page, "Marker": marker}
 
 

@@ -75,7 +75,7 @@ def create_db_instance_read_replica(context: Context, params: Mapping[str, Any])
         tx.put_instance(replica)
         told = arguments.CreateReadReplica(port_requested=params.get("Port") is not None)
         start_workflow(context, tx, WorkflowKind.CREATE_READ_REPLICA, replica.resource_id, told)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [replica])
     context.wake()
     return {"DBInstance": views.instance_view(context, replica, around(replica))}
 
@@ -150,7 +150,7 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
         replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**replica.settings, **settings})
         tx.put_instance(replica)
         start_workflow(context, tx, WorkflowKind.PROMOTE_READ_REPLICA, replica.resource_id)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [replica])
     context.wake()
     return {"DBInstance": views.instance_view(context, replica, around(replica))}
 

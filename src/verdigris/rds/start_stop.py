@@ -28,7 +28,7 @@ def stop_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, A
         require_free_hands(tx, instance)
         _require_nobody_follows(tx, instance)
         instance = _begin(context, tx, instance, InstanceStatus.STOPPING, WorkflowKind.STOP_INSTANCE)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
 
@@ -42,7 +42,7 @@ def start_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, 
                 f"DB instance {instance.identifier} is not stopped: it is in state {instance.status}"
             )
         instance = _begin(context, tx, instance, InstanceStatus.STARTING, WorkflowKind.START_INSTANCE)
-        around = views.surroundings(tx)
+        around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
 

@@ -1,6 +1,6 @@
 """Records as the API shows them. The only place that spells members of responses; None means "left out"."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -45,17 +45,18 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     pending: arguments.ModifyInstance = arguments.ModifyInstance()
 
 
-def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
-    """Reads once what all views of a response need."""
-    instances = tx.instances()
-    names = {instance.resource_id: instance.identifier for instance in instances}
-    primaries = [deployment.primary for deployment in tx.deployments() if deployment.status in _REPLICATING]
-    pairs = [(member.source_resource_id, member.target_resource_id) for member in primaries]
-    pairs += [(instance.replica_of, instance.resource_id) for instance in instances if instance.replica_of is not None]
+def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DBInstance], Surroundings]:
+    """Reads once what all views of a response need, and nothing of the instances that it does not show."""
+    own = [instance.resource_id for instance in shown]
+    primaries = [deployment.primary for deployment in tx.deployments_of(own) if deployment.status in _REPLICATING]
+    pairs = [(m.source_resource_id, m.target_resource_id) for m in primaries if m.target_resource_id is not None]
+    pairs += [(each.replica_of, each.resource_id) for each in (*shown, *tx.replicas_of(own)) if each.replica_of]
+    pairs = list(dict.fromkeys(pairs))  # a replica is shown, perhaps, and its source too
+    names = tx.identifiers({end for pair in pairs for end in pair})
     pairs = [(source, target) for source, target in pairs if source in names and target in names]
     changes = {
         workflow.subject: _changes(workflow)
-        for workflow in tx.unfinished_workflows()
+        for workflow in tx.unfinished_workflows_of(own)
         if workflow.kind is WorkflowKind.MODIFY_INSTANCE
     }
 
@@ -63,7 +64,7 @@ def surroundings(tx: Transaction) -> Callable[[DBInstance], Surroundings]:
         own = instance.resource_id
         return Surroundings(
             replicates_from=next((names[source] for source, target in pairs if target == own), None),
-            replicates_to=tuple(names[target or ""] for source, target in pairs if source == own),
+            replicates_to=tuple(names[target] for source, target in pairs if source == own),
             pending=changes.get(own, arguments.ModifyInstance()),
         )
 

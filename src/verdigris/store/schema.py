@@ -59,7 +59,7 @@ instances = sa.Table(
     sa.Column("parameter_status", sa.Text, nullable=False),
     sa.Column("read_only", sa.Boolean(create_constraint=False), nullable=False),
     # No reference: at the end of a transaction all old rows go before the new ones come.
-    sa.Column("replica_of", sa.Text, comment="resource id of a read replica's source"),
+    sa.Column("replica_of", sa.Text, index=True, comment="resource id of a read replica's source"),
     sa.Column("replication_error", sa.Text, nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
@@ -148,7 +148,7 @@ workflows = sa.Table(
     sa.Column("number", RowNumber, primary_key=True),
     sa.Column("workflow_id", sa.Text, nullable=False, unique=True),
     sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False, index=True),
     sa.Column("arguments", Json(dict[str, object]), nullable=False),
     # running -> completed | undoing; undoing -> failed
     sa.Column("status", sa.Text, nullable=False),

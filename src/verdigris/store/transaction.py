@@ -1,6 +1,6 @@
 """``domain.ports.Transaction`` on one SQL transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -14,6 +14,11 @@ from verdigris.store.records import deployment_from_rows, deployment_row, from_r
 
 # As long as RDS keeps events (user guide, "Viewing Amazon RDS events").
 EVENT_RETENTION = timedelta(days=14)
+
+# One more than a page of the API has by default, so that one batch tells whether there is another page.
+_BATCH = 101
+
+_IS_UNFINISHED = schema.workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING])
 
 
 class SqlTransaction:
@@ -41,16 +46,62 @@ class SqlTransaction:
         return None if found is not None and found.resource_id in self._changed else found
 
     def instances(self) -> list[DBInstance]:
-        rows = self._connection.execute(sa.select(schema.instances)).mappings()
-        current: dict[str, DBInstance | None] = {row["resource_id"]: from_row(row, DBInstance) for row in rows}
-        current.update(self._changed)
-        return sorted((i for i in current.values() if i is not None), key=lambda i: i.identifier)
+        return self._instances(sa.true(), lambda _: True)
+
+    def instances_after(self, identifier: str) -> Iterator[DBInstance]:
+        while True:
+            batch = self._batch_after(identifier)
+            yield from batch
+            if len(batch) < _BATCH:
+                return
+            identifier = batch[-1].identifier
+
+    def replicas_of(self, resource_ids: Collection[str]) -> list[DBInstance]:
+        return self._instances(
+            schema.instances.c.replica_of.in_(resource_ids), lambda changed: changed.replica_of in resource_ids
+        )
+
+    def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
+        instances = schema.instances
+        rows = self._connection.execute(
+            sa.select(instances.c.resource_id, instances.c.identifier).where(instances.c.resource_id.in_(resource_ids))
+        )
+        found = {resource_id: identifier for resource_id, identifier in rows if resource_id not in self._changed}
+        changed = (self._changed.get(resource_id) for resource_id in resource_ids)
+        return found | {instance.resource_id: instance.identifier for instance in changed if instance is not None}
 
     def put_instance(self, instance: DBInstance) -> None:
         self._changed[instance.resource_id] = instance
 
     def delete_instance(self, resource_id: str) -> None:
         self._changed[resource_id] = None
+
+    def _batch_after(self, identifier: str) -> list[DBInstance]:
+        return self._instances(
+            self._names > identifier, lambda changed: changed.identifier > identifier, at_most=_BATCH
+        )
+
+    def _instances(
+        self,
+        condition: sa.ColumnElement[bool],
+        holds: Callable[[DBInstance], bool],
+        *,
+        at_most: int | None = None,
+    ) -> list[DBInstance]:
+        """By identifier. ``holds``: the same condition, for what has been changed and is not written yet."""
+        instances = schema.instances
+        query = sa.select(instances).where(condition).order_by(self._names).limit(at_most)
+        if self._changed:
+            query = query.where(instances.c.resource_id.not_in(list(self._changed)))
+        found = [from_row(row, DBInstance) for row in self._connection.execute(query).mappings()]
+        found += [changed for changed in self._changed.values() if changed is not None and holds(changed)]
+        return sorted(found, key=lambda instance: instance.identifier)[:at_most]
+
+    @property
+    def _names(self) -> sa.ColumnElement[str]:
+        """Identifiers, to be compared as Python does: a PostgreSQL database may have an order of its own."""
+        bytewise = "C" if self._connection.dialect.name == "postgresql" else "BINARY"
+        return sa.collate(schema.instances.c.identifier, bytewise)
 
     def _one_instance(self, condition: sa.ColumnElement[bool]) -> DBInstance | None:
         row = self._connection.execute(sa.select(schema.instances).where(condition)).mappings().first()
@@ -85,6 +136,13 @@ class SqlTransaction:
 
     def deployments(self) -> list[BlueGreenDeployment]:
         return self._deployments(sa.true())
+
+    def deployments_of(self, resource_ids: Collection[str]) -> list[BlueGreenDeployment]:
+        members = schema.deployment_members.c
+        either = sa.or_(members.source_resource_id.in_(resource_ids), members.target_resource_id.in_(resource_ids))
+        return self._deployments(
+            schema.deployments.c.identifier.in_(sa.select(members.deployment_identifier).where(either))
+        )
 
     def put_deployment(self, deployment: BlueGreenDeployment) -> None:
         self._upsert(schema.deployments, "identifier", deployment_row(deployment))
@@ -143,7 +201,10 @@ class SqlTransaction:
         return None if row is None else from_row(row, Workflow)
 
     def unfinished_workflows(self) -> list[Workflow]:
-        return self._workflows(schema.workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING]))
+        return self._workflows(_IS_UNFINISHED)
+
+    def unfinished_workflows_of(self, subjects: Collection[str]) -> list[Workflow]:
+        return self._workflows(_IS_UNFINISHED & schema.workflows.c.subject.in_(subjects))
 
     def workflows_of(self, subject: str) -> list[Workflow]:
         return self._workflows(schema.workflows.c.subject == subject)
