@@ -19,6 +19,7 @@ from verdigris.engines.account import engine_account
 from verdigris.engines.doctor import Health, examine
 from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.keys import read_keys
 from verdigris.lock import find_presence
 from verdigris.router.client import RouterClient
 from verdigris.router.process import RouterProcess
@@ -230,6 +231,18 @@ async def _gone(settings: Settings) -> None:
         if time.monotonic() > until:
             raise VerdigrisError(f"the control plane did not stop within {STOP_LIMIT_S:g} s")
         await asyncio.sleep(_POLL_S)
+
+
+# ----------------------------------------------------------------------------------------------------------------- keys
+
+
+def list_keys(settings: Settings) -> Sheet:
+    rows = [
+        (key.access_key_id, key.user, " ".join(rule.actions), " ".join(rule.resources))
+        for key in read_keys(settings.keys_path)
+        for rule in key.rules
+    ]
+    return Sheet("Access keys beside the root key", ("access key id", "user", "allowed actions", "on"), rows)
 
 
 # -------------------------------------------------------------------------------------------------------------- engines

@@ -34,6 +34,7 @@ from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 from verdigris.engines.supervisor import ServerCondition
+from verdigris.keys import KeyRing
 from verdigris.lock import Presence, StateLock
 from verdigris.rds.asgi import create_app
 from verdigris.rds.context import Context
@@ -235,7 +236,9 @@ def _require_protection(settings: Settings, host: str, insecure_listen: bool) ->
 async def _serve_api(
     control_plane: ControlPlane, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None]
 ) -> None:
-    app = create_app(control_plane.api_context(), control_plane.credentials.secret_of)
+    app = create_app(
+        control_plane.api_context(), KeyRing(control_plane.credentials, control_plane.settings.keys_path).find
+    )
     server = api_server(app, tls)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

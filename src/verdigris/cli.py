@@ -32,6 +32,8 @@ deployments = typer.Typer(help="Blue/green deployments and their switchovers.", 
 app.add_typer(deployments, name="deployments")
 router = typer.Typer(help="The process that clients are connected to.", no_args_is_help=True)
 app.add_typer(router, name="router")
+keys = typer.Typer(help="Access keys that are allowed less than the first one.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 DEFAULT_PORT = 8432
 
@@ -200,6 +202,56 @@ def router_restart() -> None:
 
     for line in asyncio.run(restart_router(load_settings())):
         typer.echo(line)
+
+
+Actions = Annotated[list[str], typer.Option("--action", help="For example 'rds:Describe*'. May be repeated.")]
+Resources = Annotated[
+    list[str], typer.Option("--resource", help="For example 'arn:aws:rds:*:*:db:dev-*'. May be repeated.")
+]
+KeyId = Annotated[str, typer.Argument(help="An access key id, as `verdigris keys list` shows it.")]
+EVERYTHING = ["*"]
+
+
+@keys.command("create")
+def keys_create(
+    user: Annotated[str, typer.Argument(help="Whose key it is: refusals and the log name it.")],
+    action: Actions,
+    resource: Resources = EVERYTHING,
+) -> None:
+    """Make a key that is allowed these actions on these resources. Its secret is shown this once."""
+    from verdigris.domain.access import Rule
+    from verdigris.keys import create_key
+
+    settings = load_settings()
+    prepare_home(settings)
+    key = create_key(settings.keys_path, user, Rule(actions=tuple(action), resources=tuple(resource)))
+    typer.echo(f"{'AWS_ACCESS_KEY_ID':24} {key.access_key_id}")
+    typer.echo(f"{'AWS_SECRET_ACCESS_KEY':24} {key.secret_access_key}")
+
+
+@keys.command("allow")
+def keys_allow(access_key_id: KeyId, action: Actions, resource: Resources = EVERYTHING) -> None:
+    """Allow a key something more."""
+    from verdigris.domain.access import Rule
+    from verdigris.keys import allow
+
+    allow(load_settings().keys_path, access_key_id, Rule(actions=tuple(action), resources=tuple(resource)))
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """The keys and what they are allowed, without their secrets."""
+    from verdigris.admin import list_keys
+
+    rich.print(_table(list_keys(load_settings())))
+
+
+@keys.command("delete")
+def keys_delete(access_key_id: KeyId) -> None:
+    """Take a key away: the next request that is signed with it is refused."""
+    from verdigris.keys import delete_key
+
+    delete_key(load_settings().keys_path, access_key_id)
 
 
 @engines.command("list")

@@ -66,16 +66,19 @@ class Settings(Struct, frozen=True, kw_only=True):
         return self.home / "credentials.json"
 
     @property
+    def keys_path(self) -> Path:
+        return self.home / "keys.json"
+
+    @property
     def log_directory(self) -> Path:
         return self.home / "log"
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
+    """The root key."""
+
     access_key_id: str
     secret_access_key: str
-
-    def secret_of(self, access_key_id: str) -> str | None:
-        return self.secret_access_key if access_key_id == self.access_key_id else None
 
 
 def default_home() -> Path:
@@ -209,16 +212,25 @@ def find_credentials(settings: Settings, environment: Mapping[str, str] = os.env
 
 
 def make_credentials(settings: Settings) -> Credentials:
-    """A new random key in ``credentials.json``, mode 0600 from the first byte on."""
-    credentials = Credentials(
+    """A new random key in ``credentials.json``."""
+    credentials = random_credentials()
+    write_private(settings.credentials_path, msgspec.json.encode(credentials))
+    return credentials
+
+
+def random_credentials() -> Credentials:
+    return Credentials(
         access_key_id="VDKA" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(16)),
         secret_access_key=secrets.token_urlsafe(30),
     )
-    temporary = settings.credentials_path.with_suffix(".new")
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """All of it or nothing, and mode 0600 from the first byte on."""
+    temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(msgspec.json.encode(credentials))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    temporary.rename(settings.credentials_path)
-    return credentials
+    temporary.rename(path)

@@ -17,8 +17,9 @@ from verdigris.aws.serialize import serialize_fault, serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain.errors import ControllerSuperseded
 from verdigris.rds import operator
+from verdigris.rds.access import authorize
 from verdigris.rds.context import Context
-from verdigris.rds.exchange import Credentials, Exchange, check_rate, check_signature, read_body
+from verdigris.rds.exchange import Exchange, FindKey, check_rate, check_signature, read_body
 from verdigris.rds.operations import HANDLERS
 from verdigris.rds.throttle import Throttle
 
@@ -42,6 +43,13 @@ async def validate_parameters(exchange: Exchange) -> None:
     validate_input(exchange.require_operation(), exchange.params)
 
 
+async def check_access(exchange: Exchange) -> None:
+    key = exchange.require_key()
+    if not key.is_root:
+        name = exchange.require_operation().name
+        await run_in_threadpool(authorize, exchange.context, key, name, exchange.params)
+
+
 async def dispatch(exchange: Exchange) -> None:
     """In a thread: handlers are plain functions that wait for the store."""
     handler = HANDLERS[exchange.require_operation().name]
@@ -61,22 +69,23 @@ STEPS: tuple[Callable[[Exchange], Awaitable[None]], ...] = (
     select_operation,
     parse_parameters,
     validate_parameters,
+    check_access,
     dispatch,
     serialize,
 )
 
 
-def create_app(context: Context, credentials: Credentials, throttle: Throttle | None = None) -> Starlette:
+def create_app(context: Context, find_key: FindKey, throttle: Throttle | None = None) -> Starlette:
     """``POST /`` is the API, what is below ``/verdigris/`` the operator's; ``GET /healthz`` answers 200 to anybody,
     while the process serves requests."""
     service = load_service("rds")
     throttle = throttle or Throttle()
 
     async def handle(request: Request) -> Response:
-        return await _answer(Exchange(request, service, context, credentials, throttle))
+        return await _answer(Exchange(request, service, context, find_key, throttle))
 
     async def cancel(request: Request) -> Response:
-        return await operator.cancel_switchover(Exchange(request, service, context, credentials, throttle))
+        return await operator.cancel_switchover(Exchange(request, service, context, find_key, throttle))
 
     return Starlette(
         routes=[

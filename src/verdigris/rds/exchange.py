@@ -11,6 +11,7 @@ from starlette.requests import Request
 from verdigris.aws import query, sigv4
 from verdigris.aws.errors import request_expired, request_too_large, throttling
 from verdigris.aws.model import Operation, Service
+from verdigris.domain.access import AccessKey
 from verdigris.rds.context import Context
 from verdigris.rds.throttle import Throttle
 
@@ -18,7 +19,7 @@ SIGNING_NAME = "rds"
 # Nobody holds a connection by sending a byte now and then.
 BODY_WITHIN_S = 20.0
 
-Credentials = Callable[[str], str | None]  # access key id -> secret access key
+FindKey = Callable[[str], AccessKey | None]  # by its id
 
 
 @dataclass
@@ -28,11 +29,11 @@ class Exchange:
     request: Request
     service: Service
     context: Context
-    credentials: Credentials
+    find_key: FindKey
     throttle: Throttle
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     body: bytes = b""
-    access_key_id: str = ""
+    key: AccessKey | None = None  # that has signed it
     fields: Mapping[str, str] = field(default_factory=dict)
     operation: Operation | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -43,6 +44,15 @@ class Exchange:
         if self.operation is None:
             raise RuntimeError("no operation was selected")
         return self.operation
+
+    def require_key(self) -> AccessKey:
+        if self.key is None:
+            raise RuntimeError("no signature was checked")
+        return self.key
+
+    @property
+    def access_key_id(self) -> str:
+        return "" if self.key is None else self.key.access_key_id
 
 
 async def read_body(exchange: Exchange) -> None:
@@ -66,7 +76,14 @@ async def read_body(exchange: Exchange) -> None:
 
 async def check_signature(exchange: Exchange) -> None:
     scope = exchange.request.scope
-    exchange.access_key_id = sigv4.verify(
+    key: AccessKey | None = None
+
+    def secret_of(access_key_id: str) -> str | None:
+        nonlocal key
+        key = exchange.find_key(access_key_id)
+        return None if key is None else key.secret_access_key
+
+    sigv4.verify(
         sigv4.SignedRequest(
             method=scope["method"],
             raw_path=scope["raw_path"],
@@ -74,11 +91,12 @@ async def check_signature(exchange: Exchange) -> None:
             headers=scope["headers"],
             body=exchange.body,
         ),
-        exchange.credentials,
+        secret_of,
         now=exchange.context.clock.now(),
         region=exchange.context.region,
         service=SIGNING_NAME,
     )
+    exchange.key = key
 
 
 async def check_rate(exchange: Exchange) -> None:

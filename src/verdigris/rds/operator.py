@@ -1,4 +1,4 @@
-"""What the control plane offers its operators beside RDS's API: over the same listener, signed with the same key."""
+"""What the control plane offers its operators beside RDS's API: over the same listener, signed with the root key."""
 
 import asyncio
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from verdigris.aws.errors import Fault
 from verdigris.domain.errors import VerdigrisError
+from verdigris.rds.access import require_root
 from verdigris.rds.exchange import Exchange, check_signature, read_body
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ async def cancel_switchover(exchange: Exchange) -> Response:
     try:
         await read_body(exchange)
         await check_signature(exchange)
+        require_root(exchange.context, exchange.require_key(), "verdigris:CancelSwitchover")
         async with asyncio.timeout(_ANSWER_WITHIN_S):
             await exchange.context.cancel_switchover(identifier)
     except Fault as fault:

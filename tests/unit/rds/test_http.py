@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, WaiterError
 from msgspec.structs import replace
 
 from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, World
+from verdigris.domain.access import AccessKey, Rule
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.rds import exchange
 from verdigris.rds.asgi import create_app
@@ -28,6 +29,19 @@ from verdigris.rds.throttle import Throttle
 # More than any test here makes but the one that is about it.
 REQUESTS_ADMITTED = 200
 KEY_ID, SECRET = "VDKAEXAMPLE", "a-secret-for-tests"
+DEV_ID, DEV_SECRET = "VDKADEVELOPER", "another-secret"
+KEYS = {
+    KEY_ID: AccessKey(access_key_id=KEY_ID, secret_access_key=SECRET, user="root", is_root=True),
+    DEV_ID: AccessKey(
+        access_key_id=DEV_ID,
+        secret_access_key=DEV_SECRET,
+        user="dev",
+        rules=(
+            Rule(actions=("rds:describe*",)),
+            Rule(actions=("rds:*DBInstance",), resources=("arn:aws:rds:*:*:db:dev-*",)),
+        ),
+    ),
+}
 
 
 class SystemClock:
@@ -42,7 +56,7 @@ def port(world: World) -> Iterator[int]:
     context = world.context
     object.__setattr__(context, "clock", world.clock)
     listener = socket.create_server(("127.0.0.1", 0))
-    app = create_app(context, {KEY_ID: SECRET}.get, Throttle(per_s=0.001, burst=REQUESTS_ADMITTED))
+    app = create_app(context, KEYS.get, Throttle(per_s=0.001, burst=REQUESTS_ADMITTED))
     config = uvicorn.Config(app, log_level="warning", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -255,6 +269,47 @@ def signed(port: int, body: bytes) -> dict[str, str]:
     return dict(request.headers)
 
 
+class TestAccess:
+    """A key that may describe everything, and do anything with instances whose names begin with dev-."""
+
+    @pytest.fixture
+    def dev(self, port: int) -> Iterator[Any]:
+        with contextlib.closing(make_client(port, key_id=DEV_ID, secret=DEV_SECRET)) as client:
+            yield client
+
+    def test_what_is_allowed(self, world: World, dev: Any) -> None:
+        assert dev.describe_db_instances()["DBInstances"] == []
+        created = dev.create_db_instance(**{**NEW_INSTANCE, "DBInstanceIdentifier": "Dev-1"})["DBInstance"]
+        assert created["DBInstanceIdentifier"] == "dev-1"
+
+    def test_what_is_not_is_refused_in_the_words_of_aws(self, world: World, dev: Any) -> None:
+        world.create_instance()
+        before = world.snapshot()
+        with pytest.raises(ClientError) as caught:
+            dev.reboot_db_instance(DBInstanceIdentifier="App")
+        assert caught.value.response["Error"]["Message"] == (
+            "User: arn:aws:iam::123456789012:user/dev is not authorized to perform: rds:RebootDBInstance on resource: "
+            f"{APP_ARN} because no identity-based policy allows the rds:RebootDBInstance action"
+        )
+        for operation, params in (
+            ("delete_db_instance", {"DBInstanceIdentifier": "none"}),
+            ("add_tags_to_resource", {"ResourceName": APP_ARN.replace("app", "dev-1"), "Tags": []}),
+            ("create_blue_green_deployment", {"BlueGreenDeploymentName": "up", "Source": APP_ARN}),
+        ):
+            with refused("AccessDenied", 403):
+                getattr(dev, operation)(**params)
+        assert world.snapshot() == before
+
+    def test_the_operator_s_requests_are_for_the_root_key(self, world: World, port: int) -> None:
+        status, code, message = cancel(port, "bgd-1", DEV_SECRET, DEV_ID)
+        assert (status, code) == (403, "AccessDenied")
+        assert message == (
+            "User: arn:aws:iam::123456789012:user/dev is not authorized to perform: verdigris:CancelSwitchover because"
+            " no identity-based policy allows the verdigris:CancelSwitchover action"
+        )
+        assert world.cancelled == []
+
+
 class TestWire:
     def test_health_needs_no_key(self, port: int) -> None:
         assert send(port, "GET", "/healthz") == (200, b"ok")
@@ -353,14 +408,14 @@ class TestOperator:
         assert world.cancelled == []
 
 
-def cancel(port: int, identifier: str, secret: str | None) -> tuple[int, str, str]:
-    return send_cancel(port, identifier, sign_cancel(port, identifier, secret) if secret else {})
+def cancel(port: int, identifier: str, secret: str | None, key_id: str = KEY_ID) -> tuple[int, str, str]:
+    return send_cancel(port, identifier, sign_cancel(port, identifier, secret, key_id) if secret else {})
 
 
-def sign_cancel(port: int, identifier: str, secret: str) -> dict[str, str]:
+def sign_cancel(port: int, identifier: str, secret: str, key_id: str = KEY_ID) -> dict[str, str]:
     url = f"http://127.0.0.1:{port}/verdigris/deployments/{identifier}/cancel"
     request = botocore.awsrequest.AWSRequest(method="POST", url=url, data=b"")
-    credentials = botocore.credentials.Credentials(KEY_ID, secret)
+    credentials = botocore.credentials.Credentials(key_id, secret)
     botocore.auth.SigV4Auth(credentials, "rds", "us-east-1").add_auth(request)
     return dict(request.headers)
 

@@ -114,6 +114,10 @@ class World:
         assert found is not None
         return found
 
+    def instances(self) -> list[DBInstance]:
+        with self.store.transaction() as tx:
+            return tx.instances()
+
     def deployment(self) -> BlueGreenDeployment:
         with self.store.transaction() as tx:
             (found,) = tx.deployments()

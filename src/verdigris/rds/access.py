@@ -1,0 +1,116 @@
+"""Whether the key that signed a request may have what it asks for.
+
+Which ARNs a request is about, and which further actions it takes, is as AWS has it ("Actions, resources, and condition
+keys for Amazon RDS"; RDS user guide, "Authorizing access to blue/green deployment operations"): all of them have to be
+allowed. That is looked at before the handler looks at anything, so a refusal tells nothing about what there is.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from verdigris.aws.errors import Fault, access_denied
+from verdigris.domain.access import AccessKey
+from verdigris.domain.model import BlueGreenDeployment
+from verdigris.rds.context import Context
+from verdigris.rds.lookups import deployment_identifier_of, parse_own_arn
+
+# Members of requests that name what the request is about, and the kind in the ARN of that.
+_KINDS = {
+    "BlueGreenDeploymentIdentifier": "deployment",
+    "DBInstanceIdentifier": "db",
+    "DBParameterGroupName": "pg",
+    "ResourceName": "db",
+    "Source": "db",
+    "SourceDBInstanceIdentifier": "db",
+    "SourceDBParameterGroupIdentifier": "pg",
+    "TargetDBParameterGroupIdentifier": "pg",
+    "TargetDBParameterGroupName": "pg",
+}
+
+# What an operation is about that names nothing: all of a kind. Any other one is about no resource.
+_KIND_OF_ALL = {
+    "DescribeBlueGreenDeployments": "deployment",
+    "DescribeDBInstances": "db",
+    "DescribeDBParameterGroups": "pg",
+}
+
+
+def authorize(context: Context, key: AccessKey, operation: str, params: Mapping[str, Any]) -> None:
+    """Raises ``AccessDenied`` in AWS's words for the first thing that is not allowed."""
+    if key.is_root:
+        return
+    for action, resource in needed(context, operation, params):
+        if not key.allows(action, resource):
+            raise denied(context, key, action, resource)
+
+
+def require_root(context: Context, key: AccessKey, action: str) -> None:
+    """For what is not of RDS's API."""
+    if not key.is_root:
+        raise denied(context, key, action, "*")
+
+
+def denied(context: Context, key: AccessKey, action: str, resource: str) -> Fault:
+    user = f"arn:aws:iam::{context.account_id}:user/{key.user}"
+    return access_denied(
+        f"User: {user} is not authorized to perform: {action}"
+        + ("" if resource == "*" else f" on resource: {resource}")
+        + f" because no identity-based policy allows the {action} action"
+    )
+
+
+def needed(context: Context, operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Actions and the resources they are taken on."""
+    named = [
+        _arn(context, kind, params[member]) for member, kind in _KINDS.items() if isinstance(params.get(member), str)
+    ]
+    kind_of_all = _KIND_OF_ALL.get(operation)
+    resources = named or ["*" if kind_of_all is None else context.arn(kind_of_all, "*")]
+    for resource in resources:
+        yield f"rds:{operation}", resource
+    if params.get("Tags") and operation != "AddTagsToResource":
+        for resource in resources:
+            yield "rds:AddTagsToResource", resource
+    match operation:
+        case "CreateBlueGreenDeployment":
+            yield "rds:CreateDBInstanceReadReplica", _arn(context, "db", params["Source"])
+        case "SwitchoverBlueGreenDeployment":
+            for member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=False):
+                yield "rds:ModifyDBInstance", member
+                yield "rds:PromoteReadReplica", member
+        case "DeleteBlueGreenDeployment" if params.get("DeleteTarget"):
+            for member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=True):
+                yield "rds:DeleteDBInstance", member
+
+
+def _arn(context: Context, kind: str, text: str) -> str:
+    """Names in lower case, as they are kept: another spelling is the same resource, and no way around a rule."""
+    try:
+        arn = parse_own_arn(context, text)
+    except Fault:
+        return context.arn(kind, text.lower())
+    return context.arn(arn.kind, arn.name.lower())
+
+
+def _members(context: Context, text: str, *, targets_only: bool) -> list[str]:
+    """None of a deployment that is not there: saying so is the handler's business."""
+    try:
+        identifier = deployment_identifier_of(context, text)
+    except Fault:
+        return []
+    with context.store.transaction() as tx:
+        deployment = tx.deployment(identifier)
+        if deployment is None:
+            return []
+        names = tx.identifiers(_ends(deployment, targets_only=targets_only))
+    return [context.instance_arn(name) for name in names.values()]
+
+
+def _ends(deployment: BlueGreenDeployment, *, targets_only: bool) -> list[str]:
+    ends: list[str] = []
+    for member in deployment.members:
+        if not targets_only:
+            ends.append(member.source_resource_id)
+        if member.target_resource_id is not None:
+            ends.append(member.target_resource_id)
+    return ends
