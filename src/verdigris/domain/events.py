@@ -7,7 +7,8 @@ of its own (a rename, a failed change) the general notification RDS-EVENT-0044 c
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, ParameterGroup
+from verdigris.domain.parameters import ParameterValue
 from verdigris.domain.statuses import SourceType
 
 AVAILABILITY = "availability"
@@ -25,6 +26,7 @@ CATEGORIES: Mapping[SourceType, frozenset[str]] = {
     SourceType.DB_INSTANCE: frozenset(
         {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION, READ_REPLICA}
     ),
+    SourceType.DB_PARAMETER_GROUP: frozenset({CONFIGURATION_CHANGE}),
 }
 
 # ----------------------------------------------------------------------------------------------------------- instances
@@ -74,6 +76,33 @@ def storage_modified(instance: DBInstance, at: datetime) -> Event:
 
 def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
     return _of_instance(instance, "0044", NOTIFICATION, f"Modification of the DB instance failed: {reason}", at)
+
+
+# ---------------------------------------------------------------------------------------------------- parameter groups
+
+
+def parameters_updated(before: ParameterGroup, after: ParameterGroup, at: datetime) -> list[Event]:
+    """One event for each that is another now; a reset one has its default."""
+    changed = sorted({name for name, _ in before.parameters.items() ^ after.parameters.items()})
+    return [_of_group(after, _updated(name, after.parameters.get(name)), at) for name in changed]
+
+
+def _updated(name: str, now: ParameterValue | None) -> str:
+    if now is None:
+        return f"Reset parameter {name} to its default."
+    return f"Updated parameter {name} to {now.value} with apply method {now.apply_method}."
+
+
+def _of_group(group: ParameterGroup, message: str, at: datetime) -> Event:
+    return Event(
+        event_id="RDS-EVENT-0037",
+        source_type=SourceType.DB_PARAMETER_GROUP,
+        source_identifier=group.name,
+        source_resource_id=group.name,
+        categories=(CONFIGURATION_CHANGE,),
+        message=message,
+        at=at,
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- read replicas

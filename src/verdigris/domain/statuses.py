@@ -103,4 +103,5 @@ class SourceType(StrEnum):
     """``Event.SourceType``, those that this version emits."""
 
     DB_INSTANCE = "db-instance"
+    DB_PARAMETER_GROUP = "db-parameter-group"
     BLUE_GREEN_DEPLOYMENT = "blue-green-deployment"

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import invalid_parameter_combination, invalid_parameter_value, missing_parameter
+from verdigris.domain import events
 from verdigris.domain.model import ParameterGroup
 from verdigris.domain.parameters import (
     SERVICE_PARAMETERS,
@@ -64,7 +65,7 @@ def modify_db_parameter_group(context: Context, params: Mapping[str, Any]) -> di
     values = dict(_checked(infos, change, needs_value=True) for change in _limited(changes))
     with context.store.transaction() as tx:
         group = require_own_parameter_group(tx, name, "modified")
-        _put(tx, structs.replace(group, parameters={**group.parameters, **values}))
+        _put(context, tx, group, structs.replace(group, parameters={**group.parameters, **values}))
     return {"DBParameterGroupName": name}
 
 
@@ -86,7 +87,7 @@ def reset_db_parameter_group(context: Context, params: Mapping[str, Any]) -> dic
     with context.store.transaction() as tx:
         group = require_own_parameter_group(tx, name, "reset")
         left = {n: value for n, value in group.parameters.items() if gone is not None and n not in gone}
-        _put(tx, structs.replace(group, parameters=left))
+        _put(context, tx, group, structs.replace(group, parameters=left))
     return {"DBParameterGroupName": name}
 
 
@@ -94,12 +95,13 @@ def _catalogue(context: Context, family: str) -> list[ParameterInfo]:
     return sorted((*context.parameters(family), *SERVICE_PARAMETERS.values()), key=lambda info: info.name)
 
 
-def _put(tx: Transaction, group: ParameterGroup) -> None:
+def _put(context: Context, tx: Transaction, before: ParameterGroup, group: ParameterGroup) -> None:
     """With the instances that are to follow marked in the same transaction."""
-    before = tx.parameter_group(group.name)
-    tx.put_parameter_group(group)
     if before == group:
         return
+    tx.put_parameter_group(group)
+    for event in events.parameters_updated(before, group, context.clock.now()):
+        tx.add_event(event)
     for instance in tx.instances():
         if instance.parameter_group == group.name:
             tx.put_instance(structs.replace(instance, parameter_status=ApplyStatus.APPLYING))

@@ -351,12 +351,18 @@ def _upgrade_target(info: EngineVersionInfo, version: PostgresVersion, target: s
     }
 
 
+_ARN_KINDS = {
+    SourceType.DB_INSTANCE: "db",
+    SourceType.DB_PARAMETER_GROUP: "pg",
+    SourceType.BLUE_GREEN_DEPLOYMENT: "deployment",
+}
+
+
 def event_view(context: Context, event: Event) -> View:
-    kind = "db" if event.source_type is SourceType.DB_INSTANCE else "deployment"
     return {
         "SourceIdentifier": event.source_identifier,
         "SourceType": event.source_type,
-        "SourceArn": context.arn(kind, event.source_identifier),
+        "SourceArn": context.arn(_ARN_KINDS[event.source_type], event.source_identifier),
         "Message": event.message,
         "EventCategories": list(event.categories),
         "Date": event.at,

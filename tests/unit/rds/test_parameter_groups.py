@@ -235,3 +235,19 @@ def test_what_is_stored(world: World) -> None:
     with world.store.transaction() as tx:
         (group,) = tx.parameter_groups()
     assert group.parameters == {"work_mem": ParameterValue("8192", ApplyMethod.PENDING_REBOOT)}
+
+
+def test_each_change_is_an_event(world: World) -> None:
+    create(world)
+    modify(world, change("work_mem", "8192"), change("shared_buffers", "1000", "pending-reboot"))
+    modify(world, change("work_mem", "8192"), change("autovacuum", "off"))  # the first one is what it was
+    world.call("ResetDBParameterGroup", DBParameterGroupName="mine", Parameters=[change("work_mem", None)])
+    shown = world.call("DescribeEvents", SourceType="db-parameter-group", SourceIdentifier="mine")["Events"]
+    assert [event["Message"] for event in shown] == [
+        "Updated parameter shared_buffers to 1000 with apply method pending-reboot.",
+        "Updated parameter work_mem to 8192 with apply method immediate.",
+        "Updated parameter autovacuum to off with apply method immediate.",
+        "Reset parameter work_mem to its default.",
+    ]
+    assert {event["SourceArn"] for event in shown} == {PG_ARN + "mine"}
+    assert all(event["EventCategories"] == ["configuration change"] for event in shown)

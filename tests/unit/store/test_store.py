@@ -115,13 +115,14 @@ _LATER = frozenset({"replica_of", "replication_error"})
 
 
 def _write_as_version_2(engine: sa.Engine) -> None:
-    """An instance, and a workflow that has come to its second step."""
+    """An instance, its event, and a workflow that has come to its second step."""
     entries = [an_entry("copy", "started"), an_entry("copy"), an_entry("align", "started")]
     with engine.begin() as connection:
         for table, records in (
             (schema.instances, [an_instance()]),
             (schema.workflows, [a_workflow()]),
             (schema.journal, entries),
+            (schema.events, [an_event()]),
         ):
             rows = [{name: v for name, v in asdict(record).items() if name not in _LATER} for record in records]
             connection.execute(sa.insert(table), rows)
@@ -426,6 +427,7 @@ class TestSchema:
                 assert transaction.instances() == [an_instance()]
                 assert transaction.unfinished_workflows() == [a_workflow()]
                 assert [entry.step for entry in transaction.journal("wf-1")] == ["copy", "copy", "align"]
+                assert transaction.events(since=NOON, until=NOON) == [an_event()]
             with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
                 transaction.put_workflow(a_workflow("wf-2"))  # the rules are still there, too
             with store.transaction() as transaction:
@@ -444,9 +446,12 @@ class TestSchema:
                 transaction.put_instance(replace(an_instance(f"i{number}", port=20000 + number), status=status))
             for kind in WorkflowKind:
                 transaction.put_workflow(a_workflow(f"wf-{kind}", kind=kind, subject=kind))
+            for source_type in SourceType:
+                transaction.add_event(replace(an_event(), source_type=source_type))
         with store.transaction() as transaction:
             assert {instance.status for instance in transaction.instances()} == set(InstanceStatus)
             assert {workflow.kind for workflow in transaction.unfinished_workflows()} == set(WorkflowKind)
+            assert {event.source_type for event in transaction.events(since=NOON, until=NOON)} == set(SourceType)
 
     def test_a_later_versions_database_is_refused(self, store: SqlStore, url: str) -> None:
         with store._engine.begin() as connection:
