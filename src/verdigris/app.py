@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -42,10 +42,12 @@ from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts, bind_listener
 from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.webhooks import Webhooks
 from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.cancellation import cancel_switchover
 from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
+from verdigris.workflows.notifier import Notifier
 from verdigris.workflows.parameters import ParameterKeeper
 from verdigris.workflows.protection import SourceProtection
 from verdigris.workflows.replica_keeper import ReplicaKeeper
@@ -113,6 +115,7 @@ class ControlPlane:
             ParameterKeeper(self.services).run(),
             SourceProtection(self.services).run(),
             ReplicaKeeper(self.services).run(),
+            self._notifier().run(),
         ):
             yield
         await self.servers.detach()
@@ -136,9 +139,20 @@ class ControlPlane:
             parameters=parameters,
             wake=self.runner.wake,
             cancel_switchover=partial(cancel_switchover, self.services, self.runner),
+            topics=self._topics(),
         )
 
     # -- pieces
+
+    def _topics(self) -> Mapping[str, str]:
+        """Webhooks by the ARN that subscriptions name them with."""
+        prefix = f"arn:aws:sns:{self.settings.region}:{self.settings.account_id}"
+        return {f"{prefix}:{name}": url for name, url in self.settings.topics.items()}
+
+    def _notifier(self) -> Notifier:
+        settings = self.settings
+        topics = Webhooks(self._topics())
+        return Notifier(self.store, self.services.clock, topics, region=settings.region, account_id=settings.account_id)
 
     async def _look_after_router(self) -> None:
         looked_at = 0.0

@@ -1,6 +1,7 @@
 """Settings, read once at start from the environment, and the access key of the API."""
 
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from enum import StrEnum
@@ -14,6 +15,7 @@ from msgspec import Struct
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
 from verdigris.router.limits import Limits
+from verdigris.webhooks import check_url
 
 # 107 bytes hold a unix socket's path on Linux; the longest of ours is run/<resource id, 29>/.s.PGSQL.5432.
 _LONGEST_SOCKET_SUFFIX = len("/run/") + 29 + len("/.s.PGSQL.5432")
@@ -29,6 +31,9 @@ _PAUSE_BUDGET_MAX_MS = 30_000
 
 # pg_basebackup --max-rate takes no more.
 _COPY_RATE_MAX_MIB = 1024
+
+# As for SNS.
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -46,7 +51,7 @@ class TlsFiles(Struct, frozen=True, kw_only=True):
 
 class Settings(Struct, frozen=True, kw_only=True):
     """``port_range``: first and last port given to endpoints that ask for none. ``copy_rate_mib``: what making a green
-    may read of blue in a second; None: as much as it can."""
+    may read of blue in a second; None: as much as it can. ``topics``: their webhooks, by name."""
 
     home: Path
     region: str = "us-east-1"
@@ -60,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     switchover: SwitchoverPolicy = SwitchoverPolicy()
     limits: Limits = Limits()
     tls: TlsFiles | None = None
+    topics: Mapping[str, str] = {}
 
     @property
     def credentials_path(self) -> Path:
@@ -112,6 +118,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         switchover=_switchover_policy(environment),
         limits=_limits(environment),
         tls=_tls(environment),
+        topics=_topics(environment),
     )
 
 
@@ -123,6 +130,20 @@ def _tls(environment: Mapping[str, str]) -> TlsFiles | None:
     if certificate is not None or key is not None:
         raise ConfigurationError("set both VERDIGRIS_TLS_CERTIFICATE and VERDIGRIS_TLS_KEY, or neither")
     return None
+
+
+def _topics(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """An error does not show the URL: whoever knows it can write there."""
+    topics = {}
+    for entry in environment.get("VERDIGRIS_TOPICS", "").split():
+        name, separator, url = entry.partition("=")
+        if not separator or not _TOPIC_NAME.fullmatch(name) or name in topics:
+            raise ConfigurationError("VERDIGRIS_TOPICS is not a list of distinct NAME=URL, with spaces between them")
+        wrong = check_url(url, insecure=environment.get("VERDIGRIS_INSECURE_TOPICS") == "1")
+        if wrong is not None:
+            raise ConfigurationError(f"VERDIGRIS_TOPICS: the URL of {name} cannot be used: {wrong}")
+        topics[name] = url
+    return topics
 
 
 def _switchover_policy(environment: Mapping[str, str]) -> SwitchoverPolicy:

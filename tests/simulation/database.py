@@ -9,6 +9,7 @@ from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, JournalEntry, ParameterGroup, Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import WorkflowStatus
+from verdigris.domain.subscriptions import Delivery, EventSubscription
 
 _UNFINISHED = (WorkflowStatus.RUNNING, WorkflowStatus.UNDOING)
 
@@ -23,6 +24,7 @@ class Tables:
         self.journal: list[JournalEntry] = []
         self.events: list[Event] = []
         self.groups: dict[str, ParameterGroup] = {}
+        self.subscriptions: dict[str, EventSubscription] = {}
 
     def copy(self) -> "Tables":
         new = Tables()
@@ -32,6 +34,7 @@ class Tables:
         new.journal = self.journal.copy()
         new.events = self.events.copy()
         new.groups = self.groups.copy()
+        new.subscriptions = self.subscriptions.copy()
         return new
 
 
@@ -117,6 +120,27 @@ class MemoryTransaction:
 
     def events(self, *, since: datetime, until: datetime) -> list[Event]:
         return sorted((e for e in self._tables.events if since <= e.at <= until), key=lambda event: event.at)
+
+    def event_subscription(self, name: str) -> EventSubscription | None:
+        return self._tables.subscriptions.get(name)
+
+    def event_subscriptions(self) -> list[EventSubscription]:
+        return sorted(self._tables.subscriptions.values(), key=lambda subscription: subscription.name)
+
+    def put_event_subscription(self, subscription: EventSubscription) -> None:
+        self._write().subscriptions[subscription.name] = subscription
+
+    def delete_event_subscription(self, name: str) -> None:
+        self._write().subscriptions.pop(name, None)
+
+    def next_deliveries(self) -> list[Delivery]:
+        raise NotImplementedError("nobody is told anything here")
+
+    def postpone_delivery(self, number: int, *, attempts: int, due_at: datetime) -> None:
+        raise NotImplementedError
+
+    def delete_delivery(self, number: int) -> None:
+        raise NotImplementedError
 
     def workflow(self, workflow_id: str) -> Workflow | None:
         return self._tables.workflows.get(workflow_id)

@@ -57,3 +57,41 @@ def test_a_wrong_setting_is_refused_by_name(name: str, value: str, told: str) ->
 @pytest.mark.parametrize("name", ["VERDIGRIS_PINNED_SESSIONS", "VERDIGRIS_STRAGGLERS", "VERDIGRIS_PAUSE_BUDGET_MS"])
 def test_an_empty_setting_is_none(name: str) -> None:
     assert load_settings({name: ""}).switchover == SwitchoverPolicy()
+
+
+class TestTopics:
+    def test_names_and_their_webhooks(self) -> None:
+        topics = load_settings(
+            {"VERDIGRIS_TOPICS": "alerts=https://hooks.example/T1?x=a=b  ops=http://127.0.0.1:9000/ me=http://[::1]/"}
+        ).topics
+        assert topics == {
+            "alerts": "https://hooks.example/T1?x=a=b",
+            "ops": "http://127.0.0.1:9000/",
+            "me": "http://[::1]/",
+        }
+        assert load_settings({}).topics == {}
+
+    def test_plain_http_leaves_the_machine_only_on_request(self) -> None:
+        given = {"VERDIGRIS_TOPICS": "alerts=http://hooks.example/"}
+        with pytest.raises(ConfigurationError, match="in clear"):
+            load_settings(given)
+        assert load_settings({**given, "VERDIGRIS_INSECURE_TOPICS": "1"}).topics
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "alerts",
+            "a/b=https://hooks.example/token",
+            "a=https://hooks.example/token a=https://hooks.example/token",
+            "a=ftp://hooks.example/token",
+            "a=https:///token",
+            "a=https://hooks.example:port/token",
+            "a=https://user:pass@hooks.example/token",
+            "a=https://hooks.example/\u00fctoken",
+            "a=http://127.0.0.1.hooks.example/token",
+        ],
+    )
+    def test_refused_without_telling_the_url(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match="VERDIGRIS_TOPICS") as caught:
+            load_settings({"VERDIGRIS_TOPICS": text})
+        assert "token" not in str(caught.value)

@@ -29,6 +29,12 @@ CATEGORIES: Mapping[SourceType, frozenset[str]] = {
     SourceType.DB_PARAMETER_GROUP: frozenset({CONFIGURATION_CHANGE}),
 }
 
+ARN_KINDS: Mapping[SourceType, str] = {
+    SourceType.BLUE_GREEN_DEPLOYMENT: "deployment",
+    SourceType.DB_INSTANCE: "db",
+    SourceType.DB_PARAMETER_GROUP: "pg",
+}
+
 # ----------------------------------------------------------------------------------------------------------- instances
 
 

@@ -23,6 +23,7 @@ from verdigris.domain.model import (
 )
 from verdigris.domain.parameters import ApplyStatus, ParameterInfo
 from verdigris.domain.statuses import ReplicationMode
+from verdigris.domain.subscriptions import Delivery, EventSubscription
 
 
 class Clock(Protocol):
@@ -59,8 +60,17 @@ class Transaction(Protocol):
     def put_deployment(self, deployment: BlueGreenDeployment) -> None: ...
     def delete_deployment(self, identifier: str) -> None: ...
 
-    def add_event(self, event: Event) -> None: ...
+    def add_event(self, event: Event) -> None: ...  # and queue it for each subscription that wants it
     def events(self, *, since: datetime, until: datetime) -> list[Event]: ...  # oldest first
+
+    # Exactly by name. One that is put and not enabled gets nothing any more, not even what waits for it.
+    def event_subscription(self, name: str) -> EventSubscription | None: ...
+    def event_subscriptions(self) -> list[EventSubscription]: ...  # ordered by name
+    def put_event_subscription(self, subscription: EventSubscription) -> None: ...
+    def delete_event_subscription(self, name: str) -> None: ...  # with what waits for it
+    def next_deliveries(self) -> list[Delivery]: ...  # the oldest of each subscription, due or not
+    def postpone_delivery(self, number: int, *, attempts: int, due_at: datetime) -> None: ...
+    def delete_delivery(self, number: int) -> None: ...
 
     def workflow(self, workflow_id: str) -> Workflow | None: ...
     def unfinished_workflows(self) -> list[Workflow]: ...  # RUNNING or UNDOING, oldest first

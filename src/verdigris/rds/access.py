@@ -23,6 +23,7 @@ _KINDS = {
     "Source": "db",
     "SourceDBInstanceIdentifier": "db",
     "SourceDBParameterGroupIdentifier": "pg",
+    "SubscriptionName": "es",
     "TargetDBParameterGroupIdentifier": "pg",
     "TargetDBParameterGroupName": "pg",
 }
@@ -32,6 +33,7 @@ _KIND_OF_ALL = {
     "DescribeBlueGreenDeployments": "deployment",
     "DescribeDBInstances": "db",
     "DescribeDBParameterGroups": "pg",
+    "DescribeEventSubscriptions": "es",
 }
 
 

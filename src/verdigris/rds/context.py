@@ -1,6 +1,6 @@
 """What a handler is given."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from verdigris.domain.identifiers import Arn, RandomText
@@ -28,6 +28,7 @@ class Context:
     region: str
     account_id: str
     endpoint_host: str
+    topics: Collection[str] = ()  # ARNs of those that event subscriptions may name
 
     def arn(self, kind: str, name: str) -> str:
         return str(Arn(region=self.region, account_id=self.account_id, kind=kind, name=name))
@@ -37,6 +38,9 @@ class Context:
 
     def parameter_group_arn(self, name: str) -> str:
         return self.arn("pg", name)
+
+    def event_subscription_arn(self, name: str) -> str:
+        return self.arn("es", name)
 
     def deployment_arn(self, identifier: str) -> str:
         return self.arn("deployment", identifier)

@@ -6,6 +6,7 @@ from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGroup
 from verdigris.domain.ports import Transaction
+from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds.context import Context
 
 
@@ -79,6 +80,14 @@ def identifier_rule(parameter: str) -> str:
         "ASCII letters, digits, and hyphens; must not end with a hyphen or contain two consecutive hyphens; and must "
         "not be longer than 63 characters."
     )
+
+
+def require_event_subscription(tx: Transaction, name: str) -> EventSubscription:
+    """Their names keep their case."""
+    subscription = tx.event_subscription(name)
+    if subscription is None:
+        raise Fault("SubscriptionNotFoundFault", f"Event subscription {name} not found")
+    return subscription
 
 
 def require_deployment(context: Context, tx: Transaction, text: str) -> BlueGreenDeployment:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from verdigris.domain.events import ARN_KINDS
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup, Tag, Workflow
 from verdigris.domain.parameters import ApplyMethod, ParameterInfo, ParameterValue
 from verdigris.domain.ports import EngineVersionInfo, LogFile, Transaction
@@ -13,9 +14,9 @@ from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
-    SourceType,
     WorkflowKind,
 )
+from verdigris.domain.subscriptions import EventSubscription
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds.catalogue import ENGINE, parameter_group_family
 from verdigris.rds.checks import MAX_STORAGE_GIB, MIN_STORAGE_GIB
@@ -351,18 +352,26 @@ def _upgrade_target(info: EngineVersionInfo, version: PostgresVersion, target: s
     }
 
 
-_ARN_KINDS = {
-    SourceType.DB_INSTANCE: "db",
-    SourceType.DB_PARAMETER_GROUP: "pg",
-    SourceType.BLUE_GREEN_DEPLOYMENT: "deployment",
-}
+def event_subscription_view(context: Context, subscription: EventSubscription) -> View:
+    return {
+        "CustomerAwsId": context.account_id,
+        "CustSubscriptionId": subscription.name,
+        "SnsTopicArn": subscription.topic_arn,
+        "Status": "active" if subscription.topic_arn in context.topics else "topic-not-exist",
+        "SubscriptionCreationTime": subscription.created_at.strftime("%a %b %d %H:%M:%S UTC %Y"),
+        "SourceType": subscription.source_type,
+        "SourceIdsList": list(subscription.source_identifiers),
+        "EventCategoriesList": list(subscription.categories),
+        "Enabled": subscription.enabled,
+        "EventSubscriptionArn": context.event_subscription_arn(subscription.name),
+    }
 
 
 def event_view(context: Context, event: Event) -> View:
     return {
         "SourceIdentifier": event.source_identifier,
         "SourceType": event.source_type,
-        "SourceArn": context.arn(_ARN_KINDS[event.source_type], event.source_identifier),
+        "SourceArn": context.arn(ARN_KINDS[event.source_type], event.source_identifier),
         "Message": event.message,
         "EventCategories": list(event.categories),
         "Date": event.at,

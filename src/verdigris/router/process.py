@@ -24,7 +24,15 @@ log = structlog.get_logger()
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.02
-_SECRETS = frozenset({"VERDIGRIS_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD"})
+_SECRETS = frozenset(
+    {
+        "VERDIGRIS_SECRET_ACCESS_KEY",
+        "VERDIGRIS_TOPICS",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "PGPASSWORD",
+    }
+)
 
 
 class RouterProcess:

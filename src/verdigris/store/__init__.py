@@ -7,7 +7,7 @@ any thread. Where things are:
 * ``migrations``: how a database of any earlier version becomes that, run by ``migrate`` each time a store is opened;
 * ``database``: what differs between SQLite (the default, embedded) and PostgreSQL;
 * ``records``: rows to the immutable records of ``domain.model`` and back;
-* ``transaction``, ``sql_store``: the two protocols of ``domain.ports``.
+* ``transaction`` (with ``subscriptions``), ``sql_store``: the two protocols of ``domain.ports``.
 """
 
 from verdigris.store.database import StoreError, sqlite_url

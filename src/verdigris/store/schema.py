@@ -140,6 +140,42 @@ events = sa.Table(
     sa.CheckConstraint(one_of("source_type", SourceType), name="source_type"),
 )
 
+event_subscriptions = sa.Table(
+    "event_subscriptions",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("topic_arn", sa.Text, nullable=False),
+    # Any that RDS has, also those of which nothing happens here.
+    sa.Column("source_type", sa.Text),
+    sa.Column("source_identifiers", Json(tuple[str, ...]), nullable=False),
+    sa.Column("categories", Json(tuple[str, ...]), nullable=False),
+    sa.Column("enabled", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint("source_type IS NOT NULL OR CAST(source_identifiers AS TEXT) = '[]'", name="source_identifiers"),
+)
+
+# What is to be delivered still, oldest first. Gone with its subscription, or with its event.
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("number", RowNumber, primary_key=True),
+    sa.Column("message_id", sa.Text, nullable=False, unique=True),
+    sa.Column(
+        "subscription_name",
+        sa.Text,
+        sa.ForeignKey("event_subscriptions.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    sa.Column(
+        "event_number", RowNumber, sa.ForeignKey("events.number", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("due_at", Moment, nullable=False),
+    sa.CheckConstraint("attempts >= 0", name="attempts"),
+)
+
 _UNFINISHED = "status IN ('running', 'undoing')"
 
 workflows = sa.Table(

@@ -11,6 +11,7 @@ from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Journ
 from verdigris.domain.statuses import WorkflowStatus
 from verdigris.store import schema
 from verdigris.store.records import deployment_from_rows, deployment_row, from_row, member_rows, to_row
+from verdigris.store.subscriptions import SubscriptionQueries
 
 # As long as RDS keeps events (user guide, "Viewing Amazon RDS events").
 EVENT_RETENTION = timedelta(days=14)
@@ -21,7 +22,7 @@ _BATCH = 101
 _IS_UNFINISHED = schema.workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING])
 
 
-class SqlTransaction:
+class SqlTransaction(SubscriptionQueries):
     """Instances and deployments that are put or deleted are written by ``flush``, when the transaction ends: two
     instances may exchange names and ports in any order, because uniqueness is checked on the outcome only."""
 
@@ -176,10 +177,12 @@ class SqlTransaction:
     # --------------------------------------------------------------------------------------------------------- events
 
     def add_event(self, event: Event) -> None:
-        """Also forgets the events that are too old to be shown, so that the table stays small by itself."""
+        """Also queues it for those who have subscribed to it, and forgets the events that are too old to be shown, so
+        that the table stays small by itself."""
         events = schema.events
         self._connection.execute(sa.delete(events).where(events.c.at < event.at - EVENT_RETENTION))
-        self._connection.execute(sa.insert(events), to_row(event))
+        written = self._connection.execute(sa.insert(events).values(to_row(event)).returning(events.c.number))
+        self._queue(event, written.scalar_one())
 
     def events(self, *, since: datetime, until: datetime) -> list[Event]:
         """Both ends included."""

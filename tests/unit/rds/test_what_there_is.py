@@ -93,7 +93,7 @@ def test_quotas_say_how_much_is_used(world: World) -> None:
         each["AccountQuotaName"]: (each["Used"], each["Max"])
         for each in world.call("DescribeAccountAttributes")["AccountQuotas"]
     }
-    assert quotas == {"DBInstances": (1, 1000), "DBParameterGroups": (0, 50)}
+    assert quotas == {"DBInstances": (1, 1000), "DBParameterGroups": (0, 50), "EventSubscriptions": (0, 20)}
 
 
 def test_every_class_is_offered_for_every_version(world: World) -> None:

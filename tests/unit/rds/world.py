@@ -35,6 +35,7 @@ NEW_INSTANCE = {
     "MasterUsername": "boss",
     "MasterUserPassword": PASSWORD,
 }
+TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
 APP_ARN = "arn:aws:rds:us-east-1:123456789012:db:app"
 
 _MODEL = botocore.session.get_session().get_service_model("rds")
@@ -62,6 +63,7 @@ class World:
             region="us-east-1",
             account_id="123456789012",
             endpoint_host="db.example.net",
+            topics=(TOPIC,),
         )
 
     def _wake(self) -> None:
@@ -104,7 +106,8 @@ class World:
         now = self.clock.now()
         with self.store.transaction() as tx:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
-            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), recent
+            subscriptions = tx.event_subscriptions()
+            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), subscriptions, recent
 
     # -- looking
 
