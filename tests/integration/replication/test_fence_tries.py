@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import CreateServer, until
 from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
-from verdigris.domain.errors import EngineError, StepFailed
+from verdigris.domain.errors import EngineError, SetBack, StepFailed
 from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.probe import Admission, admission
@@ -196,6 +196,58 @@ async def test_what_nobody_can_end_behind_the_fence_refuses_the_switchover(
     await switchover.fence(pair, [])
     await asyncio.wait_for(switchover.catch_up(pair), 20)
     await switchover.unfence(pair)
+    await switchover.stand_down(pair)
+
+
+async def test_who_comes_in_behind_the_fence_sets_a_minor_upgrade_back(
+    create_server: CreateServer,
+    servers: PostgresServers,
+    green: PostgresGreenBuilder,
+    switchover: PostgresSwitchoverEngine,
+    make_pair: MakePair,
+) -> None:
+    """Past ``pg_hba.conf``, or as somebody whom it lets in: a subscription's worker that the server begins again, and
+    an operator's script. A prepared transaction is on green as it is here, and can be committed there."""
+    source = await create_server(version="17.10")
+    source.change_settings({"max_prepared_transactions": "5"})
+    await source.restart()
+    async with await as_master(source) as master:
+        await master.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    pair = make_pair(source, "17.11")
+    await build(green, pair)
+    begun = "BEGIN; INSERT INTO public.t VALUES (1); PREPARE TRANSACTION 'later'"
+    subscription = "CREATE SUBSCRIPTION foreign_sub CONNECTION 'host=/nowhere' PUBLICATION p WITH (connect = false)"
+    removal = "ALTER SUBSCRIPTION foreign_sub SET (slot_name = NONE); DROP SUBSCRIPTION foreign_sub"
+    await run_sql(source, *begun.split("; "))
+
+    await switchover.prepare(pair)
+    await run_sql(source, subscription)  # after the guardrails
+    await switchover.close(pair)
+    await switchover.fence(pair, [])
+    with pytest.raises(SetBack, match="foreign_sub"):
+        await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await switchover.unfence(pair)
+    await run_sql(source, *removal.split("; "))
+
+    await switchover.prepare(pair)
+    await switchover.close(pair)
+    await switchover.fence(pair, [])
+    await fence.unseal(source)  # as where there are more databases than kept sessions
+    script = await as_operator(source)
+    with pytest.raises(SetBack, match=f"client backend {script.info.backend_pid} of rdsadmin"):
+        await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await script.close()
+    await switchover.unfence(pair)
+
+    await switchover.prepare(pair)
+    await switchover.close(pair)
+    await switchover.fence(pair, [])
+    await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await switchover.open_target(pair)
+    target = servers.server(pair.target_resource_id)
+    await run_sql(target, "COMMIT PREPARED 'later'")
+    assert await query(target, "SELECT id FROM public.t") == [(1,)]
+    await switchover.retire_source(pair)
     await switchover.stand_down(pair)
 
 

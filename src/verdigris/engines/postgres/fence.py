@@ -52,7 +52,7 @@ _HARMLESS = (
 # A session that the router has parked may stay, unless it holds a transaction that has written. What works under the
 # internal superuser's name is either ours or an operator's, or applies what a subscription brings.
 _OTHERS = """
-    SELECT pid, pid = ANY(%(kept)s) AS kept
+    SELECT pid, pid = ANY(%(kept)s) AS kept, concat_ws(' ', backend_type, pid, 'of ' || usename)
       FROM pg_stat_activity
      WHERE pid <> pg_backend_pid()
        AND CASE WHEN usename <> %(ours)s THEN pid <> ALL(%(kept)s) OR backend_xid IS NOT NULL
@@ -112,6 +112,12 @@ async def clear(source: PostgresServer, keep: Collection[int], *, gently: bool =
     """
     async with session(source) as connection:
         await until(lambda: _cleared(connection, source, keep, gently), every_s=_GENTLE_POLL_S if gently else _POLL_S)
+
+
+async def newcomers(connection: Session, keep: Collection[int]) -> list[str]:
+    """Who is there though the fence is complete: what the server starts by itself asks no ``pg_hba.conf``, such as an
+    extension's worker that has been ended and is begun again. The kept ones may be in the middle of their handover."""
+    return [name for _, is_kept, name in await _others(connection, keep) if not is_kept]
 
 
 def is_raised(source: PostgresServer) -> bool:
@@ -184,12 +190,10 @@ async def _admits_ourselves(source: PostgresServer) -> bool:
 
 async def _cleared(connection: Session, source: PostgresServer, keep: Collection[int], gently: bool) -> bool:
     """Ask everyone who should not be there to end; whether nobody was."""
-    kept = list(keep)
-    known = {"kept": kept, "ours": config.ADMIN_ROLE, "own": own_sessions.APPLICATION_NAME, "harmless": [*_HARMLESS]}
-    rows = await (await connection.execute(_OTHERS, known)).fetchall()
-    strangers = _entering(source, {*kept, *(pid for pid, _ in rows)})
+    rows = await _others(connection, keep)
+    strangers = _entering(source, {*keep, *(pid for pid, _, _ in rows)})
     # A parked session that still writes is waited for: its transaction is its client's to end.
-    others = [pid for pid, is_kept in rows if not is_kept]
+    others = [pid for pid, is_kept, _ in rows if not is_kept]
     if gently:
         others = others[: max(_GENTLE_MIN, len(others) // _GENTLE_ROUNDS)]
     await connection.run("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid", others)
@@ -197,6 +201,11 @@ async def _cleared(connection: Session, source: PostgresServer, keep: Collection
         with source.control.effect(), contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     return not rows and not strangers
+
+
+async def _others(connection: Session, keep: Collection[int]) -> list[tuple[int, bool, str]]:
+    known = {"ours": config.ADMIN_ROLE, "own": own_sessions.APPLICATION_NAME, "harmless": [*_HARMLESS]}
+    return await (await connection.execute(_OTHERS, {"kept": list(keep), **known})).fetchall()
 
 
 def _entering(source: PostgresServer, known: Collection[int]) -> list[int]:

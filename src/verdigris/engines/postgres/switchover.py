@@ -33,6 +33,7 @@ from verdigris.engines.postgres.sessions import (
     MAINTENANCE_DATABASE,
     Database,
     all_of,
+    databases,
     for_each,
     keep_sessions,
     kept_sessions,
@@ -97,6 +98,7 @@ class PostgresSwitchoverEngine:
         self._servers = servers
         self._green = green
         self._closed: set[str] = set()  # sources that take nobody new, by our own doing
+        self._left: dict[str, frozenset[int]] = {}  # server processes that a source's fence has left there
 
     # ------------------------------------------------------------------------------------------------ before the pause
 
@@ -135,8 +137,8 @@ class PostgresSwitchoverEngine:
     async def prepare(self, pair: Pair) -> None:
         """Besides, sessions are opened and warmed by use that the pause will find open: until ``stand_down``."""
         source, target, names = self._pair(pair)
-        databases = len(await list_databases(source))
-        keep_sessions(source, min(max(_KEPT_SESSIONS, databases + 1), _KEPT_SESSIONS_MAX))
+        count = len(await list_databases(source))
+        keep_sessions(source, min(max(_KEPT_SESSIONS, count + 1), _KEPT_SESSIONS_MAX))
         keep_sessions(target, _KEPT_SESSIONS)
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
@@ -191,6 +193,7 @@ class PostgresSwitchoverEngine:
     @_takes_part
     async def fence(self, pair: Pair, keep: Collection[int]) -> None:
         source = self._servers.server(pair.source_resource_id)
+        self._left[source.resource_id] = frozenset(keep)
         await fence.raise_fence(source, keep, closed=source.resource_id in self._closed)
 
     async def is_fenced(self, pair: Pair) -> bool:
@@ -203,12 +206,20 @@ class PostgresSwitchoverEngine:
 
     @_takes_part
     async def catch_up(self, pair: Pair) -> None:
-        """``SetBack`` by what has slipped in between ``prepare`` and the fence."""
+        """``SetBack`` by what has slipped in between ``prepare`` and the fence, and by who has come in behind it."""
         source, target, _ = self._pair(pair)
         if pair.mode is ReplicationMode.PHYSICAL:
+            async with session(source) as ours:
+                database = next(d for d in await databases(ours) if d.name == MAINTENANCE_DATABASE)
+                await _look_again(View(self._green.subject(pair, Moment.FENCED), database, ours))
             await marker.prove_physical(source, target)
-            return
-        await self._catch_up_all(pair, fenced=True)
+        else:
+            await self._catch_up_all(pair, fenced=True)
+        async with session(source) as ours:
+            # At the end: what they have written after the marker is not on target.
+            came = await fence.newcomers(ours, self._left.get(source.resource_id, ()))
+        if came:
+            raise SetBack(f"somebody has come in behind the fence: {', '.join(came)}")
 
     async def _catch_up_all(self, pair: Pair, *, fenced: bool) -> None:
         await for_each(
@@ -225,9 +236,7 @@ class PostgresSwitchoverEngine:
             await carry_the_rest(ours, theirs, names, shared=shared, master=target.record.master_username)
             # Only where nobody refreshes any more is what is found now made of what the marker proves.
             refreshed = await materialized_views.look(ours, theirs, names) if fenced else []
-            view = View(self._green.subject(pair, Moment.FENCED), database, ours, theirs)
-            if findings := await guardrails.look_again(view):
-                raise SetBack(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
+            await _look_again(View(self._green.subject(pair, Moment.FENCED), database, ours, theirs))
             await marker.wait_for(theirs, names, token)
             await materialized_views.carry_finally(theirs, names, refreshed)
             await marker.flush(theirs)
@@ -274,6 +283,11 @@ class PostgresSwitchoverEngine:
             self._servers.server(pair.target_resource_id),
             ObjectNames(pair.deployment_id),
         )
+
+
+async def _look_again(view: View) -> None:
+    if findings := await guardrails.look_again(view):
+        raise SetBack(f"something has changed since the guardrails: {' '.join(map(str, findings))}")
 
 
 async def _admit_writes(target: PostgresServer) -> None:

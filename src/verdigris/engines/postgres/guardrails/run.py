@@ -48,7 +48,8 @@ async def look_again(view: View) -> list[Finding]:
     """Behind the fence, in one database, with the sessions that are open already."""
     found: _Found = {}
     for guardrail in GUARDRAILS:
-        if Moment.FENCED in guardrail.moments and _belongs(guardrail, view.database):
+        wanted = Moment.FENCED in guardrail.moments and view.subject.pair.mode in guardrail.modes
+        if wanted and _belongs(guardrail, view.database):
             await _look(guardrail, view, found)
     return [finding for findings in found.values() for finding in findings]
 
