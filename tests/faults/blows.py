@@ -72,7 +72,7 @@ class KillBlue(Blow):
 class KillGreen(Blow):
     def strike(self) -> None:
         with suppress(FileNotFoundError, ProcessLookupError):
-            os.kill(self.stage.postmaster(self.stage.green), signal.SIGKILL)
+            os.kill(self.stage.postmaster(self.stage.follower), signal.SIGKILL)
 
 
 class KillWorker(Blow):
@@ -136,7 +136,7 @@ class StopBlue(Stop):
 class StopGreen(Stop):
     def _victims(self) -> list[int]:
         with suppress(FileNotFoundError):
-            return self.stage.server_processes(self.stage.green)
+            return self.stage.server_processes(self.stage.follower)
         return []
 
 

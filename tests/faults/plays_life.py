@@ -6,7 +6,7 @@ from tests.acceptance.installation import free_port, wait_until
 from tests.acceptance.inventory import await_same
 from tests.acceptance.serve_log import ServeLog
 from tests.faults import probes
-from tests.faults.plays import Play, SwitchoverPlay, WayBackPlay, await_no_traces, follows, refuses_writes
+from tests.faults.plays import Play, await_no_traces, follows, refuses_writes
 from tests.faults.points import Scene
 from tests.faults.stage import NAME, gone, takes_writes
 from verdigris.demo.schema import install_schema
@@ -227,18 +227,3 @@ class DeleteInstancePlay(InstancePlay):
         if gone(self.verdigris.rds.describe_db_instances, DBInstanceIdentifier=OTHER):
             return "deleted"
         return "as before"
-
-
-PLAYS: dict[Scene, type[Play]] = {
-    Scene.SWITCHOVER: SwitchoverPlay,
-    Scene.WAY_BACK: WayBackPlay,
-    Scene.CREATE: CreatePlay,
-    Scene.DELETE: DeletePlay,
-    Scene.RELEASE: DeletePlay,
-    Scene.CREATE_INSTANCE: CreateInstancePlay,
-    Scene.MODIFY_INSTANCE: ModifyInstancePlay,
-    Scene.REBOOT_INSTANCE: RebootInstancePlay,
-    Scene.STOP_INSTANCE: StopInstancePlay,
-    Scene.START_INSTANCE: StartInstancePlay,
-    Scene.DELETE_INSTANCE: DeleteInstancePlay,
-}

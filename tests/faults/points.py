@@ -12,7 +12,7 @@ from verdigris.domain.green import build_steps
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import ReplicationMode, WorkflowKind, WorkflowStatus
 from verdigris.domain.switchover import Step
-from verdigris.workflows import instances
+from verdigris.workflows import instances, replicas
 from verdigris.workflows.delete_deployment import DeleteDeployment
 
 
@@ -35,6 +35,10 @@ class Scene(StrEnum):
     STOP_INSTANCE = "stop instance"
     START_INSTANCE = "start instance"
     DELETE_INSTANCE = "delete instance"
+    CREATE_REPLICA = "create read replica"
+    PROMOTE_REPLICA = "promote read replica"
+    DELETE_REPLICA = "delete read replica"
+    DELETE_SOURCE = "delete source of a read replica"
 
 
 class Point(Struct, frozen=True):
@@ -77,34 +81,40 @@ def deletion_steps() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(names[:released]), tuple(names[released:])
 
 
-_EVERYTHING = {
+_EVERYTHING: dict[str, object] = {
     "master_password_verifier": "x",
     "engine_version": "17.10",
     "instance_class": "db.t3.small",
     "port": 1150,
     "new_identifier": "renamed",
 }
-_INSTANCE_SCENES = {
-    WorkflowKind.CREATE_INSTANCE: Scene.CREATE_INSTANCE,
-    WorkflowKind.MODIFY_INSTANCE: Scene.MODIFY_INSTANCE,
-    WorkflowKind.REBOOT_INSTANCE: Scene.REBOOT_INSTANCE,
-    WorkflowKind.STOP_INSTANCE: Scene.STOP_INSTANCE,
-    WorkflowKind.START_INSTANCE: Scene.START_INSTANCE,
-    WorkflowKind.DELETE_INSTANCE: Scene.DELETE_INSTANCE,
-}
+# Those that came last are last: a campaign of the others alone (``--scene``) has the numbers that it had before.
+_INSTANCE_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
+    (Scene.CREATE_INSTANCE, WorkflowKind.CREATE_INSTANCE, _EVERYTHING),
+    (Scene.MODIFY_INSTANCE, WorkflowKind.MODIFY_INSTANCE, _EVERYTHING),
+    (Scene.REBOOT_INSTANCE, WorkflowKind.REBOOT_INSTANCE, _EVERYTHING),
+    (Scene.STOP_INSTANCE, WorkflowKind.STOP_INSTANCE, _EVERYTHING),
+    (Scene.START_INSTANCE, WorkflowKind.START_INSTANCE, _EVERYTHING),
+    (Scene.DELETE_INSTANCE, WorkflowKind.DELETE_INSTANCE, {}),
+    (Scene.CREATE_REPLICA, WorkflowKind.CREATE_READ_REPLICA, {}),
+    (Scene.PROMOTE_REPLICA, WorkflowKind.PROMOTE_READ_REPLICA, {}),
+    (Scene.DELETE_REPLICA, WorkflowKind.DELETE_INSTANCE, {"is_replica": True}),
+    (Scene.DELETE_SOURCE, WorkflowKind.DELETE_INSTANCE, {"has_replicas": True}),
+)
+_CLASSES = {**instances.KINDS, **replicas.KINDS}
 
 
-def instance_steps(kind: WorkflowKind) -> tuple[str, ...]:
+def instance_steps(kind: WorkflowKind, arguments: dict[str, object]) -> tuple[str, ...]:
     workflow = Workflow(
         workflow_id="none",
         kind=kind,
         subject="none",
         status=WorkflowStatus.RUNNING,
         started_at=datetime.now(UTC),
-        arguments=_EVERYTHING,
+        arguments=arguments,
     )
     # Its steps are named without anything being asked of the services.
-    return tuple(step.name for step in instances.KINDS[kind](cast("Any", None), workflow).steps())
+    return tuple(step.name for step in _CLASSES[kind](cast("Any", None), workflow).steps())
 
 
 def every_point() -> list[Point]:
@@ -118,5 +128,5 @@ def every_point() -> list[Point]:
             (Scene.DELETE, mode, with_green),
             (Scene.RELEASE, mode, without_green),
         ]
-    named += [(scene, None, instance_steps(kind)) for kind, scene in _INSTANCE_SCENES.items()]
+    named += [(scene, None, instance_steps(kind, arguments)) for scene, kind, arguments in _INSTANCE_SCENES]
     return [Point(scene, mode, step, moment) for scene, mode, steps in named for step in steps for moment in Moment]

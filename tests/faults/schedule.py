@@ -53,6 +53,8 @@ _OF_CONTROL_PLANE = frozenset(
     }
 )
 _WITH_GREEN = frozenset({Scene.SWITCHOVER, Scene.WAY_BACK, Scene.DELETE, Scene.RELEASE})
+# In these, what is done to green is done to the replica; its WAL is on no disk of its own.
+_WITH_REPLICA = frozenset({Scene.PROMOTE_REPLICA, Scene.DELETE_REPLICA, Scene.DELETE_SOURCE})
 
 # A pause and a short step take milliseconds; this is for steps that nobody has measured yet.
 _LONGEST_STOP_S, _SHORTEST_STOP_S = 4.0, 0.2
@@ -86,7 +88,7 @@ class Run(Struct, frozen=True):
 def applies(fault: Fault, point: Point) -> bool:
     """Whether there is anything to strike there."""
     if fault in _NEED_GREEN:
-        return point.scene in _WITH_GREEN
+        return point.scene in _WITH_GREEN or (point.scene in _WITH_REPLICA and fault is not Fault.GREEN_FULL)
     if fault is Fault.BOTH_FULL:
         return point.scene in (Scene.SWITCHOVER, Scene.CREATE)
     if fault is Fault.BLUE_FULL:

@@ -39,6 +39,7 @@ class Stage:
         self.green = ""
         self.green_name = ""
         self.subject = ""  # another instance, of a run that is about none of the two
+        self.replica = ""  # whom a run is about instead of green
         self.deployment: str | None = None
         self.pristine: Inventory = {}
         self.durations_s: dict[str, float] = {}  # of steps, as last measured
@@ -105,7 +106,7 @@ class Stage:
             verdigris.delete_deployment(deployment["BlueGreenDeploymentIdentifier"])
         for instance in verdigris.rds.describe_db_instances()["DBInstances"]:
             verdigris.delete_instance(instance["DBInstanceIdentifier"])
-        self.blue, self.subject, self.mode = "", "", None
+        self.blue, self.subject, self.replica, self.mode = "", "", "", None
         self.forget_green()
         for resource_id in list(self._wal_disks):
             self._wal_disks.pop(resource_id).remove()
@@ -118,6 +119,10 @@ class Stage:
         return left + [command for command in found["processes"] if "/postgres" in command]
 
     # -- processes
+
+    @property
+    def follower(self) -> str:
+        return self.replica or self.green
 
     def router_pid(self) -> int:
         pid = RouterProcess(self.home).pid
@@ -132,10 +137,10 @@ class Stage:
         return [postmaster, *children(postmaster)]
 
     def replication_worker(self) -> int:
-        """Of green: who applies what blue sends."""
+        """Of green or a replica: who receives or applies what blue sends."""
         titles = (b"logical replication apply worker", b"walreceiver")
-        workers = [pid for pid in children(self.postmaster(self.green)) if any(t in title_of(pid) for t in titles)]
-        assert workers, "green has no replication worker"
+        workers = [pid for pid in children(self.postmaster(self.follower)) if any(t in title_of(pid) for t in titles)]
+        assert workers, "nobody follows"
         return workers[0]
 
     # -- disks

@@ -1,7 +1,6 @@
 """The campaign itself: nothing that has a name is left out, and a seed says everything."""
 
 from tests.faults.blows import BLOWS
-from tests.faults.plays_life import PLAYS
 from tests.faults.points import (
     AFTER_RESTART,
     AFTER_STRAGGLER,
@@ -13,6 +12,7 @@ from tests.faults.points import (
     goes_on,
     switchover_steps,
 )
+from tests.faults.programme import PLAYS
 from tests.faults.schedule import Fault, applies, campaign, in_order
 from verdigris.domain.policy import PinnedSessions
 from verdigris.domain.statuses import ReplicationMode

@@ -13,8 +13,8 @@ from tests.acceptance.installation import wait_until
 from tests.acceptance.serve_log import ServeLog
 from tests.faults.blows import BLOWS, Blow
 from tests.faults.cues import Missed, await_point, last_of, learn
-from tests.faults.plays_life import PLAYS
 from tests.faults.probes import both_writable
+from tests.faults.programme import PLAYS
 from tests.faults.schedule import Fault, Run
 from tests.faults.stage import NAME, Stage
 from verdigris.demo.ledger import Outcome
