@@ -21,6 +21,7 @@ UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_und
 OVERTAKEN = "tests/integration/replication/test_overtaken.py"
 PARK = "tests/integration/router/test_park.py"
 CONTROL = "tests/integration/router/test_control.py"
+FENCE_TRIES = "tests/integration/replication/test_fence_tries.py"
 
 PLANNER = "domain/switchover.py"
 CARRYING = "tests/integration/replication/test_carrying"
@@ -126,6 +127,13 @@ MUTANTS: tuple[Mutant, ...] = (
         old="self.deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)",
         new="self.deadline = asyncio.get_running_loop().time() + 3600.0",
         suites=(f"{SIMULATION}::test_undisturbed[switchover, stragglers to the end]",),
+    ),
+    Mutant(
+        name="a deadline measured by a dead process",
+        file=KNOWN,
+        old="            remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()\n",
+        new='            remaining_s = float("inf")\n',
+        suites=("tests/unit/workflows/test_switch_over.py",),
     ),
     Mutant(
         name="a lease that outlives the deadline",
@@ -357,6 +365,14 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            back.rename(hba)\n",
         new="            back.rename(hba)\n            aside.unlink()\n",
         suites=(f"{CLEANING}::test_a_fence_that_was_half_lifted_can_be_seen_and_is_lifted",),
+        slow=True,
+    ),
+    Mutant(
+        name="who comes in behind the fence is not looked for",
+        file="engines/postgres/switchover.py",
+        old="        if came:\n",
+        new="        if False:\n",
+        suites=(f"{FENCE_TRIES}::test_who_comes_in_behind_the_fence_sets_a_minor_upgrade_back",),
         slow=True,
     ),
     Mutant(

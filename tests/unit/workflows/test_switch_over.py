@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,20 @@ async def test_a_deadline_that_has_passed_changes_nothing(store: SqlStore) -> No
     world = World()
     await switch_over(world, store, timeout_s=0.0)
     assert_as_before(world, store)
+
+
+async def test_a_deadline_is_kept_by_whoever_comes_after_a_dead_control_plane(store: SqlStore) -> None:
+    """It was asked for long ago, and the one that was asked died before it could begin."""
+    world = World()
+    plant_records(store, timeout_s=300.0)
+    with store.transaction() as tx:
+        workflow = tx.workflow("wf-1")
+        assert workflow is not None
+        assert workflow.deadline_at is not None
+        tx.put_workflow(structs.replace(workflow, deadline_at=workflow.deadline_at - timedelta(seconds=301)))
+    await resume(world, store)
+    assert_as_before(world, store)
+    assert "did not finish before its timeout" in (records(store)[0].status_details or "")
 
 
 async def test_what_was_done_is_told(store: SqlStore) -> None:
