@@ -140,6 +140,7 @@ class ControlPlane:
             wake=self.runner.wake,
             cancel_switchover=partial(cancel_switchover, self.services, self.runner),
             topics=self._topics(),
+            quotas=self.settings.quotas,
         )
 
     # -- pieces

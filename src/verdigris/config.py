@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
+from verdigris.domain.quotas import DEFAULTS, Quota
 from verdigris.router.limits import Limits
 from verdigris.webhooks import check_url
 
@@ -66,6 +67,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     tls: TlsFiles | None = None
     topics: Mapping[str, str] = {}
+    quotas: Mapping[Quota, int] = msgspec.field(default_factory=lambda: DEFAULTS)
 
     @property
     def credentials_path(self) -> Path:
@@ -119,6 +121,7 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         limits=_limits(environment),
         tls=_tls(environment),
         topics=_topics(environment),
+        quotas=_quotas(environment.get("VERDIGRIS_QUOTAS", "")),
     )
 
 
@@ -144,6 +147,18 @@ def _topics(environment: Mapping[str, str]) -> Mapping[str, str]:
             raise ConfigurationError(f"VERDIGRIS_TOPICS: the URL of {name} cannot be used: {wrong}")
         topics[name] = url
     return topics
+
+
+def _quotas(text: str) -> Mapping[Quota, int]:
+    quotas = dict(DEFAULTS)
+    for entry in text.split():
+        name, _, value = entry.partition("=")
+        if name not in DEFAULTS or not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise ConfigurationError(
+                f"VERDIGRIS_QUOTAS: {entry!r} is not NAME=NUMBER, with one of the names {', '.join(DEFAULTS)}"
+            )
+        quotas[Quota(name)] = int(value)
+    return quotas
 
 
 def _switchover_policy(environment: Mapping[str, str]) -> SwitchoverPolicy:

@@ -4,6 +4,7 @@ import pytest
 
 from verdigris.config import ConfigurationError, load_settings
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
+from verdigris.domain.quotas import Quota
 
 
 def test_a_switchover_without_settings_is_as_documented() -> None:
@@ -95,3 +96,12 @@ class TestTopics:
         with pytest.raises(ConfigurationError, match="VERDIGRIS_TOPICS") as caught:
             load_settings({"VERDIGRIS_TOPICS": text})
         assert "token" not in str(caught.value)
+
+
+def test_quotas() -> None:
+    quotas = load_settings({"VERDIGRIS_QUOTAS": "DBInstances=2 AllocatedStorage=0"}).quotas
+    assert (quotas[Quota.DB_INSTANCES], quotas[Quota.ALLOCATED_STORAGE]) == (2, 0)
+    assert quotas[Quota.EVENT_SUBSCRIPTIONS] == 20
+    for wrong in ("DBInstances", "DBInstances=-1", "dbinstances=1", "Ponies=1", "DBInstances=1,AllocatedStorage=2"):
+        with pytest.raises(ConfigurationError, match="VERDIGRIS_QUOTAS"):
+            load_settings({"VERDIGRIS_QUOTAS": wrong})

@@ -1,11 +1,12 @@
 """What a handler is given."""
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from verdigris.domain.identifiers import Arn, RandomText
 from verdigris.domain.parameters import ParameterInfo
 from verdigris.domain.ports import Clock, DatabaseServers, Ports, Store
+from verdigris.domain.quotas import DEFAULTS, Quota
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Context:
     account_id: str
     endpoint_host: str
     topics: Collection[str] = ()  # ARNs of those that event subscriptions may name
+    quotas: Mapping[Quota, int] = field(default_factory=lambda: DEFAULTS)
 
     def arn(self, kind: str, name: str) -> str:
         return str(Arn(region=self.region, account_id=self.account_id, kind=kind, name=name))

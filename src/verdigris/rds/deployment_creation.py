@@ -15,6 +15,7 @@ from verdigris.rds import checks, views
 from verdigris.rds.catalogue import Catalogue, choose_parameter_group, parameter_group_family
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, parse_own_arn, require_instance
+from verdigris.rds.quotas import require_room
 from verdigris.rds.settings import KEPT
 from verdigris.rds.states import require_available, require_settled
 from verdigris.rds.tags import parse_tags
@@ -39,6 +40,7 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
         replicas = _usable_replicas(tx, source)
         target = _target(tx, catalogue, source, params, settings)
         target = structs.replace(target, replicas={r.resource_id: _replica(tx, r, target, params) for r in replicas})
+        require_room(context, tx, [target.allocated_storage_gib] * (1 + len(replicas)))
         versions = PostgresVersion.parse(source.engine_version), PostgresVersion.parse(target.engine_version)
         deployment = BlueGreenDeployment(
             identifier=new_deployment_identifier(context.random_text),

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain.ports import Transaction
+from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import SourceType
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds import views
@@ -14,10 +15,9 @@ from verdigris.rds.context import Context
 from verdigris.rds.filters import apply_filters
 from verdigris.rds.lookups import require_event_subscription
 from verdigris.rds.pagination import paginate
+from verdigris.rds.quotas import require_less
 from verdigris.rds.tags import parse_tags
 
-# As many as an account of RDS has.
-MAX_SUBSCRIPTIONS = 20
 MAX_NAME = 255
 
 # By source type (RDS user guide, "Amazon RDS event categories and event messages"). Of many of them nothing happens
@@ -64,10 +64,8 @@ def create_event_subscription(context: Context, params: Mapping[str, Any]) -> di
     with context.store.transaction() as tx:
         if tx.event_subscription(name) is not None:
             raise Fault("SubscriptionAlreadyExistFault", f"Event subscription {name} already exists")
-        if len(tx.event_subscriptions()) >= MAX_SUBSCRIPTIONS:
-            raise Fault(
-                "EventSubscriptionQuotaExceededFault", f"There are {MAX_SUBSCRIPTIONS} event subscriptions already"
-            )
+        present = len(tx.event_subscriptions())
+        require_less(context, Quota.EVENT_SUBSCRIPTIONS, present, "EventSubscriptionQuotaExceededFault")
         for identifier in subscription.source_identifiers:
             _require_source(tx, source_type, identifier)
         tx.put_event_subscription(subscription)

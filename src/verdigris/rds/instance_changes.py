@@ -22,6 +22,7 @@ from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_name, require_free_port
 from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
+from verdigris.rds.quotas import require_storage
 from verdigris.rds.read_replicas import hold_replicas, require_backups_where_replicated, require_no_replicas_below
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import (
@@ -67,6 +68,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         change = _server_change(context, tx, instance, params, request)
         changed = _record_change(tx, instance, params, request, change)
+        require_storage(context, tx, changed.allocated_storage_gib - instance.allocated_storage_gib)
         require_backups_where_replicated(tx, instance, request.settings)
         if change != arguments.ModifyInstance():
             require_available(instance)

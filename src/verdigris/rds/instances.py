@@ -18,6 +18,7 @@ from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.lookups import identifier_rule, instance_identifier_of, require_instance
 from verdigris.rds.pagination import marked_name, paginate
+from verdigris.rds.quotas import require_room
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
@@ -87,6 +88,7 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     verifier = context.servers.conceal_password(wanted.password)
     with context.store.transaction() as tx:
         require_free_name(tx, wanted.identifier)
+        require_room(context, tx, [wanted.storage_gib])
         instance = DBInstance(
             resource_id=new_resource_id(context.random_text),
             identifier=wanted.identifier,

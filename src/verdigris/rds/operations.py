@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from verdigris.rds import (
-    account,
     deployment_creation,
     deployments,
     engine_versions,
@@ -16,6 +15,7 @@ from verdigris.rds import (
     orderable,
     parameter_groups,
     parameters,
+    quotas,
     read_replicas,
     start_stop,
     tags,
@@ -37,7 +37,7 @@ HANDLERS: Mapping[str, Handler] = {
     "DeleteDBInstance": instance_changes.delete_db_instance,
     "DeleteDBParameterGroup": parameter_groups.delete_db_parameter_group,
     "DeleteEventSubscription": event_subscriptions.delete_event_subscription,
-    "DescribeAccountAttributes": account.describe_account_attributes,
+    "DescribeAccountAttributes": quotas.describe_account_attributes,
     "DescribeBlueGreenDeployments": deployments.describe_blue_green_deployments,
     "DescribeDBEngineVersions": engine_versions.describe_db_engine_versions,
     "DescribeDBInstances": instances.describe_db_instances,

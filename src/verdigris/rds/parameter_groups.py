@@ -8,6 +8,7 @@ from msgspec import structs
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import is_parameter_group_name
 from verdigris.domain.model import ParameterGroup
+from verdigris.domain.quotas import Quota
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import views
 from verdigris.rds.catalogue import Catalogue, default_parameter_group, parameter_group_family
@@ -15,10 +16,8 @@ from verdigris.rds.context import Context
 from verdigris.rds.filters import apply_filters
 from verdigris.rds.lookups import parameter_group_name_of, parameter_group_not_found, require_own_parameter_group
 from verdigris.rds.pagination import paginate
+from verdigris.rds.quotas import require_less
 from verdigris.rds.tags import parse_tags
-
-# As many as an account of RDS has to begin with.
-MAX_GROUPS = 50
 
 
 def create_db_parameter_group(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +52,8 @@ def _added(context: Context, group: ParameterGroup) -> dict[str, Any]:
     with context.store.transaction() as tx:
         if tx.parameter_group(group.name) is not None:
             raise Fault("DBParameterGroupAlreadyExistsFault", f"Parameter group {group.name} already exists")
-        if len(tx.parameter_groups()) >= MAX_GROUPS:
-            raise Fault("DBParameterGroupQuotaExceededFault", f"There are {MAX_GROUPS} parameter groups already")
+        present = len(tx.parameter_groups())
+        require_less(context, Quota.DB_PARAMETER_GROUPS, present, "DBParameterGroupQuotaExceededFault")
         tx.put_parameter_group(group)
     return {"DBParameterGroup": views.parameter_group_view(context, group)}
 

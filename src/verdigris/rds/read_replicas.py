@@ -10,6 +10,7 @@ from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, replicas_of
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
+from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
@@ -17,6 +18,7 @@ from verdigris.rds.catalogue import choose_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.instances import choose_port, require_free_name
 from verdigris.rds.lookups import deployment_of, identifier_rule, instance_identifier_of, require_instance
+from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import invalid_instance_state, require_available, require_settled
 from verdigris.rds.tags import parse_tags
@@ -41,9 +43,6 @@ CREATE_MEMBERS = frozenset(
     }
 )
 
-# RDS's limit for PostgreSQL.
-MAX_REPLICAS = 15
-
 
 def create_db_instance_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     source_identifier = _parse(context, params)
@@ -52,6 +51,7 @@ def create_db_instance_read_replica(context: Context, params: Mapping[str, Any])
         require_free_name(tx, params["DBInstanceIdentifier"].lower())
         source = require_instance(tx, source_identifier)
         _require_usable_source(tx, source)
+        _require_room_for_replica(context, tx, source, _storage_gib(source, params))
         group = params.get("DBParameterGroupName") or source.parameter_group
         replica = structs.replace(
             source,
@@ -125,8 +125,13 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
             "Automated backups are not enabled for this database instance. To enable automated backups, use "
             "ModifyDBInstance to set the backup retention period to a non-zero value."
         )
-    if len(replicas_of(tx.instances(), source.resource_id)) >= MAX_REPLICAS:
-        raise invalid_instance_state(f"DB instance {name} has {MAX_REPLICAS} read replicas, which is the limit")
+
+
+def _require_room_for_replica(context: Context, tx: Transaction, source: DBInstance, storage_gib: int) -> None:
+    allowed = most(context, Quota.READ_REPLICAS_PER_MASTER)
+    if len(tx.replicas_of([source.resource_id])) >= allowed:
+        raise invalid_instance_state(f"DB instance {source.identifier} has {allowed} read replicas, which is the limit")
+    require_room(context, tx, [storage_gib])
 
 
 def _in_deployment(instance: DBInstance, deployment: BlueGreenDeployment) -> Fault:

@@ -73,13 +73,6 @@ def test_groups_that_cannot_be(world: World, name: str, family: str, code: str) 
         create(world, name, family)
 
 
-def test_as_many_groups_as_the_quota(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("verdigris.rds.parameter_groups.MAX_GROUPS", 1)
-    create(world)
-    with world.refused("DBParameterGroupQuotaExceeded"):
-        create(world, "more")
-
-
 def test_a_group_shows_its_own_values_those_of_the_default_group_and_the_engines(world: World) -> None:
     create(world)
     modify(

@@ -87,15 +87,6 @@ class TestLogFiles:
             portion(logging, **params)
 
 
-def test_quotas_say_how_much_is_used(world: World) -> None:
-    world.create_instance()
-    quotas = {
-        each["AccountQuotaName"]: (each["Used"], each["Max"])
-        for each in world.call("DescribeAccountAttributes")["AccountQuotas"]
-    }
-    assert quotas == {"DBInstances": (1, 1000), "DBParameterGroups": (0, 50), "EventSubscriptions": (0, 20)}
-
-
 def test_every_class_is_offered_for_every_version(world: World) -> None:
     options: list[dict[str, Any]] = []
     marker: dict[str, str] = {}

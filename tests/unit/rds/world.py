@@ -19,6 +19,7 @@ from verdigris.domain import events
 from verdigris.domain.identifiers import green_identifier, new_resource_id
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
 from verdigris.domain.ports import ServerSpec, Transaction
+from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus, WorkflowKind, WorkflowStatus
 from verdigris.rds.context import Context
 from verdigris.rds.operations import HANDLERS
@@ -108,6 +109,10 @@ class World:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
             subscriptions = tx.event_subscriptions()
             return tx.instances(), tx.deployments(), tx.unfinished_workflows(), subscriptions, recent
+
+    def set_quotas(self, **quotas: int) -> None:
+        changed = {Quota(name): value for name, value in quotas.items()}
+        object.__setattr__(self.context, "quotas", {**self.context.quotas, **changed})
 
     # -- looking
 

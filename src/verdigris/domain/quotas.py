@@ -1,0 +1,22 @@
+"""How much there may be of what, by the names that DescribeAccountAttributes has for it."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Quota(StrEnum):
+    ALLOCATED_STORAGE = "AllocatedStorage"  # GiB, of all instances together
+    DB_INSTANCES = "DBInstances"
+    DB_PARAMETER_GROUPS = "DBParameterGroups"
+    EVENT_SUBSCRIPTIONS = "EventSubscriptions"
+    READ_REPLICAS_PER_MASTER = "ReadReplicasPerMaster"
+
+
+# What an account of RDS has to begin with; but for instances, of which there can be as many as there are ports.
+DEFAULTS: Mapping[Quota, int] = {
+    Quota.ALLOCATED_STORAGE: 100_000,
+    Quota.DB_INSTANCES: 65_535,
+    Quota.DB_PARAMETER_GROUPS: 50,
+    Quota.EVENT_SUBSCRIPTIONS: 20,
+    Quota.READ_REPLICAS_PER_MASTER: 15,
+}
