@@ -34,6 +34,11 @@ CARRIED = Path(__file__).parents[2] / "data" / "carried_definitions.sql"
 AT_ONCE_S = 5.0
 # The newer of the two versions comes without it.
 BY_EXTENSION = "CREATE EXTENSION pgcrypto; CREATE TABLE a (id int PRIMARY KEY, salt text DEFAULT gen_salt('md5'))"
+FIRES = (
+    "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.orders VALUES (NEW.i);"
+    " RETURN NULL; END'; CREATE TABLE a (i int PRIMARY KEY);"
+    " CREATE TRIGGER t AFTER INSERT ON a FOR EACH ROW EXECUTE FUNCTION fires()"
+)
 BIG = "CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a SELECT generate_series(1, 90000)"
 
 
@@ -117,6 +122,9 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
         (BY_EXTENSION, "TABLE a CASCADE; DROP EXTENSION pgcrypto", "extension pgcrypto (created)"),
         ("CREATE AGGREGATE a (int) (sfunc = int4pl, stype = int)", "AGGREGATE a (int)", "function public.a(integer) ("),
         ("CREATE COLLATION a FROM \"C\"", "COLLATION a", "collation public.a (created)"),
+        (f"{FIRES}; ALTER TABLE a ENABLE ALWAYS TRIGGER t", "TABLE a", "(on green it would change"),
+        (f"{FIRES}; ALTER TABLE a ENABLE REPLICA TRIGGER t", "TABLE a", "replica-triggers"),
+        ("CREATE TABLE a (i int PRIMARY KEY); ALTER TABLE a FORCE ROW LEVEL SECURITY", "TABLE a", "(on green it would"),
         (f"{BIG}; ALTER TABLE a ADD COLUMN token uuid DEFAULT gen_random_uuid()", "TABLE a", "rows of table public.a"),
     )  # fmt: skip
     async with await as_master(source) as client:
@@ -129,9 +137,31 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
             await client.execute("INSERT INTO orders SELECT count(*) FROM orders")
             text = " ".join(map(str, await switchover.guardrails(pair)))
             assert name in text, (statement, text)
-            await client.execute(f"DROP {undo} CASCADE".encode())
+            await client.execute(f"DROP {undo} CASCADE; DROP FUNCTION IF EXISTS fires".encode())
             assert " ".join(map(str, await switchover.guardrails(pair))) == "", statement
     await switchover.prepare(pair)
+
+
+async def test_a_session_whose_triggers_are_silent(
+    switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer, target: PostgresServer
+) -> None:
+    """``session_replication_role``: its rows come over like any other's, and what it defines is refused by name."""
+    await run_sql(source, f"GRANT SET ON PARAMETER session_replication_role TO {MASTER}")
+    async with await as_master(source) as client:
+        await client.execute(f"{FIRES}; INSERT INTO a VALUES (1)".encode())
+        await client.execute("SET session_replication_role = replica")
+        await client.execute("INSERT INTO a VALUES (2)")
+        assert await switchover.guardrails(pair) == []
+        await client.execute("CREATE TABLE unseen (i int PRIMARY KEY); INSERT INTO unseen VALUES (1)")
+        [finding] = await switchover.guardrails(pair)
+        assert finding.check == "definitions-changed"
+        assert "table public.unseen (created)" in finding.message
+        await client.execute("DROP TABLE unseen")
+    assert await switchover.guardrails(pair) == []
+    await switchover.prepare(pair)
+    await switchover.stand_down(pair)
+    assert await query(target, "SELECT id FROM public.orders", "app") == [(1,)]
+    assert await contents(target) == await contents(source)
 
 
 async def test_what_is_made_just_before_the_fence_sets_the_attempt_back_and_is_carried_for_the_next(

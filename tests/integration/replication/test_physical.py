@@ -70,7 +70,10 @@ async def test_a_standby_that_somebody_promoted_is_no_green_any_more(
     source = await create_server(version=GREEN_VERSION)
     pair = make_pair(source, GREEN_VERSION)
     await build(green, pair)
-    await run_sql(servers.server(pair.target_resource_id), "SELECT pg_promote()")
+    target = servers.server(pair.target_resource_id)
+    [finding] = await green.check_source(make_pair(target, GREEN_VERSION))
+    assert finding.check == "blue-is-standby"
+    await run_sql(target, "SELECT pg_promote()")
     problem = await green.health(pair)
     assert problem is not None
     assert "promoted" in problem

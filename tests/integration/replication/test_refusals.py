@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
 from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, query, run_sql, traces
+from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Pair
 from verdigris.engines.postgres import lag
 from verdigris.engines.postgres.green import PostgresGreenBuilder
@@ -81,6 +82,7 @@ async def stage(
         "CREATE TABLE public.words (word text COLLATE public.own PRIMARY KEY, n int)",
         "INSERT INTO public.words SELECT 'word ' || n, n FROM generate_series(1, 100) n",
     )
+    await run_sql(source, "CREATE DATABASE spare", dbname="postgres")
     pair = make_pair(source, GREEN_VERSION)
     await build(green, pair)
     yield Stage(green, switchover, pair, source, servers.server(pair.target_resource_id))
@@ -202,9 +204,31 @@ async def _of_replication(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def _for_good(stage: Stage, _: pytest.MonkeyPatch) -> None:
+    slot = await _unused_slot(stage, "app")
+    await run_sql(stage.source, f"SELECT pg_drop_replication_slot('{slot}')")
+    assert slot in (await stage.found())["slot-missing"]
+    assert "slot-missing" in (await stage.green.health(stage.pair) or "")
+
+    # PostgreSQL keeps a database for the slot only as long as somebody reads from it.
+    with pytest.raises(EngineError, match="active logical replication slot"):
+        await run_sql(stage.source, "DROP DATABASE spare", dbname="postgres")
+    slot = await _unused_slot(stage, "spare")
+    await run_sql(stage.source, "DROP DATABASE spare", dbname="postgres")
+    told = await stage.found()
+    assert "database spare (dropped)" in told["databases-changed"]
+    assert slot in told["slot-missing"]
+
+    for name, server in (("green-down", stage.target), ("blue-down", stage.source)):
+        await server.stop()
+        assert f"{server.resource_id} is not running" in (await stage.found())[name]
+        await server.start()
+
+
+async def _unused_slot(stage: Stage, dbname: str) -> str:
+    """Of a database that green no longer subscribes to: nobody reads from it."""
     names = ObjectNames(stage.pair.deployment_id)
-    await run_sql(stage.target, WRITABLE, f"ALTER SUBSCRIPTION {names.subscription} DISABLE")
-    [(oid,)] = await query(stage.source, "SELECT oid FROM pg_database WHERE datname = 'app'")
+    await run_sql(stage.target, WRITABLE, f"ALTER SUBSCRIPTION {names.subscription} DISABLE", dbname=dbname)
+    [(oid,)] = await query(stage.source, f"SELECT oid FROM pg_database WHERE datname = '{dbname}'")
     slot = names.logical_slot(int(str(oid)))
 
     async def unused() -> bool:
@@ -212,9 +236,7 @@ async def _for_good(stage: Stage, _: pytest.MonkeyPatch) -> None:
 
     async with asyncio.timeout(LIMIT_S):
         await until(unused, every_s=0.05)
-    await run_sql(stage.source, f"SELECT pg_drop_replication_slot('{slot}')")
-    assert slot in (await stage.found())["slot-missing"]
-    assert "slot-missing" in (await stage.green.health(stage.pair) or "")
+    return slot
 
 
 async def _until(stage: Stage, names: set[str], what: str, *, at_least: bool = False) -> None:

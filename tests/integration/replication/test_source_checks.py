@@ -32,6 +32,8 @@ async def test_every_obstacle_is_named_at_once(
         "CREATE TABLE public.triggered (id int PRIMARY KEY)",
         "CREATE TRIGGER always BEFORE INSERT ON public.triggered FOR EACH ROW EXECUTE FUNCTION public.f()",
         "ALTER TABLE public.triggered ENABLE ALWAYS TRIGGER always",
+        "CREATE TRIGGER mirrored BEFORE INSERT ON public.triggered FOR EACH ROW EXECUTE FUNCTION public.f()",
+        "ALTER TABLE public.triggered ENABLE REPLICA TRIGGER mirrored",
         "CREATE ROLE somebody",
         "CREATE TABLE public.forced (id int PRIMARY KEY)",
         "ALTER TABLE public.forced ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY, OWNER TO somebody",
@@ -54,6 +56,8 @@ async def test_every_obstacle_is_named_at_once(
         f"CREATE TABLESPACE elsewhere LOCATION '{elsewhere}'",
         "CREATE DATABASE shut ALLOW_CONNECTIONS false",
     )
+    source.change_settings({"max_replication_slots": "3"})
+    await source.restart()
     pair = make_pair(source, GREEN_VERSION)
     findings = await green.check_source(pair)
     text = "\n".join(finding.message for finding in findings)
@@ -66,7 +70,7 @@ async def test_every_obstacle_is_named_at_once(
         "shut",
     ):
         assert name.rstrip(",") in text
-    assert "always on public.triggered" in text
+    assert "always on public.triggered, mirrored on public.triggered" in text
     for name in ("replication slot cdc", "subscription other", "public.generated", "public.taken_away", "elsewhere"):
         assert name in text
     assert ": hello. Disable them" in text
@@ -75,6 +79,7 @@ async def test_every_obstacle_is_named_at_once(
     assert {finding.check for finding in findings} == {
         "external-replication",
         "closed-databases",
+        "slots-and-senders",
         "engine-not-available",  # for want of that extension
         "extensions-with-workers",
         "generated-key",
