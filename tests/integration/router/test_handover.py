@@ -1,6 +1,7 @@
 """Sessions move from blue to green with their state, without the password, and without the client doing anything."""
 
 import asyncio
+from collections.abc import Iterable
 
 import asyncpg
 import msgspec
@@ -107,6 +108,47 @@ async def test_session_authorization_moves(
         for conninfo in (pair.blue_admin, pair.green_admin):
             async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
                 await admin.execute("DROP ROLE chief")
+
+
+async def test_a_session_whose_triggers_are_silent_is_so_on_green(
+    endpoint: Endpoint, switchover: Switchover, pair: Pair
+) -> None:
+    """``session_replication_role``, which a role may set that was given the right to: its loads fire no triggers and
+    check no foreign keys, and would do both after the switchover."""
+    fires = (
+        "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''fired''; END'",
+        "CREATE TABLE loaded (id int PRIMARY KEY)",
+        "CREATE TRIGGER fires BEFORE INSERT ON loaded FOR EACH ROW EXECUTE FUNCTION fires()",
+        "GRANT ALL ON loaded TO PUBLIC",
+        f"GRANT SET ON PARAMETER session_replication_role TO {ALICE}",
+    )
+    undo = (
+        "DROP TABLE loaded",
+        "DROP FUNCTION fires",
+        f"REVOKE SET ON PARAMETER session_replication_role FROM {ALICE}",
+    )
+    try:
+        await _on_both(pair, fires)
+        async with await connect(endpoint) as connection, await connect(endpoint) as other:
+            await connection.execute("SET session_replication_role = replica")
+            await connection.execute("INSERT INTO loaded VALUES (1)")
+            assert await switchover.run() == {}
+            assert await one(connection, "SELECT label FROM which") == "green"
+            await connection.execute("INSERT INTO loaded VALUES (2)")
+            with pytest.raises(psycopg.errors.RaiseException, match="fired"):
+                await other.execute("INSERT INTO loaded VALUES (3)")
+            await connection.execute("RESET session_replication_role")
+            with pytest.raises(psycopg.errors.RaiseException, match="fired"):
+                await connection.execute("INSERT INTO loaded VALUES (3)")
+    finally:
+        await _on_both(pair, undo)
+
+
+async def _on_both(pair: Pair, statements: Iterable[str]) -> None:
+    for conninfo in (pair.blue_admin, pair.green_admin):
+        async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as admin:
+            for statement in statements:
+                await admin.execute(statement.encode())
 
 
 OWN = "SELECT array_agg(name || '=' || setting ORDER BY name) FROM pg_settings WHERE source = 'session'"
