@@ -15,11 +15,12 @@ from msgspec import structs
 from tests.conftest import BLUE_VERSION, server_spec
 from tests.integration.replication.conftest import MakePair, as_master
 from verdigris.domain.errors import ControllerSuperseded
-from verdigris.domain.ports import Pair
+from verdigris.domain.ports import Pair, Replica
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
+from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
@@ -81,6 +82,13 @@ def _effects(stale: PostgresServers, pair: Pair, resource_id: str) -> list[Calla
     green = PostgresGreenBuilder(stale)
     switchover = PostgresSwitchoverEngine(stale, green)
     there_and_back = structs.replace(pair, target_resource_id=resource_id)
+    replicas = PostgresReplicas(stale)
+    replica = Replica(
+        resource_id=resource_id,
+        source_resource_id=resource_id,
+        engine_version=BLUE_VERSION,
+        instance_class="db.t4g.micro",
+    )
     return [
         lambda: switchover.close(pair),
         lambda: switchover.fence(pair, []),
@@ -90,6 +98,11 @@ def _effects(stale: PostgresServers, pair: Pair, resource_id: str) -> list[Calla
         lambda: switchover.catch_up(there_and_back),
         lambda: green.dismantle(pair),
         lambda: green.copy(pair),
+        lambda: replicas.create(structs.replace(replica, resource_id=pair.target_resource_id)),
+        lambda: replicas.promote(replica),
+        lambda: replicas.set_free(replica),
+        lambda: replicas.release_source(replica),
+        lambda: replicas.make_room(replica),
         lambda: stale.start(resource_id),
         lambda: stale.stop(resource_id),
         lambda: stale.restart(resource_id),
