@@ -6,7 +6,15 @@ from types import TracebackType
 from typing import Protocol
 
 from verdigris.domain.errors import ControllerSuperseded
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, JournalEntry, ParameterGroup, Workflow
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBInstance,
+    DBSubnetGroup,
+    Event,
+    JournalEntry,
+    ParameterGroup,
+    Workflow,
+)
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import WorkflowStatus
 from verdigris.domain.subscriptions import Delivery, EventSubscription
@@ -24,6 +32,7 @@ class Tables:
         self.journal: list[JournalEntry] = []
         self.events: list[Event] = []
         self.groups: dict[str, ParameterGroup] = {}
+        self.subnet_groups: dict[str, DBSubnetGroup] = {}
         self.subscriptions: dict[str, EventSubscription] = {}
 
     def copy(self) -> "Tables":
@@ -34,6 +43,7 @@ class Tables:
         new.journal = self.journal.copy()
         new.events = self.events.copy()
         new.groups = self.groups.copy()
+        new.subnet_groups = self.subnet_groups.copy()
         new.subscriptions = self.subscriptions.copy()
         return new
 
@@ -114,6 +124,18 @@ class MemoryTransaction:
 
     def delete_parameter_group(self, name: str) -> None:
         self._write().groups.pop(name.lower(), None)
+
+    def subnet_group(self, name: str) -> DBSubnetGroup | None:
+        return self._tables.subnet_groups.get(name.lower())
+
+    def subnet_groups(self) -> list[DBSubnetGroup]:
+        return sorted(self._tables.subnet_groups.values(), key=lambda group: group.name)
+
+    def put_subnet_group(self, group: DBSubnetGroup) -> None:
+        self._write().subnet_groups[group.name] = group
+
+    def delete_subnet_group(self, name: str) -> None:
+        self._write().subnet_groups.pop(name.lower(), None)
 
     def add_event(self, event: Event) -> None:
         self._write().events.append(event)

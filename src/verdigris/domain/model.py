@@ -74,6 +74,15 @@ class ParameterGroup(Struct, frozen=True, kw_only=True):
     tags: tuple[Tag, ...] = ()
 
 
+class DBSubnetGroup(Struct, frozen=True, kw_only=True):
+    """Kept and shown; nothing has subnets here."""
+
+    name: str  # lower case
+    description: str
+    subnet_ids: tuple[str, ...]
+    tags: tuple[Tag, ...] = ()
+
+
 class Task(Struct, frozen=True):
     name: TaskName
     status: TaskStatus = TaskStatus.PENDING

@@ -16,6 +16,7 @@ from msgspec import Struct
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBInstance,
+    DBSubnetGroup,
     Event,
     JournalEntry,
     ParameterGroup,
@@ -53,6 +54,11 @@ class Transaction(Protocol):
     def parameter_groups(self) -> list[ParameterGroup]: ...  # ordered by name
     def put_parameter_group(self, group: ParameterGroup) -> None: ...
     def delete_parameter_group(self, name: str) -> None: ...
+
+    def subnet_group(self, name: str) -> DBSubnetGroup | None: ...
+    def subnet_groups(self) -> list[DBSubnetGroup]: ...  # ordered by name
+    def put_subnet_group(self, group: DBSubnetGroup) -> None: ...
+    def delete_subnet_group(self, name: str) -> None: ...
 
     def deployment(self, identifier: str) -> BlueGreenDeployment | None: ...
     def deployments(self) -> list[BlueGreenDeployment]: ...  # ordered by creation

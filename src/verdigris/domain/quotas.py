@@ -8,8 +8,10 @@ class Quota(StrEnum):
     ALLOCATED_STORAGE = "AllocatedStorage"  # GiB, of all instances together
     DB_INSTANCES = "DBInstances"
     DB_PARAMETER_GROUPS = "DBParameterGroups"
+    DB_SUBNET_GROUPS = "DBSubnetGroups"
     EVENT_SUBSCRIPTIONS = "EventSubscriptions"
     READ_REPLICAS_PER_MASTER = "ReadReplicasPerMaster"
+    SUBNETS_PER_DB_SUBNET_GROUP = "SubnetsPerDBSubnetGroup"
 
 
 # What an account of RDS has to begin with; but for instances, of which there can be as many as there are ports.
@@ -17,6 +19,8 @@ DEFAULTS: Mapping[Quota, int] = {
     Quota.ALLOCATED_STORAGE: 100_000,
     Quota.DB_INSTANCES: 65_535,
     Quota.DB_PARAMETER_GROUPS: 50,
+    Quota.DB_SUBNET_GROUPS: 50,
     Quota.EVENT_SUBSCRIPTIONS: 20,
     Quota.READ_REPLICAS_PER_MASTER: 15,
+    Quota.SUBNETS_PER_DB_SUBNET_GROUP: 20,
 }

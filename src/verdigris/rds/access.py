@@ -19,6 +19,7 @@ _KINDS = {
     "BlueGreenDeploymentIdentifier": "deployment",
     "DBInstanceIdentifier": "db",
     "DBParameterGroupName": "pg",
+    "DBSubnetGroupName": "subgrp",
     "ResourceName": "db",
     "Source": "db",
     "SourceDBInstanceIdentifier": "db",
@@ -33,6 +34,7 @@ _KIND_OF_ALL = {
     "DescribeBlueGreenDeployments": "deployment",
     "DescribeDBInstances": "db",
     "DescribeDBParameterGroups": "pg",
+    "DescribeDBSubnetGroups": "subgrp",
     "DescribeEventSubscriptions": "es",
 }
 

@@ -41,6 +41,9 @@ class Context:
     def parameter_group_arn(self, name: str) -> str:
         return self.arn("pg", name)
 
+    def subnet_group_arn(self, name: str) -> str:
+        return self.arn("subgrp", name)
+
     def event_subscription_arn(self, name: str) -> str:
         return self.arn("es", name)
 

@@ -31,6 +31,7 @@ from verdigris.rds.states import (
     require_free_hands,
     require_settled,
 )
+from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
 
@@ -70,6 +71,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         changed = _record_change(tx, instance, params, request, change)
         require_storage(context, tx, changed.allocated_storage_gib - instance.allocated_storage_gib)
         require_backups_where_replicated(tx, instance, request.settings)
+        require_usable(tx, request.settings)
         if change != arguments.ModifyInstance():
             require_available(instance)
             require_free_hands(tx, instance)

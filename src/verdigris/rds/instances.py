@@ -20,6 +20,7 @@ from verdigris.rds.lookups import identifier_rule, instance_identifier_of, requi
 from verdigris.rds.pagination import marked_name, paginate
 from verdigris.rds.quotas import require_room
 from verdigris.rds.settings import collect_settings
+from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
@@ -89,6 +90,7 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     with context.store.transaction() as tx:
         require_free_name(tx, wanted.identifier)
         require_room(context, tx, [wanted.storage_gib])
+        require_usable(tx, settings)
         instance = DBInstance(
             resource_id=new_resource_id(context.random_text),
             identifier=wanted.identifier,
@@ -109,8 +111,9 @@ def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         tx.put_instance(instance)
         told = arguments.CreateInstance(master_password_verifier=verifier, port_requested=wanted.port is not None)
         start_workflow(context, tx, WorkflowKind.CREATE_INSTANCE, instance.resource_id, told)
+        around = views.surroundings(tx, [instance])
     context.wake()
-    return {"DBInstance": views.instance_view(context, instance, views.Surroundings())}
+    return {"DBInstance": views.instance_view(context, instance, around(instance))}
 
 
 def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGroup
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSubnetGroup, ParameterGroup
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds.context import Context
@@ -80,6 +80,17 @@ def identifier_rule(parameter: str) -> str:
         "ASCII letters, digits, and hyphens; must not end with a hyphen or contain two consecutive hyphens; and must "
         "not be longer than 63 characters."
     )
+
+
+def require_subnet_group(tx: Transaction, name: str) -> DBSubnetGroup:
+    group = tx.subnet_group(name)
+    if group is None:
+        raise subnet_group_not_found(name)
+    return group
+
+
+def subnet_group_not_found(name: str) -> Fault:
+    return Fault("DBSubnetGroupNotFoundFault", f"DB subnet group '{name.lower()}' does not exist.")
 
 
 def require_event_subscription(tx: Transaction, name: str) -> EventSubscription:

@@ -12,16 +12,19 @@ from verdigris.rds.context import Context
 
 
 def describe_account_attributes(context: Context, _params: Mapping[str, Any]) -> dict[str, Any]:
-    """Only of what exists here. Of a quota that each source has of its own: the most that one of them uses."""
+    """Only of what exists here. Of a quota that each source or group has of its own: the most that one of them uses."""
     with context.store.transaction() as tx:
         sizes_gib = _sizes_gib(tx)
         replicas = Counter(instance.replica_of for instance in tx.instances() if instance.replica_of)
+        groups = tx.subnet_groups()
         used = {
             Quota.ALLOCATED_STORAGE: sum(sizes_gib),
             Quota.DB_INSTANCES: len(sizes_gib),
             Quota.DB_PARAMETER_GROUPS: len(tx.parameter_groups()),
+            Quota.DB_SUBNET_GROUPS: len(groups),
             Quota.EVENT_SUBSCRIPTIONS: len(tx.event_subscriptions()),
             Quota.READ_REPLICAS_PER_MASTER: max(replicas.values(), default=0),
+            Quota.SUBNETS_PER_DB_SUBNET_GROUP: max((len(group.subnet_ids) for group in groups), default=0),
         }
     return {
         "AccountQuotas": [
@@ -64,6 +67,15 @@ def require_less(context: Context, quota: Quota, present: int, fault: str) -> No
     allowed = most(context, quota)
     if present >= allowed:
         raise Fault(fault, f"The quota of {quota} would be exceeded: there are {present} of {allowed}")
+
+
+def require_subnets(context: Context, wanted: int) -> None:
+    allowed = most(context, Quota.SUBNETS_PER_DB_SUBNET_GROUP)
+    if wanted > allowed:
+        raise Fault(
+            "DBSubnetQuotaExceededFault",
+            f"The quota of subnets in a DB subnet group would be exceeded: it is {allowed}",
+        )
 
 
 def _sizes_gib(tx: Transaction) -> list[int]:

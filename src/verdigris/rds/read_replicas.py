@@ -21,6 +21,7 @@ from verdigris.rds.lookups import deployment_of, identifier_rule, instance_ident
 from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import invalid_instance_state, require_available, require_settled
+from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
@@ -52,6 +53,7 @@ def create_db_instance_read_replica(context: Context, params: Mapping[str, Any])
         source = require_instance(tx, source_identifier)
         _require_usable_source(tx, source)
         _require_room_for_replica(context, tx, source, _storage_gib(source, params))
+        require_usable(tx, settings)
         group = params.get("DBParameterGroupName") or source.parameter_group
         replica = structs.replace(
             source,

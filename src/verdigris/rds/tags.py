@@ -1,4 +1,4 @@
-"""Tags of instances, deployments, parameter groups and event subscriptions."""
+"""Tags of everything that has tags on RDS."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,13 +7,18 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, ParameterGroup, Tag
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSubnetGroup, ParameterGroup, Tag
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds import views
 from verdigris.rds.context import Context
 from verdigris.rds.filters import apply_filters
-from verdigris.rds.lookups import parse_own_arn, require_event_subscription, require_own_parameter_group
+from verdigris.rds.lookups import (
+    parse_own_arn,
+    require_event_subscription,
+    require_own_parameter_group,
+    require_subnet_group,
+)
 
 MAX_TAGS = 50
 MAX_KEY = 128
@@ -80,7 +85,7 @@ def _is_allowed(character: str) -> bool:
     return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
 
 
-Tagged = DBInstance | BlueGreenDeployment | ParameterGroup | EventSubscription
+Tagged = DBInstance | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
 
 
 def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
@@ -98,6 +103,8 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
             return deployment
         case "pg":
             return require_own_parameter_group(tx, arn.name.lower(), "tagged")
+        case "subgrp":
+            return require_subnet_group(tx, arn.name)
         case "es":
             return require_event_subscription(tx, arn.name)
         case "cluster":
@@ -113,6 +120,8 @@ def _put_tags(tx: Transaction, resource: Tagged, tags: tuple[Tag, ...]) -> None:
         tx.put_instance(changed)
     elif isinstance(changed, ParameterGroup):
         tx.put_parameter_group(changed)
+    elif isinstance(changed, DBSubnetGroup):
+        tx.put_subnet_group(changed)
     elif isinstance(changed, EventSubscription):
         tx.put_event_subscription(changed)
     else:

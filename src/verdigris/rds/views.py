@@ -7,7 +7,16 @@ import msgspec
 from msgspec import Struct
 
 from verdigris.domain.events import ARN_KINDS
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup, Tag, Workflow
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBInstance,
+    DBSubnetGroup,
+    Event,
+    Member,
+    ParameterGroup,
+    Tag,
+    Workflow,
+)
 from verdigris.domain.parameters import ApplyMethod, ParameterInfo, ParameterValue
 from verdigris.domain.ports import EngineVersionInfo, LogFile, Transaction
 from verdigris.domain.statuses import (
@@ -44,6 +53,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     replicates_from: str | None = None  # identifiers, of read replicas and of greens
     replicates_to: tuple[str, ...] = ()
     pending: arguments.ModifyInstance = arguments.ModifyInstance()
+    subnet_group: DBSubnetGroup | None = None
 
 
 def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DBInstance], Surroundings]:
@@ -60,6 +70,7 @@ def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DB
         for workflow in tx.unfinished_workflows_of(own)
         if workflow.kind is WorkflowKind.MODIFY_INSTANCE
     }
+    groups = {name: tx.subnet_group(name) for name in {i.settings.get("DBSubnetGroupName") for i in shown} if name}
 
     def of(instance: DBInstance) -> Surroundings:
         own = instance.resource_id
@@ -67,6 +78,7 @@ def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DB
             replicates_from=next((names[source] for source, target in pairs if target == own), None),
             replicates_to=tuple(names[target] for source, target in pairs if source == own),
             pending=changes.get(own, arguments.ModifyInstance()),
+            subnet_group=groups.get(instance.settings.get("DBSubnetGroupName")),
         )
 
     return of
@@ -101,6 +113,7 @@ def instance_view(context: Context, instance: DBInstance, around: Surroundings) 
         "TagList": tags_view(instance.tags),
         **_replication(instance, around),
         **_settings(context, instance.settings),
+        "DBSubnetGroup": None if around.subnet_group is None else subnet_group_view(context, around.subnet_group),
         **_ABSENT_FEATURES,
     }
 
@@ -183,10 +196,32 @@ def _settings(context: Context, settings: Mapping[str, Any]) -> View:
     view["VpcSecurityGroups"] = [
         {"VpcSecurityGroupId": group, "Status": "active"} for group in settings.get("VpcSecurityGroupIds", ())
     ]
-    subnet_group = settings.get("DBSubnetGroupName")
-    if subnet_group is not None:
-        view["DBSubnetGroup"] = {"DBSubnetGroupName": subnet_group, "SubnetGroupStatus": "Complete", "Subnets": []}
     return view
+
+
+# Of a network that there is none of: zones as the region would have them, one after the other.
+_ZONES = "abc"
+_VPC = "vpc-00000000000000000"
+
+
+def subnet_group_view(context: Context, group: DBSubnetGroup) -> View:
+    return {
+        "DBSubnetGroupName": group.name,
+        "DBSubnetGroupDescription": group.description,
+        "VpcId": _VPC,
+        "SubnetGroupStatus": "Complete",
+        "Subnets": [
+            {
+                "SubnetIdentifier": subnet_id,
+                "SubnetAvailabilityZone": {"Name": f"{context.region}{_ZONES[place % len(_ZONES)]}"},
+                "SubnetOutpost": {},
+                "SubnetStatus": "Active",
+            }
+            for place, subnet_id in enumerate(group.subnet_ids)
+        ],
+        "DBSubnetGroupArn": context.subnet_group_arn(group.name),
+        "SupportedNetworkTypes": ["IPV4"],
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- deployments

@@ -81,6 +81,16 @@ parameter_groups = sa.Table(
     sa.CheckConstraint("name = lower(name) AND name <> ''", name="name"),
 )
 
+subnet_groups = sa.Table(
+    "subnet_groups",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("subnet_ids", Json(tuple[str, ...]), nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint("name = lower(name) AND name <> ''", name="name"),
+)
+
 deployments = sa.Table(
     "deployments",
     metadata,

@@ -7,7 +7,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, JournalEntry, ParameterGroup, Workflow
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBInstance,
+    DBSubnetGroup,
+    Event,
+    JournalEntry,
+    ParameterGroup,
+    Workflow,
+)
 from verdigris.domain.statuses import WorkflowStatus
 from verdigris.store import schema
 from verdigris.store.records import deployment_from_rows, deployment_row, from_row, member_rows, to_row
@@ -128,6 +136,26 @@ class SqlTransaction(SubscriptionQueries):
         groups = schema.parameter_groups
         rows = self._connection.execute(sa.select(groups).where(condition).order_by(groups.c.name)).mappings()
         return [from_row(row, ParameterGroup) for row in rows]
+
+    # -------------------------------------------------------------------------------------------------- subnet groups
+
+    def subnet_group(self, name: str) -> DBSubnetGroup | None:
+        found = self._subnet_groups(schema.subnet_groups.c.name == name.lower())
+        return found[0] if found else None
+
+    def subnet_groups(self) -> list[DBSubnetGroup]:
+        return self._subnet_groups(sa.true())
+
+    def put_subnet_group(self, group: DBSubnetGroup) -> None:
+        self._upsert(schema.subnet_groups, "name", to_row(group))
+
+    def delete_subnet_group(self, name: str) -> None:
+        groups = schema.subnet_groups
+        self._connection.execute(sa.delete(groups).where(groups.c.name == name.lower()))
+
+    def _subnet_groups(self, condition: sa.ColumnElement[bool]) -> list[DBSubnetGroup]:
+        rows = self._connection.execute(sa.select(schema.subnet_groups).where(condition)).mappings()
+        return sorted((from_row(row, DBSubnetGroup) for row in rows), key=lambda group: group.name)
 
     # ---------------------------------------------------------------------------------------------------- deployments
 

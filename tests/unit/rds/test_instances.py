@@ -154,11 +154,10 @@ class TestCreate:
             "PubliclyAccessible": True,
             "MaxAllocatedStorage": 100,
         }
-        world.create_instance(**kept, VpcSecurityGroupIds=["sg-1"], DBSubnetGroupName="mine", MultiAZ=False)
+        world.create_instance(**kept, VpcSecurityGroupIds=["sg-1"], MultiAZ=False)
         (view,) = world.call("DescribeDBInstances")["DBInstances"]
         assert {name: view[name] for name in kept} == kept
         assert view["VpcSecurityGroups"] == [{"VpcSecurityGroupId": "sg-1", "Status": "active"}]
-        assert view["DBSubnetGroup"]["DBSubnetGroupName"] == "mine"
         assert view["MultiAZ"] is False
 
 

@@ -17,8 +17,10 @@ def test_how_much_there_is_and_may_be(world: World) -> None:
         "AllocatedStorage": (0, 100_000),
         "DBInstances": (0, 1000),  # there are no more ports
         "DBParameterGroups": (0, 50),
+        "DBSubnetGroups": (0, 50),
         "EventSubscriptions": (0, 20),
         "ReadReplicasPerMaster": (0, 15),
+        "SubnetsPerDBSubnetGroup": (0, 20),
     }
     world.create_instance(AllocatedStorage=30)
     world.create_instance("other")
@@ -57,6 +59,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
             "TargetDBParameterGroupDescription": "Ours",
         },
     ),
+    "subnets": (
+        "CreateDBSubnetGroup",
+        {"DBSubnetGroupName": "more", "DBSubnetGroupDescription": "Ours", "SubnetIds": ["subnet-1", "subnet-2"]},
+    ),
     "subscription": ("CreateEventSubscription", {"SubscriptionName": "more", "SnsTopicArn": TOPIC}),
 }
 
@@ -74,6 +80,8 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
         ("replica", "ReadReplicasPerMaster", 0, "InvalidDBInstanceState"),
         ("group", "DBParameterGroups", 1, "DBParameterGroupQuotaExceeded"),
         ("copy", "DBParameterGroups", 1, "DBParameterGroupQuotaExceeded"),
+        ("subnets", "DBSubnetGroups", 1, "DBSubnetGroupQuotaExceeded"),
+        ("subnets", "SubnetsPerDBSubnetGroup", 1, "DBSubnetQuotaExceededFault"),
         ("subscription", "EventSubscriptions", 1, "EventSubscriptionQuotaExceeded"),
     ],
 )
@@ -81,6 +89,7 @@ def test_one_too_many_and_one_that_just_fits(world: World, call: str, quota: str
     """There is one of each, an instance of 20 GiB among them."""
     world.create_instance()
     world.call(CALLS["group"][0], **{**CALLS["group"][1], "DBParameterGroupName": "mine"})
+    world.call(CALLS["subnets"][0], **{**CALLS["subnets"][1], "DBSubnetGroupName": "mine"})
     world.call(CALLS["subscription"][0], **{**CALLS["subscription"][1], "SubscriptionName": "mine"})
     operation, params = CALLS[call]
     world.set_quotas(**{quota: most})

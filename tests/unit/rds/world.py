@@ -107,8 +107,8 @@ class World:
         now = self.clock.now()
         with self.store.transaction() as tx:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
-            subscriptions = tx.event_subscriptions()
-            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), subscriptions, recent
+            lists = tx.parameter_groups(), tx.subnet_groups(), tx.event_subscriptions()
+            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), lists, recent
 
     def set_quotas(self, **quotas: int) -> None:
         changed = {Quota(name): value for name, value in quotas.items()}

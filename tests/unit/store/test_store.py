@@ -38,6 +38,7 @@ from verdigris.domain.statuses import (
     WorkflowKind,
     WorkflowStatus,
 )
+from verdigris.domain.subscriptions import EventSubscription
 from verdigris.store import SqlStore, StoreError, open_store, schema, sqlite_url
 from verdigris.store.database import create_engine
 from verdigris.store.migrate import migrate
@@ -391,6 +392,8 @@ class TestSchema:
         [
             (schema.instances, model.DBInstance, set()),
             (schema.parameter_groups, model.ParameterGroup, set()),
+            (schema.subnet_groups, model.DBSubnetGroup, set()),
+            (schema.event_subscriptions, EventSubscription, set()),
             (schema.deployments, model.BlueGreenDeployment, {"members"}),
             (schema.deployment_members, model.Member, set()),
             (schema.events, model.Event, set()),
