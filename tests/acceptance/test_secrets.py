@@ -121,6 +121,11 @@ def test_nothing_secret_is_told(verdigris: Installation) -> None:
         verdigris.rds.modify_db_instance(DBInstanceIdentifier="app", MasterUserPassword=SECOND)
         verdigris.await_connection("app", password=SECOND)
         told += _errors(verdigris)
+        verdigris.rds.create_db_instance_read_replica(DBInstanceIdentifier="copy", SourceDBInstanceIdentifier="app")
+        verdigris.await_instance("copy")
+        secrets.add(internal_password(verdigris, verdigris.resource_id("copy")))
+        verdigris.rds.promote_read_replica(DBInstanceIdentifier="copy")
+        verdigris.await_instance("copy")
         with verdigris.connect("app", password=SECOND) as master:
             master.execute("CREATE TABLE t (id int PRIMARY KEY)")
             master.execute(f"CREATE ROLE worker LOGIN PASSWORD '{THIRD}'".encode())
@@ -139,7 +144,8 @@ def test_nothing_secret_is_told(verdigris: Installation) -> None:
         verdigris.delete_instance("app-old1")
         texts = list(readable_texts(verdigris))
         _modes_are_tight(verdigris)
-        verdigris.delete_instance("app")
+        for identifier in ("copy", "app"):
+            verdigris.delete_instance(identifier)
         texts += readable_texts(verdigris)
     assert any(b"postgres" in line for line in watcher.seen)
     places = {
@@ -196,7 +202,7 @@ def _nobody_else_comes_near(verdigris: Installation) -> None:
         pytest.skip("becoming another user takes root")
     paths = [str(path) for path in verdigris.home.rglob("*") if "base" not in path.parts and path.name != "serve.out"]
     sockets = [path for path in paths if stat.S_ISSOCK(Path(path).lstat().st_mode)]
-    assert len(sockets) >= 4  # two servers', the router's two
+    assert len(sockets) >= 5  # three servers', the router's two
     assert found_by_a_stranger([str(verdigris.home), *paths]) == []
     assert found_by_a_stranger(["/etc/passwd"]) == ["read /etc/passwd"]  # it does look
     router = int(re.findall(r'"pid":(\d+)', (verdigris.home / "router" / "router.json").read_text())[0])
