@@ -8,7 +8,7 @@ from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import arguments
-from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, Saga, Step
 from verdigris.workflows.services import Services, require_deployment
 
 
@@ -37,11 +37,11 @@ class DeleteDeployment:
         if self.told.delete_target or not self._target_is_finished(deployment):
             return [
                 *self._steps_of_replicas(deployment),
-                Step(name="endpoint", do=self._close_endpoint),
-                Step(name="dismantle", do=self._dismantle),
-                Step(name="target", do=self._remove_target, done=self._forget_target),
+                Step(name="endpoint", do=self._close_endpoint, patience_s=PATIENCE_S),
+                Step(name="dismantle", do=self._dismantle, patience_s=PATIENCE_S),
+                Step(name="target", do=self._remove_target, done=self._forget_target, patience_s=PATIENCE_S),
             ]
-        return [Step(name="release", do=self._release_target, done=self._free_target)]
+        return [Step(name="release", do=self._release_target, done=self._free_target, patience_s=PATIENCE_S)]
 
     def _steps_of_replicas(self, deployment: BlueGreenDeployment) -> list[Step]:
         """By their numbers. What green keeps back for them goes with it. One that was finished may stand alone
@@ -61,7 +61,12 @@ class DeleteDeployment:
             await self.services.router.remove_route(member.target_identifier or "")
             await self.services.servers.remove(member.target_resource_id or "")
 
-        return Step(name=name, do=remove, done=lambda tx: self._forget(tx, member.target_resource_id or ""))
+        return Step(
+            name=name,
+            do=remove,
+            done=lambda tx: self._forget(tx, member.target_resource_id or ""),
+            patience_s=PATIENCE_S,
+        )
 
     def _target_is_finished(self, deployment: BlueGreenDeployment) -> bool:
         with self.services.store.transaction() as tx:

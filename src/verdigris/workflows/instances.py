@@ -14,7 +14,7 @@ from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.workflows import arguments, membership, replication
-from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, Saga, Step
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
 
 log = structlog.get_logger(__name__)
@@ -323,14 +323,16 @@ class DeleteInstance(InstanceWorkflow):
     def steps(self) -> list[Step]:
         """Replicas receive the rest when no client can write any more; a replica's slot goes when nobody uses it."""
         steps = [
-            Step(name="deployment", do=self._leave_deployment),
-            Step(name="endpoint", do=self.close_endpoint),
+            Step(name="deployment", do=self._leave_deployment, patience_s=PATIENCE_S),
+            Step(name="endpoint", do=self.close_endpoint, patience_s=PATIENCE_S),
         ]
         if self.told.has_replicas:
-            steps.append(Step(name="replicas", do=self._set_replicas_free, done=self._record_freedom))
-        steps.append(Step(name="server", do=self._remove_server))
+            steps.append(
+                Step(name="replicas", do=self._set_replicas_free, done=self._record_freedom, patience_s=PATIENCE_S)
+            )
+        steps.append(Step(name="server", do=self._remove_server, patience_s=PATIENCE_S))
         if self.told.is_replica:
-            steps.append(Step(name="source", do=self._release_source))
+            steps.append(Step(name="source", do=self._release_source, patience_s=PATIENCE_S))
         return steps
 
     async def _leave_deployment(self) -> None:

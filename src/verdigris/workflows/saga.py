@@ -20,8 +20,11 @@ from verdigris.domain.statuses import WorkflowStatus
 log = structlog.get_logger(__name__)
 
 # Undoing is repeated until it succeeds: a server that is down now comes back, and a slot left on it must go.
-UNDO_RETRY_FIRST_S = 0.5
-UNDO_RETRY_MAX_S = 30.0
+RETRY_FIRST_S = 0.5
+RETRY_MAX_S = 30.0
+# How long a step that takes something away waits for a server or a router that is down (``Step.patience_s``): a
+# killed server is back in seconds, one whose disk was full when somebody has made room.
+PATIENCE_S = 120.0
 
 
 def _nothing(_: Transaction) -> None:
@@ -38,6 +41,7 @@ class Step(Struct, frozen=True, kw_only=True):
     done: Callable[[Transaction], None] = _nothing
     restart_from: str | None = None
     bulky: bool = False  # makes files that may fill the disk; its ``undo`` may be called before that is recorded
+    patience_s: float = 0.0  # how long it is tried again before it has failed
 
 
 class Outcome(Protocol):
@@ -92,12 +96,27 @@ class Saga:
         for step in self._steps[self._first_unfinished() :]:
             self._record(step, "started", step.begun)
             log.info("workflow.step_started", **self._context(step))
-            await step.do()
+            await self._do(step)
             self._record(step, "done", step.done)
             log.info("workflow.step_done", **self._context(step))
         with self._store.transaction() as tx:
             self._outcome.completed(tx)
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))
+
+    async def _do(self, step: Step) -> None:
+        loop = asyncio.get_running_loop()
+        ends_at, delay_s = loop.time() + step.patience_s, RETRY_FIRST_S
+        while True:
+            try:
+                return await step.do()
+            except ControllerSuperseded:
+                raise
+            except VerdigrisError as error:
+                if loop.time() + delay_s > ends_at:
+                    raise
+                log.warning("workflow.step_retried", **self._context(step), delay_s=delay_s, reason=str(error))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     def _first_unfinished(self) -> int:
         states = self._states()
@@ -162,7 +181,7 @@ class Saga:
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.FAILED))
 
     async def _undo_until_it_works(self, step: Step, undo: Callable[[], Awaitable[None]]) -> None:
-        delay_s = UNDO_RETRY_FIRST_S
+        delay_s = RETRY_FIRST_S
         while True:
             try:
                 await undo()
@@ -171,7 +190,7 @@ class Saga:
             except Exception as error:
                 log.warning("workflow.undo_retried", **self._context(step), delay_s=delay_s, reason=str(error))
                 await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, UNDO_RETRY_MAX_S)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
             else:
                 log.info("workflow.step_undone", **self._context(step))
                 return

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from verdigris.domain.errors import ControllerSuperseded, StepFailed
+from verdigris.domain.errors import ControllerSuperseded, EngineError, StepFailed
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.testing.fakes import FakeClock
-from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, RETRY_FIRST_S, Saga, Step
 
 
 class CrampedStore:
@@ -146,3 +146,41 @@ async def test_a_failure_is_told_once_even_if_the_commit_of_it_was_made_without_
         ended = tx.workflow("wf-1")
     assert ended is not None
     assert (ended.status, ended.error) == (WorkflowStatus.FAILED, "No space left on device")
+
+
+async def test_what_is_taken_away_is_waited_for(store: CrampedStore) -> None:
+    """Blue comes up again while a deployment is deleted (fault campaign, seed 2, run 225): no reason to give up."""
+    refusals = [EngineError("the database system is in recovery mode"), EngineError("it is starting up")]
+    calls: list[str] = []
+
+    async def dismantle() -> None:
+        calls.append("dismantle")
+        if refusals:
+            raise refusals.pop()
+
+    workflow = _workflow(store)
+    steps = [Step(name="dismantle", do=dismantle, patience_s=PATIENCE_S)]
+    await Saga(store, FakeClock(), workflow, steps, Silent()).run()
+    assert calls == ["dismantle"] * 3
+    with store.transaction() as tx:
+        ended = tx.workflow("wf-1")
+    assert ended is not None
+    assert ended.status is WorkflowStatus.COMPLETED
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 2 * RETRY_FIRST_S])
+async def test_patience_has_an_end(store: CrampedStore, patience_s: float) -> None:
+    calls: list[str] = []
+
+    async def dismantle() -> None:
+        calls.append("dismantle")
+        raise EngineError("there is no such server")
+
+    workflow = _workflow(store)
+    steps = [Step(name="dismantle", do=dismantle, patience_s=patience_s)]
+    await Saga(store, FakeClock(), workflow, steps, Silent()).run()
+    assert len(calls) == (2 if patience_s else 1)
+    with store.transaction() as tx:
+        ended = tx.workflow("wf-1")
+    assert ended is not None
+    assert (ended.status, ended.error) == (WorkflowStatus.FAILED, "there is no such server")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import structlog
 from psycopg import sql
@@ -29,7 +30,7 @@ from verdigris.engines.postgres import (
 from verdigris.engines.postgres.carrying import ddl, definitions, large_objects, materialized_views, roles
 from verdigris.engines.postgres.carrying.tending import Tending
 from verdigris.engines.postgres.guardrails import run as guardrails
-from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject, Troubles
+from verdigris.engines.postgres.guardrails.model import DEFAULT_TIMEOUT_S, Moment, Subject
 from verdigris.engines.postgres.names import READ_ONLY, ObjectNames
 from verdigris.engines.postgres.own_sessions import UNNOTICED
 from verdigris.engines.postgres.remembered import remember
@@ -37,6 +38,9 @@ from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import MAINTENANCE_DATABASE, Database, for_each, list_databases, session
 from verdigris.engines.postgres.strays import end_strays
+
+if TYPE_CHECKING:
+    from verdigris.engines.postgres.guardrails.trouble import Troubles
 
 log = structlog.get_logger(__name__)
 

@@ -11,6 +11,7 @@ from verdigris.domain.ports import Finding, Pair
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.engines.postgres import fingerprint
 from verdigris.engines.postgres.fingerprint import Change
+from verdigris.engines.postgres.guardrails.trouble import Troubles
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
@@ -59,17 +60,6 @@ class Extent(StrEnum):
     PAIR = "pair"  # looked at from outside, without a session
     CLUSTER = "cluster"  # in the maintenance database
     DATABASE = "database"  # in each database that is carried
-
-
-class Trouble(Struct):
-    """A subscription that fails: since when (monotonic), how many errors it had then and what it had reached."""
-
-    since_s: float
-    errors: int
-    remote_lsn: str | None
-
-
-Troubles = dict[tuple[str, str], Trouble]  # by names.base and database
 
 
 class Subject(Struct, frozen=True, kw_only=True):

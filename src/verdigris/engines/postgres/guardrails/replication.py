@@ -18,14 +18,11 @@ from verdigris.engines.postgres.guardrails.model import (
     Guardrail,
     Moment,
     Side,
-    Trouble,
     View,
     on_target,
 )
+from verdigris.engines.postgres.guardrails.trouble import ERROR_LOOP_S, Trouble
 
-# How long changes may fail to apply, again and again and without progress, until that is taken for permanent. A worker
-# tries every wal_retrieve_retry_interval (200 ms here), so this is some fifty attempts: no deadlock or lock timeout.
-ERROR_LOOP_S = 10.0
 # A switchover that is to begin now looks for less long, and only where something has failed at some time, or nobody
 # follows: ten attempts of a worker.
 _WATCH_S = 2.0
@@ -101,18 +98,14 @@ async def _apply_fails(view: View) -> Sequence[str]:
 
 
 def _remember(view: View, rows: Sequence[tuple[bool, int, str | None, bool]]) -> Sequence[str]:
-    """Whether it has failed, and got nowhere, since long enough ago. A new control plane simply needs ten seconds
-    more."""
+    """Whether it fails again and again and gets nowhere. A new control plane simply needs ten seconds more."""
     key, now_s = (view.names.base, view.target.info.dbname), time.monotonic()
     if not rows or not rows[0][0]:
         view.subject.troubles.pop(key, None)
         return []
     _, errors, remote_lsn, _ = rows[0]
-    before = view.subject.troubles.get(key)
-    if before is None or before.remote_lsn != remote_lsn or errors == before.errors:
-        view.subject.troubles[key] = Trouble(now_s, errors, remote_lsn)
-        return []
-    return [] if now_s - before.since_s < ERROR_LOOP_S else [f"{errors - before.errors} failed attempts"]
+    trouble = view.subject.troubles.setdefault(key, Trouble.none_yet(remote_lsn, errors, now_s))
+    return [f"{trouble.attempts} failed attempts"] if trouble.look(remote_lsn, errors, now_s) else []
 
 
 async def _watch(view: View) -> Sequence[str]:
