@@ -39,6 +39,8 @@ class Scene(StrEnum):
     PROMOTE_REPLICA = "promote read replica"
     DELETE_REPLICA = "delete read replica"
     DELETE_SOURCE = "delete source of a read replica"
+    CREATE_TOPOLOGY = "create deployment of a source with a read replica"
+    DELETE_TOPOLOGY = "delete deployment of a source with a read replica"
 
 
 class Point(Struct, frozen=True):
@@ -117,6 +119,11 @@ def instance_steps(kind: WorkflowKind, arguments: dict[str, object]) -> tuple[st
     return tuple(step.name for step in _CLASSES[kind](cast("Any", None), workflow).steps())
 
 
+def topology_steps(mode: ReplicationMode) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Creation and deletion: those that there are besides green's own, of its only replica."""
+    return tuple(planned.name for planned in build_steps(mode, replicas=1) if planned.replica), ("replica-1",)
+
+
 def every_point() -> list[Point]:
     named: list[tuple[Scene, ReplicationMode | None, tuple[str, ...]]] = []
     with_green, without_green = deletion_steps()
@@ -129,4 +136,7 @@ def every_point() -> list[Point]:
             (Scene.RELEASE, mode, without_green),
         ]
     named += [(scene, None, instance_steps(kind, arguments)) for scene, kind, arguments in _INSTANCE_SCENES]
+    for mode in ReplicationMode:
+        created, deleted = topology_steps(mode)
+        named += [(Scene.CREATE_TOPOLOGY, mode, created), (Scene.DELETE_TOPOLOGY, mode, deleted)]
     return [Point(scene, mode, step, moment) for scene, mode, steps in named for step in steps for moment in Moment]

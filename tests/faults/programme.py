@@ -12,6 +12,7 @@ from tests.faults.plays_life import (
     StopInstancePlay,
 )
 from tests.faults.plays_replicas import CreateReplicaPlay, DeleteReplicaPlay, DeleteSourcePlay, PromoteReplicaPlay
+from tests.faults.plays_topology import CreateTopologyPlay, DeleteTopologyPlay
 from tests.faults.points import Scene
 
 PLAYS: dict[Scene, type[Play]] = {
@@ -30,4 +31,6 @@ PLAYS: dict[Scene, type[Play]] = {
     Scene.PROMOTE_REPLICA: PromoteReplicaPlay,
     Scene.DELETE_REPLICA: DeleteReplicaPlay,
     Scene.DELETE_SOURCE: DeleteSourcePlay,
+    Scene.CREATE_TOPOLOGY: CreateTopologyPlay,
+    Scene.DELETE_TOPOLOGY: DeleteTopologyPlay,
 }
