@@ -62,6 +62,7 @@ def test_an_instance_survives_the_control_plane_at_every_step(verdigris: Install
         MasterUserPassword="another-password",
         NewDBInstanceIdentifier="renamed",
         DBPortNumber=port,
+        ApplyImmediately=True,
     )
     for step in ("password", "version", "class", "port", "rename"):
         kill_at(verdigris, log, "workflow.step_started", kind="modify_instance", step=step)
@@ -72,6 +73,19 @@ def test_an_instance_survives_the_control_plane_at_every_step(verdigris: Install
         assert connection.execute(
             "SELECT id, split_part(current_setting('server_version'), ' ', 1) FROM t"
         ).fetchall() == [(1, "17.10")]
+
+    verdigris.rds.modify_db_instance(DBInstanceIdentifier="renamed", DBInstanceClass="db.t3.large")
+    assert verdigris.instance("renamed")["PendingModifiedValues"] == {"DBInstanceClass": "db.t3.large"}
+    with verdigris.connect("renamed", password="another-password") as connection:
+        before = connection.execute("SHOW shared_buffers").fetchone()
+    verdigris.rds.reboot_db_instance(DBInstanceIdentifier="renamed")
+    for step in ("parameters", "class"):
+        kill_at(verdigris, log, "workflow.step_started", kind="reboot_instance", step=step)
+        verdigris.start()
+    verdigris.await_instance("renamed", limit_s=SETTLES_WITHIN_S)
+    assert verdigris.instance("renamed")["PendingModifiedValues"] == {}
+    with verdigris.connect("renamed", password="another-password") as connection:
+        assert connection.execute("SHOW shared_buffers").fetchone() != before
 
     verdigris.rds.stop_db_instance(DBInstanceIdentifier="renamed")
     kill_at(verdigris, log, "workflow.step_started", kind="stop_instance", step="stop")

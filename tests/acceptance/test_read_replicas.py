@@ -107,7 +107,9 @@ def test_a_life(verdigris: Installation, source: str) -> None:
             insert(verdigris, "copy", 3)
 
         for old, new in (("app", "app2"), ("copy", "copy2")):
-            verdigris.rds.modify_db_instance(DBInstanceIdentifier=old, NewDBInstanceIdentifier=new)
+            verdigris.rds.modify_db_instance(
+                DBInstanceIdentifier=old, NewDBInstanceIdentifier=new, ApplyImmediately=True
+            )
             verdigris.await_instance(new)
         for identifier in ("app2", "copy2"):
             verdigris.rds.reboot_db_instance(DBInstanceIdentifier=identifier)
@@ -123,7 +125,9 @@ def test_a_life(verdigris: Installation, source: str) -> None:
         verdigris.await_instance("copy2")
         assert "ReadReplicaSourceDBInstanceIdentifier" not in verdigris.instance("copy2")
         insert(verdigris, "copy2", 4)
-        verdigris.rds.modify_db_instance(DBInstanceIdentifier="app2", NewDBInstanceIdentifier="app")
+        verdigris.rds.modify_db_instance(
+            DBInstanceIdentifier="app2", NewDBInstanceIdentifier="app", ApplyImmediately=True
+        )
         verdigris.await_instance("app")
     assert rows(verdigris, "app") == [1, 2, 3]
     verdigris.rds.reboot_db_instance(DBInstanceIdentifier="copy2")

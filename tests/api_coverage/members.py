@@ -25,7 +25,6 @@ WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
     "DeleteDBInstance": {"DeleteAutomatedBackups": "there are no automated backups"},
     "DescribeDBEngineVersions": {"IncludeAll": "there are no versions that cannot be had"},
     "ModifyDBInstance": {
-        "ApplyImmediately": "changes are always made at once",
         "CertificateRotationRestart": "certificates are not rotated by this API",
     },
 }

@@ -56,7 +56,8 @@ def _asked(operation: str, member: str) -> Asked:
         ("DeleteDBInstance", "SkipFinalSnapshot", Fate.CHECKED, "is required unless SkipFinalSnapshot is true"),
         ("DeleteDBInstance", "FinalDBSnapshotIdentifier", Fate.REFUSED, "does not make snapshots"),
         ("RebootDBInstance", "ForceFailover", Fate.REFUSED, "not configured for MultiAZ"),
-        ("ModifyDBInstance", "ApplyImmediately", Fate.IGNORED, "always made at once"),
+        ("ModifyDBInstance", "ApplyImmediately", Fate.DOES, ""),
+        ("ModifyDBInstance", "CertificateRotationRestart", Fate.IGNORED, "not rotated"),
         ("ResetDBParameterGroup", "ResetAllParameters", Fate.DOES, ""),
         ("DownloadDBLogFilePortion", "NumberOfLines", Fate.DOES, ""),
         ("DescribeDBEngineVersions", "ListSupportedTimezones", Fate.DOES, ""),
@@ -87,9 +88,9 @@ def test_what_is_known_of_answers() -> None:
 
 def test_a_real_call_is_held_against_it() -> None:
     request = Watched({"DBInstanceIdentifier": "app"})
-    assert request.get("ApplyImmediately") is None
+    assert request.get("CertificateRotationRestart") is None
     assert overlooked("ModifyDBInstance", request, {"DBInstance": {"MultiAZ": False, "DBSystemId": "x"}}) == {
-        "ApplyImmediately",
+        "CertificateRotationRestart",
         "DBInstance.DBSystemId",
     }
     assert overlooked("ModifyDBInstance", Watched({}), {"DBInstance": {"MultiAZ": False}}) == set()

@@ -164,6 +164,7 @@ class ModifyInstancePlay(InstancePlay):
             MasterUserPassword=NEW_PASSWORD,
             NewDBInstanceIdentifier=RENAMED,
             DBPortNumber=free_port(),
+            ApplyImmediately=True,
         )
 
     def look(self) -> str:

@@ -25,6 +25,14 @@ class Tag(Struct, frozen=True, order=True):
     value: str = ""
 
 
+class PendingChange(Struct, frozen=True, kw_only=True):
+    """What has been left for an instance's next reboot, because clients would notice it; None: nothing."""
+
+    engine_version: str | None = None
+    instance_class: str | None = None
+    new_identifier: str | None = None
+
+
 class DBInstance(Struct, frozen=True, kw_only=True):
     """One database server under management.
 
@@ -52,6 +60,7 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     # Of a read replica: its source's resource id, and why it does not follow it at the moment (empty: it does).
     replica_of: str | None = None
     replication_error: str = ""
+    pending: PendingChange = PendingChange()
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.
     settings: dict[str, Any] = {}

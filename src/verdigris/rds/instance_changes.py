@@ -1,7 +1,8 @@
 """ModifyDBInstance, RebootDBInstance, DeleteDBInstance.
 
-Changes are made at once, whatever ``ApplyImmediately`` says: there is no maintenance window to wait for. What needs the
-server or the router is done by a workflow, and shown in ``PendingModifiedValues`` until it has been.
+What needs the server or the router is done by a workflow, and shown in ``PendingModifiedValues`` until it has been.
+Without ``ApplyImmediately`` whatever interrupts clients (another version, class or name) waits for the next reboot,
+which is when they are interrupted anyway: there is no maintenance window.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from msgspec import Struct, structs
 from verdigris.aws.errors import invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain import events
 from verdigris.domain.identifiers import is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, ReplicationMode, WorkflowKind
@@ -67,22 +68,25 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     request = _check_request(context, params)
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
-        change = _server_change(context, tx, instance, params, request)
-        changed = _record_change(tx, instance, params, request, change)
+        wanted = _server_change(context, tx, instance, params, request)
+        change, pending = _apportioned(instance, params, wanted)
+        changed = structs.replace(_record_change(tx, instance, params, request, wanted), pending=pending)
         require_storage(context, tx, changed.allocated_storage_gib - instance.allocated_storage_gib)
         require_backups_where_replicated(tx, instance, request.settings)
         require_usable(tx, request.settings)
-        if change != arguments.ModifyInstance():
+        if wanted != arguments.ModifyInstance() or pending != instance.pending:
             require_available(instance)
             require_free_hands(tx, instance)
-            _require_possible_on_standby(tx, instance, change)
-            if change.engine_version is not None:
-                require_no_replicas_below(tx, instance, change.engine_version)
-            changed = structs.replace(changed, status=_status_during(change))
-            start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
+            _require_possible_on_standby(tx, instance, wanted)
+            version = wanted.engine_version or change.engine_version
+            if version is not None:
+                require_no_replicas_below(tx, instance, version)
         elif changed != instance:
             require_settled(tx, instance)
             _require_possible_while_stopped(instance, changed)
+        if change != arguments.ModifyInstance():
+            changed = structs.replace(changed, status=_status_during(change))
+            start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
         tx.put_instance(changed)
         if changed.allocated_storage_gib != instance.allocated_storage_gib:
             tx.add_event(events.storage_modified(instance, context.clock.now()))
@@ -115,7 +119,7 @@ def _server_change(
     """What the workflow has to do; what already is as asked is left out."""
     new_identifier = params.get("NewDBInstanceIdentifier", instance.identifier).lower()
     if new_identifier != instance.identifier:
-        require_free_name(tx, new_identifier)
+        require_free_name(tx, new_identifier, wanted_by=instance.resource_id)
     port = params.get("DBPortNumber", instance.port)
     if port != instance.port:
         require_free_port(context, tx, port)
@@ -127,6 +131,31 @@ def _server_change(
         engine_version=None if version == instance.engine_version else version,
         instance_class=None if instance_class == instance.instance_class else instance_class,
         port=None if port == instance.port else port,
+    )
+
+
+def _apportioned(
+    instance: DBInstance, params: Mapping[str, Any], wanted: arguments.ModifyInstance
+) -> tuple[arguments.ModifyInstance, PendingChange]:
+    """What is done now, and what waits. Who asks for something to be as it is takes back what was to change it; who
+    wants it now gets what has been waiting, too."""
+    before = instance.pending
+    pending = PendingChange(
+        engine_version=wanted.engine_version if "EngineVersion" in params else before.engine_version,
+        instance_class=wanted.instance_class if "DBInstanceClass" in params else before.instance_class,
+        new_identifier=wanted.new_identifier if "NewDBInstanceIdentifier" in params else before.new_identifier,
+    )
+    if params.get("ApplyImmediately"):
+        return _with(wanted, pending), PendingChange()
+    return _with(wanted, PendingChange()), pending
+
+
+def _with(change: arguments.ModifyInstance, pending: PendingChange) -> arguments.ModifyInstance:
+    return structs.replace(
+        change,
+        engine_version=pending.engine_version,
+        instance_class=pending.instance_class,
+        new_identifier=pending.new_identifier,
     )
 
 
@@ -190,6 +219,7 @@ def _status_during(change: arguments.ModifyInstance) -> InstanceStatus:
 
 
 def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    """With what has been waiting for it."""
     if params.get("ForceFailover"):
         raise invalid_parameter_combination(
             "ForceFailover cannot be specified since the instance is not configured for MultiAZ"
@@ -198,9 +228,14 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         require_available(instance)
         require_free_hands(tx, instance)
-        instance = structs.replace(instance, status=InstanceStatus.REBOOTING)
+        told = _with(arguments.ModifyInstance(), instance.pending)
+        if told.engine_version is not None:
+            require_no_replicas_below(tx, instance, told.engine_version)
+        if told.new_identifier is not None:
+            require_free_name(tx, told.new_identifier, wanted_by=instance.resource_id)
+        instance = structs.replace(instance, status=InstanceStatus.REBOOTING, pending=PendingChange())
         tx.put_instance(instance)
-        start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id)
+        start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id, told)
         around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}

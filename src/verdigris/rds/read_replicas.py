@@ -7,7 +7,7 @@ from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
 from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange, replicas_of
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
@@ -70,6 +70,7 @@ def create_db_instance_read_replica(context: Context, params: Mapping[str, Any])
             parameter_status=ApplyStatus.IN_SYNC,
             read_only=True,
             replica_of=source.resource_id,
+            pending=PendingChange(),
             # A replica has no backups of its own until they are asked for.
             settings={**source.settings, "BackupRetentionPeriod": 0, **settings},
             tags=tags,

@@ -14,6 +14,7 @@ from verdigris.domain.model import (
     Event,
     Member,
     ParameterGroup,
+    PendingChange,
     Tag,
     Workflow,
 )
@@ -68,7 +69,7 @@ def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DB
     changes = {
         workflow.subject: _changes(workflow)
         for workflow in tx.unfinished_workflows_of(own)
-        if workflow.kind is WorkflowKind.MODIFY_INSTANCE
+        if workflow.kind in (WorkflowKind.MODIFY_INSTANCE, WorkflowKind.REBOOT_INSTANCE)
     }
     groups = {name: tx.subnet_group(name) for name in {i.settings.get("DBSubnetGroupName") for i in shown} if name}
 
@@ -108,7 +109,7 @@ def instance_view(context: Context, instance: DBInstance, around: Surroundings) 
             {"DBParameterGroupName": instance.parameter_group, "ParameterApplyStatus": instance.parameter_status}
         ],
         "OptionGroupMemberships": [{"OptionGroupName": f"default:{instance.engine}-{major}", "Status": "in-sync"}],
-        "PendingModifiedValues": _pending(around.pending),
+        "PendingModifiedValues": _pending(around.pending, instance.pending),
         "DeletionProtection": instance.deletion_protection,
         "TagList": tags_view(instance.tags),
         **_replication(instance, around),
@@ -140,11 +141,12 @@ def _endpoint(context: Context, instance: DBInstance) -> View | None:
     return {"Address": context.endpoint_host, "Port": instance.port}
 
 
-def _pending(change: arguments.ModifyInstance) -> View:
+def _pending(change: arguments.ModifyInstance, later: PendingChange) -> View:
+    """What is being done, and what waits for a reboot."""
     return {
-        "DBInstanceClass": change.instance_class,
-        "DBInstanceIdentifier": change.new_identifier,
-        "EngineVersion": change.engine_version,
+        "DBInstanceClass": change.instance_class or later.instance_class,
+        "DBInstanceIdentifier": change.new_identifier or later.new_identifier,
+        "EngineVersion": change.engine_version or later.engine_version,
         "MasterUserPassword": None if change.master_password_verifier is None else "****",
         "Port": change.port,
     }

@@ -10,7 +10,7 @@ and compares each table with its record in ``domain.model``.
 
 import sqlalchemy as sa
 
-from verdigris.domain.model import Tag, TargetSpec, Task
+from verdigris.domain.model import PendingChange, Tag, TargetSpec, Task
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
     DeploymentStatus,
@@ -61,6 +61,7 @@ instances = sa.Table(
     # No reference: at the end of a transaction all old rows go before the new ones come.
     sa.Column("replica_of", sa.Text, index=True, comment="resource id of a read replica's source"),
     sa.Column("replication_error", sa.Text, nullable=False),
+    sa.Column("pending", Json(PendingChange), nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
     sa.CheckConstraint(one_of("status", InstanceStatus), name="status"),

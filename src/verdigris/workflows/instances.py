@@ -269,16 +269,33 @@ class _WithAllParameters(InstanceWorkflow):
         self.settle(tx, InstanceStatus.AVAILABLE, event)
 
 
-class RebootInstance(_WithAllParameters):
+class RebootInstance(_WithAllParameters, ModifyInstance):
+    """With the changes that have waited for it: those of version and class restart the server themselves."""
+
     def steps(self) -> list[Step]:
-        return [Step(name="parameters", do=self.write_parameters), Step(name="restart", do=self._restart)]
+        steps = [Step(name="parameters", do=self.write_parameters), *super().steps()]
+        if not self._restarts_by_itself:
+            steps.append(Step(name="restart", do=self._restart))
+        return steps
+
+    @property
+    def _restarts_by_itself(self) -> bool:
+        return self.told.engine_version is not None or self.told.instance_class is not None
 
     async def _restart(self) -> None:
         await self.services.servers.restart(self.resource_id)
 
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """What was changed has been undone, with a restart; but the server that does not restart at all is down."""
+        if self._restarts_by_itself:
+            self.settle_unchanged(tx, reason)
+        else:
+            self._settle_failed(tx, reason)
+
     def completed(self, tx: Transaction) -> None:
-        instance = require_instance(tx, self.resource_id)
-        self.begun_anew(tx, events.instance_rebooted(instance, self.services.clock.now()))
+        instance, now = require_instance(tx, self.resource_id), self.services.clock.now()
+        add_events(tx, events.instance_modified(instance, self.told_names(), now))
+        self.begun_anew(tx, events.instance_rebooted(instance, now))
 
 
 class StopInstance(InstanceWorkflow):

@@ -6,7 +6,7 @@ A member is named by its position in the deployment; the primary is at 0.
 from msgspec import structs
 
 from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import DBInstance, Member
+from verdigris.domain.model import DBInstance, Member, PendingChange
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, MemberStatus
@@ -31,6 +31,7 @@ def green_record(services: Services, tx: Transaction, source: DBInstance) -> DBI
         port=services.ports.allocate(taken_ports(tx)),
         created_at=services.clock.now(),
         read_only=True,
+        pending=PendingChange(),
     )
 
 

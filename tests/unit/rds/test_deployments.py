@@ -187,7 +187,9 @@ class TestDescribe:
 
     def test_members_follow_their_instances_names(self, world: World) -> None:
         world.create_deployment()
-        world.call("ModifyDBInstance", DBInstanceIdentifier="app", NewDBInstanceIdentifier="next")
+        world.call(
+            "ModifyDBInstance", DBInstanceIdentifier="app", NewDBInstanceIdentifier="next", ApplyImmediately=True
+        )
         world.finish()
         (view,) = describe(world)
         assert view["Source"] == APP_ARN.replace("app", "next")

@@ -151,13 +151,99 @@ class TestModify:
 
     def test_green_may_be_changed_while_it_waits(self, world: World) -> None:
         green = world.create_deployment().primary.target_identifier or ""
-        assert modify(world, green, DBInstanceClass="db.m5.large")["DBInstanceStatus"] == "modifying"
+        assert (
+            modify(world, green, DBInstanceClass="db.m5.large", ApplyImmediately=True)["DBInstanceStatus"]
+            == "modifying"
+        )
 
     def test_a_physical_replica_takes_its_passwords_from_blue(self, world: World) -> None:
         green = world.create_deployment(TargetEngineVersion="17.10").primary.target_identifier or ""
         with world.refused("InvalidParameterCombination", green, "app"):
             modify(world, green, MasterUserPassword="another-one-9")
         assert modify(world, MasterUserPassword="another-one-9")["DBInstanceStatus"].startswith("resetting")
+
+
+def pending(world: World, identifier: str = "app") -> dict[str, Any]:
+    (view,) = world.call("DescribeDBInstances", DBInstanceIdentifier=identifier)["DBInstances"]
+    return dict(view["PendingModifiedValues"])
+
+
+ALL = {"EngineVersion": "17.10", "DBInstanceClass": "db.m5.large", "NewDBInstanceIdentifier": "Other"}
+ALL_PENDING = {"EngineVersion": "17.10", "DBInstanceClass": "db.m5.large", "DBInstanceIdentifier": "other"}
+
+
+class TestPending:
+    @pytest.fixture(autouse=True)
+    def _instance(self, world: World) -> None:
+        world.create_instance(EngineVersion="17.9")
+
+    def test_what_interrupts_clients_waits_for_the_reboot(self, world: World) -> None:
+        view = modify(world, **ALL)
+        assert (view["DBInstanceStatus"], view["PendingModifiedValues"]) == ("available", ALL_PENDING)
+        assert (view["EngineVersion"], view["DBInstanceClass"]) == ("17.9", "db.t3.medium")
+        assert world.workflows() == []
+        world.call("RebootDBInstance", DBInstanceIdentifier="app")
+        assert world.workflow().kind is WorkflowKind.REBOOT_INSTANCE
+        assert pending(world) == ALL_PENDING
+        world.finish()
+        assert pending(world, "other") == {}
+        now = world.instance("other")
+        assert (now.engine_version, now.instance_class) == ("17.10", "db.m5.large")
+
+    def test_what_does_not_is_done_at_once(self, world: World) -> None:
+        view = modify(world, DBInstanceClass="db.m5.large", DBPortNumber=1234, MasterUserPassword="another-one-9")
+        assert view["PendingModifiedValues"] == {
+            "DBInstanceClass": "db.m5.large",
+            "Port": 1234,
+            "MasterUserPassword": "****",
+        }
+        world.finish()
+        assert pending(world) == {"DBInstanceClass": "db.m5.large"}
+        assert world.instance().port == 1234
+
+    def test_it_is_taken_back_by_asking_for_what_is(self, world: World) -> None:
+        modify(world, **ALL)
+        modify(world, DeletionProtection=True)
+        assert pending(world) == ALL_PENDING
+        modify(world, DBInstanceClass="db.r5.large", NewDBInstanceIdentifier="app")
+        assert pending(world) == {"EngineVersion": "17.10", "DBInstanceClass": "db.r5.large"}
+        modify(world, EngineVersion="17.9", DBInstanceClass="db.t3.medium")
+        assert pending(world) == {}
+        assert world.workflows() == []
+
+    def test_who_wants_something_now_gets_what_waits_too(self, world: World) -> None:
+        modify(world, **ALL)
+        modify(world, DBInstanceClass="db.r5.large", ApplyImmediately=True)
+        assert pending(world) == {**ALL_PENDING, "DBInstanceClass": "db.r5.large"}
+        world.finish()
+        assert world.instance("other").engine_version == "17.10"
+        assert pending(world, "other") == {}
+
+    def test_a_name_that_waits_is_taken(self, world: World) -> None:
+        world.create_instance("second")
+        modify(world, NewDBInstanceIdentifier="next")
+        modify(world, NewDBInstanceIdentifier="next")
+        with world.refused("DBInstanceAlreadyExists", "next"):
+            world.create_instance("next")
+        with world.refused("DBInstanceAlreadyExists", "next"):
+            modify(world, "second", NewDBInstanceIdentifier="next")
+
+    def test_copies_inherit_nothing_of_it(self, world: World) -> None:
+        modify(world, **ALL)
+        world.create_replica()
+        assert pending(world, "copy") == {}
+
+    def test_replicas_come_first_at_the_reboot_too(self, world: World) -> None:
+        modify(world, EngineVersion="17.10")
+        world.create_replica()
+        with world.refused("DBUpgradeDependencyFailure", "copy"):
+            world.call("RebootDBInstance", DBInstanceIdentifier="app")
+        world.call("RebootDBInstance", DBInstanceIdentifier="copy")
+
+    def test_refused_as_if_it_were_done_at_once(self, world: World) -> None:
+        world.change("app", status=InstanceStatus.STOPPED)
+        with world.refused("InvalidDBInstanceState", "stopped"):
+            modify(world, DBInstanceClass="db.m5.large")
 
 
 class TestReboot:

@@ -131,7 +131,9 @@ class TestCreate:
         world.create_instance()
         with world.refused("DBInstanceAlreadyExists", "app"):
             world.create_instance("APP")
-        world.call("ModifyDBInstance", DBInstanceIdentifier="app", NewDBInstanceIdentifier="Next")
+        world.call(
+            "ModifyDBInstance", DBInstanceIdentifier="app", NewDBInstanceIdentifier="Next", ApplyImmediately=True
+        )
         with world.refused("DBInstanceAlreadyExists", "next"):
             world.call("CreateDBInstance", **{**NEW_INSTANCE, "DBInstanceIdentifier": "next"})
 

@@ -198,7 +198,12 @@ class TestDescribe:
         world.create_instance()
         world.create_replica()
         for identifier in ("app", "copy"):
-            world.call("ModifyDBInstance", DBInstanceIdentifier=identifier, NewDBInstanceIdentifier=f"{identifier}2")
+            world.call(
+                "ModifyDBInstance",
+                DBInstanceIdentifier=identifier,
+                NewDBInstanceIdentifier=f"{identifier}2",
+                ApplyImmediately=True,
+            )
             world.finish()
         assert view(world, "app2")["ReadReplicaDBInstanceIdentifiers"] == ["copy2"]
         assert view(world, "copy2")["ReadReplicaSourceDBInstanceIdentifier"] == "app2"
@@ -230,7 +235,9 @@ class TestAround:
         with world.refused("DBUpgradeDependencyFailure", "copy"):
             world.call("ModifyDBInstance", DBInstanceIdentifier="app", EngineVersion="17.10")
         for identifier in ("copy", "app"):
-            world.call("ModifyDBInstance", DBInstanceIdentifier=identifier, EngineVersion="17.10")
+            world.call(
+                "ModifyDBInstance", DBInstanceIdentifier=identifier, EngineVersion="17.10", ApplyImmediately=True
+            )
             world.finish()
             assert world.instance(identifier).engine_version == "17.10"
 

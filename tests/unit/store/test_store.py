@@ -22,6 +22,7 @@ from verdigris.domain.model import (
     Event,
     JournalEntry,
     Member,
+    PendingChange,
     Tag,
     TargetSpec,
     Task,
@@ -63,6 +64,7 @@ def an_instance(identifier: str = "app", *, port: int = 20000, resource_id: str 
         created_at=NOON,
         allocated_storage_gib=20,
         parameter_group="default.postgres17",
+        pending=PendingChange(new_identifier="next") if identifier == "app" else PendingChange(),
         settings={"BackupRetentionPeriod": 7, "VpcSecurityGroupIds": ["sg-1"], "note": "ä'\"\\"},
         tags=(Tag("stage", "prod"), Tag("empty")),
     )
@@ -112,7 +114,7 @@ def an_entry(step: str, outcome: str = "done") -> JournalEntry:
 
 
 # Columns that came after version 2.
-_LATER = frozenset({"replica_of", "replication_error"})
+_LATER = frozenset({"pending", "replica_of", "replication_error"})
 
 
 def _write_as_version_2(engine: sa.Engine) -> None:
@@ -427,7 +429,7 @@ class TestSchema:
         store = open_store(url)
         try:
             with store.transaction() as transaction:
-                assert transaction.instances() == [an_instance()]
+                assert transaction.instances() == [replace(an_instance(), pending=PendingChange())]
                 assert transaction.unfinished_workflows() == [a_workflow()]
                 assert [entry.step for entry in transaction.journal("wf-1")] == ["copy", "copy", "align"]
                 assert transaction.events(since=NOON, until=NOON) == [an_event()]
