@@ -60,7 +60,7 @@ def _table(title: str, results: Iterable[Result], key: Callable[[Result], str]) 
         "|---|---|---|---|---|---|",
     ]
     for name, group in groups.items():
-        outcomes = Counter(r.outcome.partition(" (")[0] for r in group)
+        outcomes = Counter(r.outcome.partition(" (")[0] or "stuck" for r in group)
         times = sorted(r.settled_s for r in group if r.settled_s is not None)
         settled = f"{median(times):.1f} s, {times[-1]:.1f} s" if times else ""
         told = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common())
