@@ -203,8 +203,8 @@ MUTANTS: tuple[Mutant, ...] = (
         file=SAGA,
         old='            self._record(step, "started", step.begun)\n'
         '            log.info("workflow.step_started", **self._context(step))\n'
-        "            await step.do()\n",
-        new='            await step.do()\n            self._record(step, "started", step.begun)\n',
+        "            await self._do(step)\n",
+        new='            await self._do(step)\n            self._record(step, "started", step.begun)\n',
         suites=(CREATION,),
     ),
     Mutant(
