@@ -189,6 +189,25 @@ class RebootInstancePlay(InstancePlay):
         return "rebooted"
 
 
+class RebootChangedPlay(ModifyInstancePlay):
+    """Of the version, the class and the name; a password does not wait."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.verdigris.rds.modify_db_instance(
+            DBInstanceIdentifier=OTHER,
+            EngineVersion=_NEW,
+            DBInstanceClass="db.t3.small",
+            MasterUserPassword=NEW_PASSWORD,
+            NewDBInstanceIdentifier=RENAMED,
+        )
+        self.verdigris.await_instance(OTHER)
+        self.verdigris.await_connection(OTHER, password=NEW_PASSWORD)
+
+    def begin(self, log: ServeLog) -> None:
+        self.verdigris.rds.reboot_db_instance(DBInstanceIdentifier=OTHER)
+
+
 class StopInstancePlay(InstancePlay):
     def begin(self, log: ServeLog) -> None:
         self.verdigris.rds.stop_db_instance(DBInstanceIdentifier=OTHER)

@@ -39,6 +39,7 @@ class Scene(StrEnum):
     PROMOTE_REPLICA = "promote read replica"
     DELETE_REPLICA = "delete read replica"
     DELETE_SOURCE = "delete source of a read replica"
+    REBOOT_CHANGED = "reboot instance with changes that waited"
     CREATE_TOPOLOGY = "create deployment of a source with a read replica"
     DELETE_TOPOLOGY = "delete deployment of a source with a read replica"
 
@@ -90,11 +91,13 @@ _EVERYTHING: dict[str, object] = {
     "port": 1150,
     "new_identifier": "renamed",
 }
+# Of a modification that waits for a reboot.
+_WAITING = {name: _EVERYTHING[name] for name in ("engine_version", "instance_class", "new_identifier")}
 # Those that came last are last: a campaign of the others alone (``--scene``) has the numbers that it had before.
 _INSTANCE_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
     (Scene.CREATE_INSTANCE, WorkflowKind.CREATE_INSTANCE, _EVERYTHING),
     (Scene.MODIFY_INSTANCE, WorkflowKind.MODIFY_INSTANCE, _EVERYTHING),
-    (Scene.REBOOT_INSTANCE, WorkflowKind.REBOOT_INSTANCE, _EVERYTHING),
+    (Scene.REBOOT_INSTANCE, WorkflowKind.REBOOT_INSTANCE, {}),
     (Scene.STOP_INSTANCE, WorkflowKind.STOP_INSTANCE, _EVERYTHING),
     (Scene.START_INSTANCE, WorkflowKind.START_INSTANCE, _EVERYTHING),
     (Scene.DELETE_INSTANCE, WorkflowKind.DELETE_INSTANCE, {}),
@@ -102,6 +105,7 @@ _INSTANCE_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
     (Scene.PROMOTE_REPLICA, WorkflowKind.PROMOTE_READ_REPLICA, {}),
     (Scene.DELETE_REPLICA, WorkflowKind.DELETE_INSTANCE, {"is_replica": True}),
     (Scene.DELETE_SOURCE, WorkflowKind.DELETE_INSTANCE, {"has_replicas": True}),
+    (Scene.REBOOT_CHANGED, WorkflowKind.REBOOT_INSTANCE, _WAITING),
 )
 _CLASSES = {**instances.KINDS, **replicas.KINDS}
 

@@ -7,6 +7,7 @@ from tests.faults.plays_life import (
     DeleteInstancePlay,
     DeletePlay,
     ModifyInstancePlay,
+    RebootChangedPlay,
     RebootInstancePlay,
     StartInstancePlay,
     StopInstancePlay,
@@ -31,6 +32,7 @@ PLAYS: dict[Scene, type[Play]] = {
     Scene.PROMOTE_REPLICA: PromoteReplicaPlay,
     Scene.DELETE_REPLICA: DeleteReplicaPlay,
     Scene.DELETE_SOURCE: DeleteSourcePlay,
+    Scene.REBOOT_CHANGED: RebootChangedPlay,
     Scene.CREATE_TOPOLOGY: CreateTopologyPlay,
     Scene.DELETE_TOPOLOGY: DeleteTopologyPlay,
 }
