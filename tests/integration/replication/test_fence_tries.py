@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import CreateServer, until
 from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
 from verdigris.domain.errors import EngineError, SetBack, StepFailed
+from verdigris.domain.ports import Pair
 from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.probe import Admission, admission
@@ -191,6 +192,7 @@ async def test_what_nobody_can_end_behind_the_fence_refuses_the_switchover(
         await switchover.unfence(pair)
         await switchover.stand_down(pair)
         await run_sql(source, *goes.split("; "))
+    await _set_back_by_a_script(switchover, pair, source)
     await switchover.prepare(pair)
     await switchover.close(pair)
     await switchover.fence(pair, [])
@@ -229,16 +231,7 @@ async def test_who_comes_in_behind_the_fence_sets_a_minor_upgrade_back(
     await switchover.unfence(pair)
     await run_sql(source, *removal.split("; "))
 
-    await switchover.prepare(pair)
-    await switchover.close(pair)
-    await switchover.fence(pair, [])
-    await fence.unseal(source)  # as where there are more databases than kept sessions
-    script = await as_operator(source)
-    with pytest.raises(SetBack, match=f"client backend {script.info.backend_pid} of rdsadmin"):
-        await asyncio.wait_for(switchover.catch_up(pair), 20)
-    await script.close()
-    await switchover.unfence(pair)
-
+    await _set_back_by_a_script(switchover, pair, source)
     await switchover.prepare(pair)
     await switchover.close(pair)
     await switchover.fence(pair, [])
@@ -249,6 +242,18 @@ async def test_who_comes_in_behind_the_fence_sets_a_minor_upgrade_back(
     assert await query(target, "SELECT id FROM public.t") == [(1,)]
     await switchover.retire_source(pair)
     await switchover.stand_down(pair)
+
+
+async def _set_back_by_a_script(switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer) -> None:
+    await switchover.prepare(pair)
+    await switchover.close(pair)
+    await switchover.fence(pair, [])
+    await fence.unseal(source)  # as where there are more databases than kept sessions
+    script = await as_operator(source)
+    with pytest.raises(SetBack, match=f"client backend {script.info.backend_pid} of rdsadmin"):
+        await asyncio.wait_for(switchover.catch_up(pair), 20)
+    await script.close()
+    await switchover.unfence(pair)
 
 
 @pytest.mark.parametrize("target_version", ["17.11", "18.6"])
