@@ -71,6 +71,8 @@ class SqlTransaction(SubscriptionQueries):
         )
 
     def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
+        if not resource_ids:
+            return {}
         instances = schema.instances
         rows = self._connection.execute(
             sa.select(instances.c.resource_id, instances.c.identifier).where(instances.c.resource_id.in_(resource_ids))
@@ -169,9 +171,11 @@ class SqlTransaction(SubscriptionQueries):
     def deployments_of(self, resource_ids: Collection[str]) -> list[BlueGreenDeployment]:
         members = schema.deployment_members.c
         either = sa.or_(members.source_resource_id.in_(resource_ids), members.target_resource_id.in_(resource_ids))
-        return self._deployments(
-            schema.deployments.c.identifier.in_(sa.select(members.deployment_identifier).where(either))
+        found = (
+            self._connection.execute(sa.select(members.deployment_identifier).where(either).distinct()).scalars().all()
         )
+        # Most instances are in none.
+        return self._deployments(schema.deployments.c.identifier.in_(found)) if found else []
 
     def put_deployment(self, deployment: BlueGreenDeployment) -> None:
         self._upsert(schema.deployments, "identifier", deployment_row(deployment))

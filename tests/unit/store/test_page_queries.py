@@ -96,6 +96,7 @@ class TestPlans:
         assert callable(ask)
         with store.transaction() as transaction:
             assert isinstance(transaction, SqlTransaction)
+            transaction.put_deployment(a_deployment(source="db-1"))
             del statements[:]
             ask(transaction)
             asked = list(statements)
