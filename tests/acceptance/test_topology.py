@@ -1,13 +1,16 @@
 """Deployments of a primary with read replicas, through the API, on real servers."""
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
 from tests.acceptance.installation import Installation, installation, wait_until
 from tests.acceptance.inventory import Unchanged, admin
+from tests.acceptance.serve_log import ServeLog
 
 ARN = "arn:aws:rds:us-east-1:000000000000:db:"
 READERS = ("reader-a", "reader-b")
@@ -63,8 +66,8 @@ def slots(verdigris: Installation, identifier: str) -> int:
         return int(count)
 
 
-@pytest.mark.parametrize("version", ["17.10", "18.6"])
-def test_green_gets_as_many_replicas(verdigris: Installation, source: str, version: str) -> None:
+def test_green_gets_as_many_replicas(verdigris: Installation, source: str) -> None:
+    version = "18.6"
     with Unchanged(verdigris, source):
         deployment, green = verdigris.build_green(source, TargetEngineVersion=version)
         shown = verdigris.deployment(deployment)
@@ -102,3 +105,130 @@ def test_green_set_free_keeps_its_replicas(verdigris: Installation, source: str)
     for copy in copies:
         await_rows(verdigris, copy, [1])
     assert slots(verdigris, source) == slots(verdigris, green) == len(READERS)
+
+
+class Client(threading.Thread):
+    """One connection that works without a pause until it is told to end. ``count`` tells how far it is."""
+
+    def __init__(self, dsn: str, work: Callable[[psycopg.Connection[Any], int], int]) -> None:
+        super().__init__()
+        self._dsn, self._work = dsn, work
+        self._ending = threading.Event()
+        self.count = 0
+        self.failure: Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                while not self._ending.is_set():
+                    self.count = self._work(connection, self.count)
+        except Exception as error:
+            self.failure = error
+
+    def goes_on(self) -> None:
+        """It is answered still, or again."""
+        before = self.count
+        wait_until(lambda: self.count > before or self.failure is not None, "the client gets on")
+        assert self.failure is None
+
+    def reaches(self, count: int) -> None:
+        wait_until(lambda: self.count == count or self.failure is not None, f"the client is at {count}")
+
+    def end(self) -> int:
+        self._ending.set()
+        self.join()
+        assert self.failure is None
+        return self.count
+
+
+def write(connection: psycopg.Connection[Any], count: int) -> int:
+    connection.execute("INSERT INTO t VALUES (%s)", [count + 1])
+    return count + 1
+
+
+def read(connection: psycopg.Connection[Any], count: int) -> int:
+    """What has been read once is there the next time, too, and all before it."""
+    [(rows, last)] = connection.execute("SELECT count(*), coalesce(max(id), 0) FROM t").fetchall()
+    assert rows == last >= count, f"{rows} rows to {last} after {count}"
+    return int(last)
+
+
+@pytest.mark.parametrize("version", ["17.10", "18.6"])
+def test_readers_go_along(verdigris: Installation, source: str, version: str) -> None:
+    """The control plane is killed in the pause, and production goes on; and again right after the commit."""
+    log = ServeLog(verdigris.log_path)
+    deployment, _ = verdigris.build_green(source, TargetEngineVersion=version)
+    pairs = members(verdigris, deployment)
+    before = {identifier: verdigris.instance(identifier) for pair in pairs for identifier in pair}
+    clients = [Client(verdigris.dsn(source), write), *(Client(verdigris.dsn(reader), read) for reader in READERS)]
+    status = ""
+    for phase in ("park", "commit_route"):
+        if status == "SWITCHOVER_COMPLETED":
+            break  # the first blow came too late to keep it from happening
+        for client in clients:
+            client.goes_on()
+        verdigris.rds.switchover_blue_green_deployment(BlueGreenDeploymentIdentifier=deployment)
+        log.wait_for("switchover.phase", phase=phase)
+        verdigris.kill()
+        verdigris.start()
+        shown = verdigris.await_settled(deployment)
+        status = shown["Status"]
+        assert {detail["Status"] for detail in shown["SwitchoverDetails"]} == {status}
+        if status == "SWITCHOVER_FAILED":
+            assert members(verdigris, deployment) == pairs
+    assert status == "SWITCHOVER_COMPLETED"
+    for client in clients:
+        client.goes_on()
+    written = clients[0].end()
+    for client in clients[1:]:
+        client.reaches(written)
+        client.end()
+
+    assert members(verdigris, deployment) == [(f"{name}-old1", name) for name, _ in pairs]
+    for name, copy in pairs:
+        now = verdigris.instance(name)
+        assert now["DbiResourceId"] == before[copy]["DbiResourceId"]
+        assert (now["Endpoint"], now["EngineVersion"]) == (before[name]["Endpoint"], version)
+        assert verdigris.instance(f"{name}-old1")["DbiResourceId"] == before[name]["DbiResourceId"]
+    assert verdigris.instance(source)["ReadReplicaDBInstanceIdentifiers"] == [*READERS]
+    assert verdigris.instance("app-old1")["ReadReplicaDBInstanceIdentifiers"] == [f"{name}-old1" for name in READERS]
+    with verdigris.connect(source) as connection:
+        connection.execute("INSERT INTO t VALUES (0)")
+    everything = list(range(written + 1))
+    for reader in READERS:
+        await_rows(verdigris, reader, everything)
+        await_rows(verdigris, f"{reader}-old1", rows(verdigris, "app-old1"))
+    verdigris.delete_deployment(deployment)
+    assert slots(verdigris, source) == slots(verdigris, "app-old1") == len(READERS)
+
+
+def test_who_has_lost_a_side_stays_behind(verdigris: Installation, source: str) -> None:
+    """And who was added to green stays with it."""
+    deployment, green = verdigris.build_green(source)
+    _, (_, copy_a), (_, copy_b) = members(verdigris, deployment)
+    verdigris.rds.create_db_instance_read_replica(DBInstanceIdentifier="more", SourceDBInstanceIdentifier=green)
+    verdigris.await_instance("more")
+    for gone in ("reader-a", copy_b):
+        verdigris.delete_instance(gone)
+    shown = verdigris.deployment(deployment)
+    assert shown["Status"] == "AVAILABLE"
+    assert [detail["Status"] for detail in shown["SwitchoverDetails"]] == [
+        "AVAILABLE",
+        "MISSING_SOURCE",
+        "MISSING_TARGET",
+    ]
+    shown = verdigris.switch_over(deployment)
+    assert [detail["Status"] for detail in shown["SwitchoverDetails"]] == [
+        "SWITCHOVER_COMPLETED",
+        "MISSING_SOURCE",
+        "MISSING_TARGET",
+    ]
+    assert verdigris.instance(source)["ReadReplicaDBInstanceIdentifiers"] == sorted(["more", copy_a])
+    assert verdigris.instance("app-old1")["ReadReplicaDBInstanceIdentifiers"] == ["reader-b"]
+    with verdigris.connect(source) as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    for identifier in ("more", copy_a):
+        await_rows(verdigris, identifier, [1])
+    assert rows(verdigris, "reader-b") == []
+    verdigris.delete_deployment(deployment)

@@ -184,9 +184,16 @@ MUTANTS: tuple[Mutant, ...] = (
         suites=(STRAGGLERS,),
     ),
     Mutant(
+        name="readers are not committed with production",
+        file=STEPS,
+        old="along=self._known.readers.require_parks(),",
+        new="along=(),",
+        suites=(f"{SIMULATION}::test_undisturbed[switchover with a replica, logical]",),
+    ),
+    Mutant(
         name="names exchanged twice",
         file=RECORDS,
-        old="            if self._green_name(tx) is not None:\n                return\n",
+        old="            if self._green_names(tx):\n                return\n",
         new="",
         suites=(LOGICAL,),
     ),
@@ -283,10 +290,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="commit of a broken generation",
         file="router/service.py",
-        old="            park = self._holding(generation)\n            _check_commit(park, routes)\n"
-        "            await deliver_pending(park.sessions())\n            self._holding(generation)\n",
-        new="            park = self._parks[generation]\n            _check_commit(park, routes)\n"
-        "            await deliver_pending(park.sessions())\n",
+        old="parks = [self._holding(each) for each in (generation, *along)]",
+        new="parks = [self._parks[each] for each in (generation, *along)]\n"
+        "            self._holding = self._parks.__getitem__",
         suites=(LOGICAL,),
     ),
     Mutant(

@@ -421,6 +421,7 @@ class WorldSwitchover(Dismantling):
         if pair.mode is ReplicationMode.LOGICAL:
             await self.do("prepare.sequences", lambda: self._carry_sequence(source, target), target)
         await self._prove(source, target, "prepare")
+        await self._prove_replicas(pair, "prepare")
 
     async def stand_down(self, pair: Pair) -> None:
         self.world.kept_sessions.discard(self.controller)
@@ -433,6 +434,12 @@ class WorldSwitchover(Dismantling):
     async def _prove(self, source: Server, target: Server, during: str) -> None:
         marker = await self.do(f"{during}.marker", lambda: len(source.rows), source)
         await self.applied(source, target, marker)
+
+    async def _prove_replicas(self, pair: Pair, during: str) -> None:
+        target = self.server(pair.target_resource_id)
+        for replica in map(self.server, pair.target_replicas):
+            shown = await self.do(f"{during}.shown", lambda: len(target.rows), target)
+            await self.applied(target, replica, shown)
 
     def _close_on_disk(self, source: Server) -> None:
         source.fenced_on_disk = source.fence_seen = True
@@ -469,11 +476,13 @@ class WorldSwitchover(Dismantling):
         source, target, _ = self._of(pair)
         if pair.mode is ReplicationMode.PHYSICAL:
             await self._prove(source, target, "catch_up")
+            await self._prove_replicas(pair, "catch_up")
             return
         marker = await self.do("catch_up.marker", lambda: len(source.rows), source)
         await self.do("catch_up.sequences", lambda: self._carry_sequence(source, target), target)
         await self.applied(source, target, marker)
         await self.do("catch_up.flush", target.flush, target)
+        await self._prove_replicas(pair, "catch_up")
 
     async def open_target(self, pair: Pair) -> None:
         target = self.server(pair.target_resource_id)

@@ -125,6 +125,7 @@ class Server:
             self.stamps += stamps[self.applied : n]
             self.applied = n
             if self.standby:
+                source.durable = max(source.durable, n)  # what is not flushed is not sent
                 self.durable = len(self.rows)
                 self.sequence = source.sequence if n == end else max(self.rows[-1], self.sequence)
 

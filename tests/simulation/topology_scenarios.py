@@ -7,6 +7,7 @@ from msgspec import structs
 from tests.simulation.faults import Kind
 from tests.simulation.records import (
     APP,
+    APP_OLD,
     BLUE,
     BLUE_PORT,
     CLASS,
@@ -36,6 +37,7 @@ from verdigris.domain.statuses import (
 )
 from verdigris.workflows import arguments
 
+TIMEOUT_S = 12
 READER, COPY, GREEN_COPY = "reader", "db-COPY", "db-GREENCOPY"
 READER_PORT, GREEN_COPY_PORT = 15410, 15411
 READER_GREEN = "reader-green-x1y2z3"
@@ -166,7 +168,84 @@ def ended_deletion(*, set_free: bool) -> Callable[[World, After], None]:
     return ended
 
 
+# ---------------------------------------------------------------------------------------------------------- switchover
+
+
+def begin_switchover(mode: ReplicationMode) -> Callable[[World], None]:
+    def begin(world: World) -> None:
+        instances, members = plant_topology(world, mode)
+        with write(world) as tx:
+            for each in instances:
+                tx.put_instance(each)
+            tx.put_deployment(_deployment(mode, DeploymentStatus.SWITCHOVER_IN_PROGRESS, members, TaskStatus.COMPLETED))
+            told = arguments.SwitchOver(timeout_s=TIMEOUT_S)
+            tx.put_workflow(workflow(WorkflowKind.SWITCH_OVER, DEPLOYMENT, told, timeout_s=TIMEOUT_S))
+
+    return begin
+
+
+def begin_late(world: World) -> None:
+    """The last one of all lags behind green."""
+    begin_switchover(ReplicationMode.LOGICAL)(world)
+
+    def stall() -> None:
+        world.servers[GREEN_COPY].stalled_until = world.loop.time() + 1.0
+
+    world.in_world(0.03, stall)
+
+
+def ended_switchover(world: World, after: After) -> None:
+    require, found = requirer(world), after.deployment
+    if found is None:
+        world.violate("the deployment is gone")
+        return
+    for name in (APP, READER):
+        endpoint = world.router.endpoint(name)
+        require(endpoint is not None and endpoint.park is None, f"a park of {name} is left")
+        waits = endpoint is not None and not (endpoint.admits and endpoint.target is None)
+        require(not waits, f"{name} still waits for something")
+    statuses = {each.status for each in found.members}
+    if world.crossed:
+        require(statuses == {MemberStatus.SWITCHOVER_COMPLETED}, f"the members are {statuses}")
+        names = {resource_id: record.identifier for resource_id, record in after.instances.items()}
+        expected = {BLUE: APP_OLD, GREEN: APP, COPY: f"{READER}-old1", GREEN_COPY: READER}
+        require(names == expected, f"names: {names}")
+        ports = {resource_id: after.instances[resource_id].port for resource_id in names}
+        require((ports[GREEN], ports[GREEN_COPY]) == (BLUE_PORT, READER_PORT), f"ports: {ports}")
+        endpoints = {names[resource_id]: (resource_id, ports[resource_id]) for resource_id in names}
+        require(routes(world) == endpoints, f"routes: {routes(world)}")
+        followed = {resource_id: after.instances[resource_id].replica_of for resource_id in (COPY, GREEN_COPY)}
+        require(followed == {COPY: BLUE, GREEN_COPY: GREEN}, f"they follow {followed}")
+        require(after.instances[GREEN_COPY].read_only, "a replica's record says that it can be written")
+        require(world.servers[BLUE].slots == {COPY} == world.servers[BLUE].wal_limits, "blue keeps something else back")
+        require(world.servers[GREEN].slots == {GREEN_COPY}, "green keeps something else back")
+    else:
+        require(statuses == {MemberStatus.SWITCHOVER_FAILED}, f"the members are {statuses}")
+        require(routes(world) == after.before.routes, f"routes: {routes(world)}")
+        require(after.instances == after.before.instances, "the records of instances are not as before")
+    for copy in (world.servers[COPY], world.servers[GREEN_COPY]):
+        require(copy.standby and copy.following and not copy.lost_stream, f"{copy.resource_id} does not follow")
+    world.check_ledger("at the end")
+
+
 TOPOLOGY_SCENARIOS: tuple[Scenario, ...] = (
+    *(
+        Scenario(
+            name=f"switchover with a replica, {mode}",
+            kind=WorkflowKind.SWITCH_OVER,
+            begin=begin_switchover(mode),
+            ended=ended_switchover,
+            timeout_s=TIMEOUT_S,
+        )
+        for mode in ReplicationMode
+    ),
+    Scenario(
+        name="switchover with a replica that is late",
+        kind=WorkflowKind.SWITCH_OVER,
+        begin=begin_late,
+        ended=ended_switchover,
+        timeout_s=TIMEOUT_S,
+    ),
     *(
         Scenario(
             name=f"creation with a replica, {mode}",

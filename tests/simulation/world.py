@@ -501,6 +501,17 @@ class World:
         self.crossed = True
         self.note("the point of no return is passed")
         self.check_ledger("at the point of no return")
+        self._check_readers()
+
+    def _check_readers(self) -> None:
+        """What could be read before can be read now: of what blue has acknowledged nothing is still on its way."""
+        if self.pair is None:
+            return
+        source, target = self.pair
+        seen = {row for row, where in self.acknowledged.items() if where == source}
+        for server in self.servers.values():
+            if server.follows is self.servers[target] and not seen <= set(server.rows):
+                self.violate(f"whoever reads from {server.resource_id} goes back in time")
 
     def check_ledger(self, when: str) -> None:
         """All that was acknowledged is on the side that production uses, once, and would survive a crash of it."""

@@ -7,7 +7,7 @@ of its own (a rename, a failed change) the general notification RDS-EVENT-0044 c
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, ParameterGroup
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup
 from verdigris.domain.parameters import ParameterValue
 from verdigris.domain.statuses import SourceType
 
@@ -161,10 +161,13 @@ def deployment_notice(deployment: BlueGreenDeployment, message: str, at: datetim
 
 
 def switchover_started(deployment: BlueGreenDeployment, at: datetime) -> list[Event]:
-    names = _names(deployment)
+    begun = f"Switchover from {_names(deployment.primary)} started."
     return [
-        _of_deployment(deployment, "0247", NOTIFICATION, f"Switchover from {names} started.", at),
-        _of_deployment(deployment, "0250", NOTIFICATION, f"Switchover from primary {names} started.", at),
+        _of_deployment(deployment, "0247", NOTIFICATION, begun, at),
+        *(
+            _of_deployment(deployment, "0250", NOTIFICATION, f"Switchover from {role} {_names(each)} started.", at)
+            for role, each in _moving(deployment)
+        ),
     ]
 
 
@@ -177,33 +180,47 @@ def sequences_synchronised(deployment: BlueGreenDeployment, at: datetime) -> lis
     ]
 
 
-def switchover_completed(deployment: BlueGreenDeployment, at: datetime, *, green: str | None = None) -> list[Event]:
-    """``deployment`` carries the new names already; ``green`` is what green was called before, if it is known."""
-    blue, old = deployment.primary.target_identifier, deployment.primary.source_identifier
-    if green is None:
-        primary = f"Switchover of primary {blue} completed. Renamed the former {blue} to {old}."
-    else:
-        renamed = f"Renamed {blue} to {old} and {green} to {blue}."
-        primary = f"Switchover from primary {blue} to {green} completed. {renamed}"
-    return [
-        _of_deployment(deployment, "0251", NOTIFICATION, primary, at),
-        _of_deployment(deployment, "0248", NOTIFICATION, "Switchover completed on blue/green deployment.", at),
+def switchover_completed(
+    deployment: BlueGreenDeployment, at: datetime, *, greens: Mapping[str, str] | None = None
+) -> list[Event]:
+    """``deployment`` carries the new names already; ``greens``: what greens were called before, by their names now, as
+    far as it is known."""
+    told = [
+        _of_deployment(deployment, "0251", NOTIFICATION, _moved(role, each, greens or {}), at)
+        for role, each in _moving(deployment)
     ]
+    completed = "Switchover completed on blue/green deployment."
+    return [*told, _of_deployment(deployment, "0248", NOTIFICATION, completed, at)]
+
+
+def _moved(role: str, member: Member, greens: Mapping[str, str]) -> str:
+    blue, old = member.target_identifier or "", member.source_identifier
+    green = greens.get(blue)
+    if green is None:
+        return f"Switchover of {role} {blue} completed. Renamed the former {blue} to {old}."
+    return f"Switchover from {role} {blue} to {green} completed. Renamed {blue} to {old} and {green} to {blue}."
 
 
 def switchover_canceled(deployment: BlueGreenDeployment, reason: str, at: datetime) -> list[Event]:
-    primary = f"Switchover from primary {_names(deployment)} was canceled due to {_unended(reason)}."
-    return [
-        _of_deployment(deployment, "0252", FAILURE, primary, at),
-        _of_deployment(deployment, "0249", FAILURE, "Switchover canceled on blue/green deployment.", at),
+    why = f"was canceled due to {_unended(reason)}."
+    told = [
+        _of_deployment(deployment, "0252", FAILURE, f"Switchover from {role} {_names(each)} {why}", at)
+        for role, each in _moving(deployment)
     ]
+    return [*told, _of_deployment(deployment, "0249", FAILURE, "Switchover canceled on blue/green deployment.", at)]
 
 
 # -------------------------------------------------------------------------------------------------------------- shared
 
 
-def _names(deployment: BlueGreenDeployment) -> str:
-    return f"{deployment.primary.source_identifier} to {deployment.primary.target_identifier}"
+def _moving(deployment: BlueGreenDeployment) -> list[tuple[str, Member]]:
+    """With what RDS calls each."""
+    primary, *replicas = deployment.moving
+    return [("primary", primary), *(("read replica", replica) for replica in replicas)]
+
+
+def _names(member: Member) -> str:
+    return f"{member.source_identifier} to {member.target_identifier}"
 
 
 def _unended(sentence: str) -> str:

@@ -106,6 +106,11 @@ class Member(Struct, frozen=True, kw_only=True):
     target_identifier: str | None = None
     status: MemberStatus | None = None  # absent in the response of CreateBlueGreenDeployment, as on RDS
 
+    @property
+    def is_whole(self) -> bool:
+        """Both sides are there, or will be."""
+        return self.status not in (MemberStatus.MISSING_SOURCE, MemberStatus.MISSING_TARGET)
+
 
 class ReplicaSpec(Struct, frozen=True, kw_only=True):
     """What a green replica shall be; the rest follows from its counterpart and from green."""
@@ -150,6 +155,11 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
     @property
     def replicas(self) -> tuple[Member, ...]:
         return self.members[1:]
+
+    @property
+    def moving(self) -> tuple[Member, ...]:
+        """Those that a switchover moves: of a replica one side may have been deleted."""
+        return (self.primary, *(each for each in self.replicas if each.is_whole))
 
     @property
     def resource_ids(self) -> frozenset[str]:

@@ -208,6 +208,8 @@ class Pair(Struct, frozen=True, kw_only=True):
     target_version: str
     target_instance_class: str
     target_parameters: dict[str, str] = {}  # of its parameter group, formulas as they are
+    # Read replicas of target that production's readers go to: they have what target has before anybody does.
+    target_replicas: tuple[str, ...] = ()
 
 
 class Finding(Struct, frozen=True, kw_only=True):
@@ -381,7 +383,8 @@ class SwitchoverEngine(Protocol):
         """Undo ``close`` and ``fence`` without a trace."""
 
     async def catch_up(self, pair: Pair) -> None:
-        """Write the marker on source (after the fence) and wait until it is seen on target; sequences carried. Raises
+        """Write the marker on source (after the fence) and wait until it is seen on target, and all that target has
+        then on its replicas; sequences carried. Raises
         ``SetBack`` for what has slipped in since ``prepare``, which carries it."""
 
     async def open_target(self, pair: Pair) -> None:
@@ -505,12 +508,24 @@ class Router(Protocol):
     async def hand_over(self, generation: int) -> HandoverReport:
         """Read each parked session's state from the old backend and replay it on its dialled connection."""
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
+    async def commit(
+        self,
+        generation: int,
+        routes: Sequence[Route],
+        *,
+        hold: bool,
+        leave_nobody: bool = False,
+        along: Sequence[int] = (),
+    ) -> None:
         """The point of no return: if the generation still holds, ``routes`` replaces those of the same names (others
         are added) durably, and the parked sessions belong to the new backend. They stay parked until ``release``;
         if ``hold`` is false they are released by themselves when the lease runs out.
 
-        Sessions that nothing carries are closed by it; with ``leave_nobody`` it is ``ParkBroken`` instead."""
+        Sessions that nothing carries are closed by it; with ``leave_nobody`` it is ``ParkBroken`` instead.
+
+        ``along``: generations of other endpoints, whose routes are among ``routes``. They are committed by the same
+        write, or none is. Nobody has to fence their old backends: they may be read, and their stragglers are closed.
+        By themselves they are released when their lease runs out, whatever ``hold`` says."""
 
     async def release(self, generation: int, *, admit: bool = True) -> Mapping[str, int]:
         """Let the parked sessions run: on the new backend after ``commit``, else on the old one. After a ``commit`` new
@@ -529,4 +544,5 @@ class Router(Protocol):
         given, new connections go on waiting as after ``hold``: the backend is fenced still."""
 
     async def unready(self, name: str) -> None:
-        """Close connections that ``ready`` dialled and that no handover used."""
+        """Close connections that ``ready`` dialled and that no handover used. A park that is there still was granted
+        without anybody's hearing of it: it ends."""

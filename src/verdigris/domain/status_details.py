@@ -20,6 +20,11 @@ def pinned(endpoint: str, by_reason: Mapping[str, int]) -> str | None:
     return f"{_sessions(sum(by_reason.values()))} of {endpoint} cannot be carried by a switchover: {counts(by_reason)}"
 
 
+def pinned_in_all(by_endpoint: Mapping[str, Mapping[str, int]]) -> str | None:
+    told = [pinned(endpoint, by_reason) for endpoint, by_reason in by_endpoint.items()]
+    return "; ".join(each for each in told if each is not None) or None
+
+
 def waiting(pinned: str | None, untended: str | None) -> str | None:
     """What there is to say about a green that waits for its switchover."""
     return " ".join(part for part in (untended, pinned) if part) or None

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault
-from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, replicas_of
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
 from verdigris.rds import views
@@ -84,18 +84,13 @@ def switchover_blue_green_deployment(context: Context, params: Mapping[str, Any]
 
 
 def _require_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
-    if deployment.replicas:
-        raise _invalid_state(
-            f"Blue/green deployment {deployment.identifier} has read replicas, which this version "
-            "cannot switch over yet"
-        )
     if deployment.status not in _CAN_SWITCH_OVER:
         details = f": {deployment.status_details}" if deployment.status_details else ""
         raise _invalid_state(
             f"Blue/green deployment {deployment.identifier} cannot be switched over, it is in state "
             f"{deployment.status}{details}"
         )
-    for member in deployment.members:
+    for member in deployment.moving:
         for resource_id, name in (
             (member.source_resource_id, member.source_identifier),
             (member.target_resource_id, member.target_identifier),
@@ -105,6 +100,10 @@ def _require_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
                 raise _invalid_state(f"DB instance {name} of the blue/green deployment no longer exists")
             if instance.status is not InstanceStatus.AVAILABLE:
                 raise _invalid_state(f"DB instance {instance.identifier} is not in available state")
+            if instance.replication_error and resource_id == member.target_resource_id:
+                raise _invalid_state(
+                    f"DB instance {instance.identifier} does not follow its source: {instance.replication_error}"
+                )
 
 
 def delete_blue_green_deployment(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,6 +147,16 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
     for target in _targets(tx, deployment):
         if is_busy(tx, target.resource_id):
             raise _invalid_state(f"DB instance {target.identifier} is not in available state")
+    added = [
+        replica.identifier
+        for replica in replicas_of(tx.instances(), deployment.primary.target_resource_id or "")
+        if replica.resource_id not in deployment.resource_ids
+    ]
+    if delete_target and added:
+        raise _invalid_state(
+            f"DB instance {deployment.primary.target_identifier} has read replicas of its own: {', '.join(added)}. "
+            "Promote or delete them first."
+        )
 
 
 def _targets(tx: Transaction, deployment: BlueGreenDeployment) -> list[DBInstance]:

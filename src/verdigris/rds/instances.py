@@ -184,14 +184,12 @@ def require_free_name(tx: Transaction, identifier: str, *, wanted_by: str = "") 
     )
     if identifier in taken:
         raise Fault("DBInstanceAlreadyExistsFault", f"DB instance {identifier} already exists")
-    for deployment in tx.deployments():
-        blue = deployment.primary.source_identifier
-        is_old_name = re.fullmatch(r"(.+)-old[0-9]+", identifier)
-        if (
-            deployment.status is DeploymentStatus.SWITCHOVER_IN_PROGRESS
-            and is_old_name is not None
-            and blue.startswith(is_old_name[1])
-        ):
+    is_old_name = re.fullmatch(r"(.+)-old[0-9]+", identifier)
+    if is_old_name is None:
+        return
+    moving = [d for d in tx.deployments() if d.status is DeploymentStatus.SWITCHOVER_IN_PROGRESS]
+    for blue in (member.source_identifier for deployment in moving for member in deployment.moving):
+        if blue.startswith(is_old_name[1]):
             raise invalid_parameter_combination(
                 f"{identifier} may become the name of the former {blue}, whose switchover is in progress"
             )

@@ -11,7 +11,7 @@ from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChang
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
-from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
 from verdigris.rds.catalogue import choose_parameter_group
@@ -43,6 +43,9 @@ CREATE_MEMBERS = frozenset(
         "UpgradeStorageConfig",
     }
 )
+
+# Of a deployment: nobody works on it, and green follows blue.
+_GREEN_IS_FREE = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_FAILED})
 
 
 def create_db_instance_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,9 +122,12 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
         )
     require_available(source)
     deployment = deployment_of(tx.deployments(), source.resource_id)
+    is_green = deployment is not None and deployment.primary.target_resource_id == source.resource_id
     if deployment is not None and not views.has_switched_over(deployment):
-        raise _in_deployment(source, deployment)
-    if source.read_only:
+        # Green gets as many as anybody likes, and keeps them; what blue got now would stay with blue.
+        if not is_green or deployment.status not in _GREEN_IS_FREE:
+            raise _in_deployment(source, deployment)
+    elif source.read_only:
         raise invalid_instance_state(f"DB instance {name} is read-only since its switchover: nothing is written to it")
     if source.settings.get("BackupRetentionPeriod") == 0:
         raise invalid_instance_state(

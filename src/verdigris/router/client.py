@@ -108,11 +108,19 @@ class RouterClient:
     async def hand_over(self, generation: int) -> HandoverReport:
         return await self._ask(messages.HandOver(generation), HandoverReport, timeout_s=None)
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
+    async def commit(
+        self,
+        generation: int,
+        routes: Sequence[Route],
+        *,
+        hold: bool,
+        leave_nobody: bool = False,
+        along: Sequence[int] = (),
+    ) -> None:
         """If the connection is lost before the answer, the route table says what happened; when it cannot be asked,
         ``RouterUnavailable`` means: not known."""
         try:
-            await self._ask(messages.Commit(generation, tuple(routes), hold, leave_nobody), NoneType)
+            await self._ask(messages.Commit(generation, tuple(routes), hold, leave_nobody, tuple(along)), NoneType)
         except RouterUnavailable:
             if not await self._was_committed(routes):
                 raise ParkBroken(f"generation {generation} was not committed: the router did not survive it") from None

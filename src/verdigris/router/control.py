@@ -135,8 +135,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             await service.renew(generation, lease_s=lease_s)
         case messages.HandOver(generation):
             return await service.hand_over(generation)
-        case messages.Commit(generation, routes, hold, leave_nobody):
-            await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody)
+        case messages.Commit(generation, routes, hold, leave_nobody, along):
+            await service.commit(generation, routes, hold=hold, leave_nobody=leave_nobody, along=along)
         case messages.Release(generation, admit):
             return await service.release(generation, admit=admit)
         case messages.Abort(generation, admit):

@@ -93,6 +93,7 @@ class Commit(Struct, frozen=True, tag=True):
     routes: tuple[Route, ...]
     hold: bool
     leave_nobody: bool = False
+    along: tuple[int, ...] = ()
 
 
 class Release(Struct, frozen=True, tag=True):

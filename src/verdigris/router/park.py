@@ -66,6 +66,7 @@ class Park:
         self.pins: dict[Session, PinReason] = {}  # found by the handover
         self.late_pins: Counter[str] = Counter()  # found when it was too late to go back
         self.hold = False  # after the commit: released by ``release`` alone
+        self.fenced = True  # after the commit: the old backend has nobody on it any more but those parked
         self.stragglers: frozenset[Session] = frozenset()  # left out of the park when it was granted
         self._unmoved: set[Session] = set()  # parked when the routes were committed, and on the old backend still
         self._loop = asyncio.get_running_loop()
@@ -187,13 +188,13 @@ class Park:
         if self._lease is None:
             self._expire()
 
-    def committed(self, *, hold: bool) -> None:
+    def committed(self, *, hold: bool, fenced: bool = True) -> None:
         """The new routes are durable: each session belongs to its dialled connection, or to nobody.
 
         Most are moved only as they are let go: with thousands of them that takes time, in which nobody can go on.
         """
         self.state = ParkState.COMMITTED
-        self.hold = hold
+        self.hold, self.fenced = hold, fenced
         self._unmoved = set(self.sessions())
         for session in self.sessions():
             if _is_moved_at_once(session):
@@ -341,7 +342,7 @@ class Park:
             if not committed:
                 session.forget_replay()
             if committed and self._is_behind(session):
-                if session.state is State.STOPPING:
+                if session.state is State.STOPPING and self.fenced:
                     continue  # its backend has been ended behind the fence, and says so itself in its last words
                 session.pinned = _TOO_LATE
             if session.state is not State.WAITING or self.endpoint.admits:

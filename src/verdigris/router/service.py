@@ -205,29 +205,44 @@ class RouterService(Endpoints):
         self._holding(generation)
         return report
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
+    async def commit(
+        self,
+        generation: int,
+        routes: Sequence[Route],
+        *,
+        hold: bool,
+        leave_nobody: bool = False,
+        along: Sequence[int] = (),
+    ) -> None:
         async with self._store.lock:
             table = self._store.table
             if generation == table.committed_generation:
                 return  # done before
-            park = self._holding(generation)
-            _check_commit(park, routes)
-            await deliver_pending(park.sessions())
-            self._holding(generation)
-            if leave_nobody and (left := len(park.left_behind())):
-                raise ParkBroken(f"the commit would leave {left} of the sessions of {park.endpoint.name} behind")
+            parks = [self._holding(each) for each in (generation, *along)]
+            for park in parks:
+                _check_commit(park, routes)
+                await deliver_pending(park.sessions())
+            for park in parks:
+                self._holding(park.generation)
+            if leave_nobody and (left := sum(len(park.left_behind()) for park in parks)):
+                names = ", ".join(park.endpoint.name for park in parks)
+                raise ParkBroken(f"the commit would leave {left} of the sessions of {names} behind")
             new_table = msgspec.structs.replace(table.with_routes(*routes), committed_generation=generation)
             listeners = self._bind(new_table, routes)
-            park.begin_commit()
+            for park in parks:
+                park.begin_commit()
             try:
                 await self._write_or_close(new_table, listeners)
             except BaseException:
-                park.undo_commit()
+                for park in parks:
+                    park.undo_commit()
                 raise
             for route, listener in zip(routes, listeners, strict=True):
                 self._apply(route, listener)
-            park.committed(hold=hold)
-            log.info("route.committed", endpoint=park.endpoint.name, generation=generation, epoch=table.epoch)
+            for park in parks:
+                followed = park.generation != generation
+                park.committed(hold=hold and not followed, fenced=not followed)
+                log.info("route.committed", endpoint=park.endpoint.name, generation=park.generation, epoch=table.epoch)
 
     async def release(self, generation: int, *, admit: bool = True) -> dict[str, int]:
         park = self._parks.get(generation)
@@ -273,6 +288,10 @@ class RouterService(Endpoints):
     async def unready(self, name: str) -> None:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
+            park = endpoint.park
+            if park is not None and park.state in (ParkState.GATHERING, ParkState.HELD):
+                # Granted without anybody's hearing of it. At the end of its lease newcomers would begin to wait.
+                self._end(park)
             endpoint.trust()
             endpoint.forget_target()
 

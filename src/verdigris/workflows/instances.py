@@ -1,6 +1,6 @@
 """Create, modify, reboot, stop, start and delete one instance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
@@ -80,17 +80,23 @@ def route_of(services: Services, instance: DBInstance) -> Route:
     )
 
 
-def routes_after_switchover(services: Services, source: DBInstance, target: DBInstance) -> list[Route]:
-    """Production's endpoint leads to ``target``; ``source`` gets an endpoint of its own that nobody knows yet."""
+def routes_after_switchover(services: Services, members: Iterable[tuple[DBInstance, DBInstance]]) -> list[Route]:
+    """Of each source and its target: production's endpoint leads to the target; the source gets an endpoint of its own
+    that nobody knows yet."""
     with services.store.transaction() as tx:
         names, ports = {instance.identifier for instance in tx.instances()}, taken_ports(tx)
-    old_name = old_identifier(source.identifier, names)
-    old_port = services.ports.allocate(ports)
-    ours, theirs = (route_of(services, instance) for instance in (source, target))
-    return [
-        structs.replace(theirs, name=ours.name, port=ours.port),
-        structs.replace(ours, name=old_name, port=old_port),
-    ]
+    routes = []
+    for source, target in members:
+        old_name = old_identifier(source.identifier, names)
+        old_port = services.ports.allocate(ports)
+        names.add(old_name)
+        ports.add(old_port)
+        ours, theirs = (route_of(services, instance) for instance in (source, target))
+        routes += [
+            structs.replace(theirs, name=ours.name, port=ours.port),
+            structs.replace(ours, name=old_name, port=old_port),
+        ]
+    return routes
 
 
 async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: bool) -> None:

@@ -1,4 +1,4 @@
-"""The lease of a park, renewed for as long as the switchover wants it held."""
+"""The leases of parks, renewed for as long as the switchover wants it held."""
 
 import asyncio
 
@@ -12,6 +12,7 @@ class Lease:
         self._router = router
         self._length_s = length_s
         self._deadline = deadline
+        self._generations: list[int] = []
         self.renewing: asyncio.Task[None] | None = None  # ends by failing, when the router does not renew it
 
     def length_s(self, *, granted_within_s: float = 0.0) -> float:
@@ -21,15 +22,20 @@ class Lease:
         return min(self._length_s, max(left_s, 0.0) + 0.5)
 
     def keep(self, generation: int) -> None:
-        self.renewing = asyncio.create_task(self._renew(generation))
+        """This one too."""
+        self._generations.append(generation)
+        if self.renewing is None:
+            self.renewing = asyncio.create_task(self._renew())
 
-    async def _renew(self, generation: int) -> None:
+    async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self._length_s / 4)
-            await self._router.renew(generation, lease_s=self.length_s())
+            for generation in self._generations:
+                await self._router.renew(generation, lease_s=self.length_s())
 
     async def let_go(self) -> None:
-        """Renew it no more."""
+        """Renew them no more."""
+        self._generations = []
         if self.renewing is not None:
             self.renewing.cancel()
             await asyncio.gather(self.renewing, return_exceptions=True)

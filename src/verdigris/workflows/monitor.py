@@ -93,20 +93,19 @@ class DeploymentMonitor:
 
     async def _name_pins(self, deployment: BlueGreenDeployment) -> None:
         services = self._services
-        source = deployment.primary
+        found = {}
         try:
             async with asyncio.timeout(LIMIT_S):
-                report = await look_for_pins(
-                    services.router,
-                    services.servers,
-                    source.source_identifier,
-                    source.source_resource_id,
-                    budget_s=PINS_BUDGET_S,
-                )
+                for member in deployment.moving:
+                    source, name = member.source_resource_id, member.source_identifier
+                    report = await look_for_pins(
+                        services.router, services.servers, name, source, budget_s=PINS_BUDGET_S
+                    )
+                    found[name] = report.pinned
         except (VerdigrisError, TimeoutError) as error:
             log.info("deployment.pins_not_known", deployment=deployment.identifier, reason=str(error))
             return
-        pinned = status_details.pinned(source.source_identifier, report.pinned)
+        pinned = status_details.pinned_in_all(found)
         told = status_details.waiting(pinned, self._untended.get(deployment.identifier))
         with services.store.transaction() as tx:
             now = tx.deployment(deployment.identifier)
@@ -114,7 +113,7 @@ class DeploymentMonitor:
             if now is None or now.status is not DeploymentStatus.AVAILABLE or now.status_details == told:
                 return
             tx.put_deployment(structs.replace(now, status_details=told))
-        log.info("deployment.pins", deployment=deployment.identifier, pinned=report.pinned)
+        log.info("deployment.pins", deployment=deployment.identifier, pinned=found)
 
     def _invalidate(self, identifier: str, problem: str) -> None:
         with self._services.store.transaction() as tx:

@@ -60,6 +60,9 @@ def pair_of(tx: Transaction, deployment: BlueGreenDeployment) -> Pair:
         target_version=deployment.target.engine_version,
         target_instance_class=deployment.target.instance_class,
         target_parameters=server_parameters(tx, deployment.target.parameter_group),
+        target_replicas=tuple(
+            replica.target_resource_id for replica in deployment.moving[1:] if replica.target_resource_id is not None
+        ),
     )
 
 

@@ -85,13 +85,14 @@ class SwitchOver:
             self._known.parked = Parked(
                 generation=sessions.generation, sessions=sessions.sessions, server_pids=(), waiting_clients=0
             )
+        await self._known.readers.observe()
         return Facts(
             route=route,
             on_pinned=on_pinned,
             released_first=released_first,
             fenced=route is Side.SOURCE and await self._services.switchover.is_fenced(self._known.pair),
             renamed=self._known.records.is_renamed(),
-            park=Park.HELD if self._known.parked is not None else Park.NONE,
+            park=Park.HELD if self._known.parked is not None or self._known.readers.generations else Park.NONE,
             dialled=True,
             failure=(
                 status_details.BY_OPERATOR

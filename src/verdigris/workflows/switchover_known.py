@@ -12,6 +12,7 @@ from verdigris.domain.switchover import Facts, Side
 from verdigris.workflows import arguments
 from verdigris.workflows.lease import Lease
 from verdigris.workflows.services import Services, require_deployment, require_instance
+from verdigris.workflows.switchover_readers import Reader, Readers
 from verdigris.workflows.switchover_records import SwitchoverRecords
 from verdigris.workflows.timeline import Timeline
 
@@ -37,9 +38,15 @@ class Known:
             self.deployment: BlueGreenDeployment = require_deployment(tx, self._workflow.subject)
             self.source: DBInstance = require_instance(tx, self.deployment.primary.source_resource_id)
             self.target: DBInstance = require_instance(tx, self.deployment.primary.target_resource_id or "")
+            replicas = [
+                (require_instance(tx, each.source_resource_id), require_instance(tx, each.target_resource_id or ""))
+                for each in self.deployment.moving[1:]
+            ]
         self.pair: Pair = self._services.pair(self.deployment)
         # The name that production uses: blue's until RENAME, green's afterwards.
-        self.name = self.target.identifier if self.records.is_renamed() else self.source.identifier
+        renamed = self.records.is_renamed()
+        self.name = self.target.identifier if renamed else self.source.identifier
+        self.readers = Readers(self._services, [Reader(source, target, renamed=renamed) for source, target in replicas])
         remaining_s = 0.0
         if self._workflow.deadline_at is not None:
             told = msgspec.convert(self._workflow.arguments, arguments.SwitchOver)
@@ -48,6 +55,11 @@ class Known:
             remaining_s = min(remaining_s, told.timeout_s)
         self.deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
         self.lease = Lease(self._services.router, self._services.policy.lease_s, self.deadline)
+
+    @property
+    def moving(self) -> list[tuple[DBInstance, DBInstance]]:
+        """Every source that is switched over, with its target; production's first."""
+        return [(self.source, self.target), *((reader.source, reader.target) for reader in self.readers.each)]
 
     def learn(self, **facts: object) -> None:
         self.facts = structs.replace(self.facts, **facts)

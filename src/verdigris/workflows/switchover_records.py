@@ -1,5 +1,7 @@
 """What a switchover writes: statuses, names, events and its journal, each change in one transaction."""
 
+from collections.abc import Iterable
+
 import structlog
 from msgspec import structs, to_builtins
 
@@ -8,7 +10,7 @@ from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
-from verdigris.workflows.services import Services, add_events, replace_primary, require_deployment, require_instance
+from verdigris.workflows.services import Services, add_events, require_deployment, require_instance
 from verdigris.workflows.timeline import TimelineRecord
 
 log = structlog.get_logger(__name__)
@@ -64,26 +66,34 @@ class SwitchoverRecords:
             deployment = self._deployment(tx)
             tx.put_deployment(structs.replace(deployment, status_details=status_details.set_back(reason)))
 
-    def rename(self, old: Route) -> None:
-        """Swap names and ports; ``old`` is the endpoint that source has had since the commit."""
+    def rename(self, olds: Iterable[Route]) -> None:
+        """Swap names and ports of every source and its target; ``olds``: the endpoints that the sources have had since
+        the commit."""
+        endpoints = {old.backend.resource_id: old for old in olds}
         with self._services.store.transaction() as tx:
-            if self._green_name(tx) is not None:
+            if self._green_names(tx):
                 return
             deployment = self._deployment(tx)
-            source = require_instance(tx, deployment.primary.source_resource_id)
-            target = require_instance(tx, deployment.primary.target_resource_id or "")
-            # Source first: its name has to be free before target takes it.
-            tx.put_instance(structs.replace(source, identifier=old.name, port=old.port, read_only=True))
-            tx.put_instance(
-                structs.replace(
-                    target, identifier=source.identifier, port=source.port, read_only=False, tags=source.tags
-                )
+            moved = {each: self._swap(tx, each, endpoints[each.source_resource_id]) for each in deployment.moving}
+            members = tuple(moved.get(each, each) for each in deployment.members)
+            tx.put_deployment(structs.replace(deployment, members=members))
+
+    def _swap(self, tx: Transaction, member: Member, old: Route) -> Member:
+        source = require_instance(tx, member.source_resource_id)
+        target = require_instance(tx, member.target_resource_id or "")
+        # Source first: its name has to be free before target takes it.
+        tx.put_instance(structs.replace(source, identifier=old.name, port=old.port, read_only=True))
+        tx.put_instance(
+            structs.replace(
+                target,
+                identifier=source.identifier,
+                port=source.port,
+                read_only=target.replica_of is not None,
+                tags=source.tags,
             )
-            member = structs.replace(
-                deployment.primary, source_identifier=old.name, target_identifier=source.identifier
-            )
-            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
-            self._journal(tx, _RENAME, target.identifier)
+        )
+        self._journal(tx, _RENAME, target.identifier)
+        return structs.replace(member, source_identifier=old.name, target_identifier=source.identifier)
 
     def complete(self, timeline: TimelineRecord) -> None:
         told = status_details.completed(
@@ -107,7 +117,7 @@ class SwitchoverRecords:
             self._journal(tx, TIMELINE, timeline.as_json())
             if before.mode is ReplicationMode.LOGICAL:
                 add_events(tx, events.sequences_synchronised(before, now))
-            add_events(tx, events.switchover_completed(before, now, green=self._green_name(tx)))
+            add_events(tx, events.switchover_completed(before, now, greens=self._greens(tx, before)))
             self._end(tx, WorkflowStatus.COMPLETED, None)
         log.info("switchover.completed", deployment=self._workflow.subject, timeline=to_builtins(timeline))
 
@@ -136,9 +146,15 @@ class SwitchoverRecords:
         with self._services.store.transaction() as tx:
             return any(entry.step == step for entry in tx.journal(self._workflow.workflow_id))
 
-    def _green_name(self, tx: Transaction) -> str | None:
+    def _green_names(self, tx: Transaction) -> list[str]:
+        """What targets were called before they were renamed, in the order of the members that move."""
         entries = tx.journal(self._workflow.workflow_id)
-        return next((entry.detail for entry in entries if entry.step == _RENAME), None)
+        return [entry.detail for entry in entries if entry.step == _RENAME]
+
+    def _greens(self, tx: Transaction, deployment: BlueGreenDeployment) -> dict[str, str]:
+        """The same by the names that they have now."""
+        names = zip(deployment.moving, self._green_names(tx), strict=False)
+        return {member.target_identifier or "": green for member, green in names}
 
     def _deployment(self, tx: Transaction) -> BlueGreenDeployment:
         return require_deployment(tx, self._workflow.subject)
@@ -146,8 +162,10 @@ class SwitchoverRecords:
     def _put(
         self, tx: Transaction, deployment: BlueGreenDeployment, member_status: MemberStatus, **changes: object
     ) -> None:
-        member: Member = structs.replace(deployment.primary, status=member_status)
-        tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member), **changes))
+        members = tuple(
+            structs.replace(each, status=member_status) if each.is_whole else each for each in deployment.members
+        )
+        tx.put_deployment(structs.replace(deployment, members=members, **changes))
 
     def _journal(self, tx: Transaction, step: str, detail: str = "") -> None:
         tx.add_journal_entry(

@@ -2,21 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import structlog
+from msgspec import structs
 
 from verdigris.domain import status_details
 from verdigris.domain.errors import ControllerSuperseded, ParkBroken, VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers
-from verdigris.domain.ports import ParkRefused
+from verdigris.domain.ports import Parked, ParkRefused
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Park, Side, Step
 from verdigris.workflows.instances import routes_after_switchover
 from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services
 from verdigris.workflows.switchover_known import Known
+from verdigris.workflows.switchover_readers import Pins, together
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +52,7 @@ class SwitchoverSteps:
     def __init__(self, services: Services, known: Known) -> None:
         self._services = services
         self._known = known
+        self._late_pins: Counter[str] = Counter()
         self._steps: dict[Step, Callable[[], Awaitable[None]]] = {
             Step.CHECK_GUARDRAILS: self._check_guardrails,
             Step.PREPARE: self._prepare,
@@ -87,12 +91,13 @@ class SwitchoverSteps:
             report = await look_for_pins(
                 services.router, services.servers, self._known.name, self._known.source.resource_id, budget_s=_LOOK_S
             )
-            self._know_pins(report.pinned)
+            of_readers = await self._known.readers.look_for_pins(budget_s=_LOOK_S)
+            self._know_pins({self._known.name: report.pinned, **of_readers})
         self._known.learn(checked=True)
 
-    def _know_pins(self, by_reason: Mapping[str, int]) -> None:
-        self._known.timeline.pinned = dict(by_reason)
-        self._known.learn(pinned=status_details.pinned(self._known.name, by_reason))
+    def _know_pins(self, pinned: Pins) -> None:
+        self._known.timeline.pinned = dict(sum((Counter(each) for each in pinned.values()), Counter[str]()))
+        self._known.learn(pinned=status_details.pinned_in_all(pinned))
 
     async def _prepare(self) -> None:
         await self._services.switchover.prepare(self._known.pair)
@@ -108,7 +113,7 @@ class SwitchoverSteps:
             self._known.name, self._services.servers.address(self._known.target.resource_id), verifiers, helpers
         )
         log.info("switchover.readied", sessions=report.sessions, dialled=report.dialled, pinned=report.pinned)
-        self._know_pins(report.pinned)
+        self._know_pins({self._known.name: report.pinned, **await self._known.readers.ready()})
         self._known.learn(readied=True, ends_stragglers=self._ends_stragglers())
 
     def _ends_stragglers(self) -> bool:
@@ -130,39 +135,61 @@ class SwitchoverSteps:
         budget_s = min(policy.pause_budget_s, max(self._known.deadline - now, 0.0))
         self._known.pause_ends_at = now + policy.pause_budget_s + PAUSE_WORK_LIMIT_S
         self._known.timeline.begin_pause()
-        try:
+
+        async def park(name: str) -> Parked | ParkRefused:
             answer = await self._services.router.park(
-                self._known.name,
+                name,
                 budget_s=budget_s,
                 lease_s=self._known.lease.length_s(granted_within_s=budget_s),
                 leave_stragglers=leave_stragglers,
             )
+            if isinstance(answer, Parked):
+                self._known.lease.keep(answer.generation)
+            return answer
+
+        readers = self._known.readers
+        try:
+            answers = await together([park(self._known.name), *map(park, readers.names)])
         except BaseException:
-            # The park may have been granted without our hearing of it; clients shall not wait for its lease to end.
-            await asyncio.shield(asyncio.ensure_future(self._end_unheard_park()))
+            # A park may have been granted without our hearing of it; clients shall not wait for its lease to end.
+            await asyncio.shield(asyncio.ensure_future(self._end_unheard_parks()))
             raise
-        if isinstance(answer, ParkRefused):
+        if any(isinstance(answer, ParkRefused) for answer in answers):
+            if readers.each:
+                await asyncio.shield(asyncio.ensure_future(self._end_unheard_parks()))
             self._known.timeline.end_pause()
-            busy_with = await self._describe(answer)
-            self._known.learn(setback=status_details.stragglers(answer.stragglers, policy.pause_budget_s, busy_with))
+            await self._set_back_by_stragglers(answers)
             return
-        self._known.parked = answer
-        self._known.timeline.stragglers = answer.stragglers
-        self._known.lease.keep(answer.generation)
+        parked, *others = [answer for answer in answers if isinstance(answer, Parked)]
+        readers.hold(others)
+        self._known.parked = parked
+        self._known.timeline.stragglers = sum(answer.stragglers for answer in answers)
         self._known.learn(park=Park.HELD)
 
-    async def _describe(self, refused: ParkRefused) -> list[str]:
+    async def _set_back_by_stragglers(self, answers: Sequence[Parked | ParkRefused]) -> None:
+        count, busy_with = 0, []
+        for (source, _), answer in zip(self._known.moving, answers, strict=True):
+            if isinstance(answer, ParkRefused):
+                count += answer.stragglers
+                busy_with += await self._describe(source.resource_id, answer)
+        budget_s = self._services.policy.pause_budget_s
+        self._known.learn(setback=status_details.stragglers(count, budget_s, busy_with))
+
+    async def _describe(self, resource_id: str, refused: ParkRefused) -> list[str]:
         """Everybody goes on already; who they are is worth a moment, and no failure."""
+        pair = structs.replace(self._known.pair, source_resource_id=resource_id)
         try:
             async with asyncio.timeout(_LOOK_S):
-                described = await self._services.switchover.describe_sessions(self._known.pair, refused.server_pids)
+                described = await self._services.switchover.describe_sessions(pair, refused.server_pids)
         except (VerdigrisError, TimeoutError) as error:
             log.warning("switchover.stragglers_not_described", reason=str(error))
             return []
         log.info("switchover.stragglers", sessions=described)
         return described
 
-    async def _end_unheard_park(self) -> None:
+    async def _end_unheard_parks(self) -> None:
+        await self._known.lease.let_go()
+        await self._known.readers.abort_unheard()
         try:
             sessions = await self._services.router.sessions(self._known.name)
             if sessions.generation is not None:
@@ -188,10 +215,15 @@ class SwitchoverSteps:
         self._known.learn(caught_up=True)
 
     async def _hand_over(self) -> None:
-        report = await self._services.router.hand_over(self._known.require_park().generation)
-        log.info("switchover.handed_over", carried=report.carried, pinned=report.pinned)
-        self._known.timeline.carried = report.carried
-        self._know_pins(report.pinned)
+        readers, router = self._known.readers, self._services.router
+        generations = (self._known.require_park().generation, *readers.require_parks())
+        reports = await together(router.hand_over(generation) for generation in generations)
+        carried = sum(report.carried for report in reports)
+        names = (self._known.name, *readers.names)
+        pinned = {name: report.pinned for name, report in zip(names, reports, strict=True)}
+        log.info("switchover.handed_over", carried=carried, pinned=pinned)
+        self._known.timeline.carried = carried
+        self._know_pins(pinned)
         self._known.learn(handed_over=True)
 
     async def _commit_route(self) -> None:
@@ -206,9 +238,10 @@ class SwitchoverSteps:
         try:
             await self._services.router.commit(
                 generation,
-                routes_after_switchover(self._services, self._known.source, self._known.target),
+                routes_after_switchover(self._services, self._known.moving),
                 hold=self._known.pair.mode is ReplicationMode.PHYSICAL,
                 leave_nobody=self._services.policy.pinned_sessions is not PinnedSessions.CLOSE,
+                along=self._known.readers.require_parks(),
             )
         except ParkBroken:
             raise
@@ -224,7 +257,10 @@ class SwitchoverSteps:
     async def _settle_commit(self) -> None:
         with contextlib.suppress(ParkBroken):  # committed, or already ended: the route tells which
             await self._services.router.abort(self._known.require_park().generation, admit=False)
-        self._known.learn(route=await self._known.observed_route(), park=Park.NONE)
+        route = await self._known.observed_route()
+        if route is Side.SOURCE:
+            await self._known.readers.abort()
+        self._known.learn(route=route, park=Park.NONE)
 
     # -- beyond the point of no return
 
@@ -232,33 +268,39 @@ class SwitchoverSteps:
         if self._known.facts.released:
             with contextlib.suppress(VerdigrisError):  # a courtesy
                 await self._services.router.answered(self._known.name)
-        await self._services.switchover.open_target(self._known.pair)
+        # A promotion is nothing that readers have to wait for.
+        readers = [] if self._known.facts.released or not self._known.readers.each else [self._known.readers.release()]
+        await together([self._services.switchover.open_target(self._known.pair), *readers])
         if self._known.facts.released:
             await self._services.router.admit(self._known.name)
         self._known.learn(target_open=True)
 
     async def _release(self) -> None:
         await self._known.lease.let_go()
-        if self._known.parked is not None:
-            try:
-                late_pins = await self._services.router.release(
-                    self._known.parked.generation, admit=self._known.facts.target_open
-                )
-                self._known.timeline.pin_late(late_pins)
-            except ParkBroken:
-                log.info("switchover.released_already", generation=self._known.parked.generation)
+        readers = self._known.readers
+        await together([self._release_production(), *([readers.release()] if readers.each else [])])
+        self._known.timeline.pin_late(self._late_pins + readers.late_pins)
         self._known.timeline.end_pause()
         self._known.learn(released=True)
 
+    async def _release_production(self) -> None:
+        if self._known.parked is None:
+            return
+        try:
+            late_pins = await self._services.router.release(
+                self._known.parked.generation, admit=self._known.facts.target_open
+            )
+            self._late_pins.update(late_pins)
+        except ParkBroken:
+            log.info("switchover.released_already", generation=self._known.parked.generation)
+
     async def _rename(self) -> None:
         """Names, ARNs and ports in the records become what the router has been doing since the commit."""
-        old = next(
-            route
-            for route in await self._services.router.routes()
-            if route.backend.resource_id == self._known.source.resource_id
-        )
-        await self._services.router.remove_route(self._known.target.identifier)  # green's name of before
-        self._known.records.rename(old)
+        sources = {source.resource_id for source, _ in self._known.moving}
+        olds = [route for route in await self._services.router.routes() if route.backend.resource_id in sources]
+        for _, target in self._known.moving:
+            await self._services.router.remove_route(target.identifier)  # green's name of before
+        self._known.records.rename(olds)
         self._known.learn(renamed=True)
 
     async def _retire_source(self) -> None:
@@ -278,10 +320,12 @@ class SwitchoverSteps:
 
     async def _abort_park(self) -> None:
         await self._known.lease.let_go()
-        try:
-            await self._services.router.abort(self._known.require_park().generation)
-        except ParkBroken:
-            log.info("switchover.park_ended_already", generation=self._known.require_park().generation)
+        await self._known.readers.abort()
+        if self._known.parked is not None:
+            try:
+                await self._services.router.abort(self._known.parked.generation)
+            except ParkBroken:
+                log.info("switchover.park_ended_already", generation=self._known.parked.generation)
         self._known.parked = None
         self._known.timeline.end_pause()
         self._known.timeline.nobody_moved()
@@ -289,6 +333,7 @@ class SwitchoverSteps:
 
     async def _unready_sessions(self) -> None:
         await self._services.router.unready(self._known.name)
+        await self._known.readers.unready()
         self._known.learn(dialled=False)
 
     async def _wait(self) -> None:

@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from tests.unit.store.test_store import a_deployment, an_instance
 from verdigris.domain import events
-from verdigris.domain.model import BlueGreenDeployment, Event
-from verdigris.domain.statuses import SourceType
+from verdigris.domain.model import BlueGreenDeployment, Event, Member
+from verdigris.domain.statuses import MemberStatus, SourceType
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_a_switchover_from_begin_to_end(deployment: BlueGreenDeployment) -> None
     ]
     member = replace(deployment.primary, source_identifier="app-old1", target_identifier="app")
     after = replace(deployment, members=(member,))
-    assert told(events.switchover_completed(after, NOW, green="app-green-abc123"))[0] == (
+    assert told(events.switchover_completed(after, NOW, greens={"app": "app-green-abc123"}))[0] == (
         "0251",
         ("notification",),
         (
@@ -58,6 +58,28 @@ def test_a_switchover_from_begin_to_end(deployment: BlueGreenDeployment) -> None
         ),
     )
     assert "app-old1" in events.switchover_completed(after, NOW)[0].message
+
+
+def test_replicas_have_events_of_their_own(deployment: BlueGreenDeployment) -> None:
+    """But for one that has lost a side, which stays behind."""
+    reader = Member(
+        source_resource_id="db-R",
+        source_identifier="reader",
+        target_resource_id="db-S",
+        target_identifier="reader-green-abc124",
+    )
+    lost = replace(reader, source_identifier="lost", status=MemberStatus.MISSING_TARGET)
+    deployment = replace(deployment, members=(*deployment.members, reader, lost))
+    assert [message for _, _, message in told(events.switchover_started(deployment, NOW))] == [
+        "Switchover from app to app-green-abc123 started.",
+        "Switchover from primary app to app-green-abc123 started.",
+        "Switchover from read replica reader to reader-green-abc124 started.",
+    ]
+    assert [number for number, _, _ in told(events.switchover_canceled(deployment, "lag", NOW))] == [
+        "0252",
+        "0252",
+        "0249",
+    ]
 
 
 def test_a_reason_fits_into_the_sentence(deployment: BlueGreenDeployment) -> None:

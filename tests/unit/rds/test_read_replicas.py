@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.rds.world import APP_ARN, World
-from verdigris.domain.statuses import InstanceStatus, WorkflowKind
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
 
 REPLICA = {"DBInstanceIdentifier": "copy", "SourceDBInstanceIdentifier": "app"}
 INVALID_STATE = "InvalidDBInstanceState"
@@ -120,11 +120,16 @@ class TestCreate:
             )
 
     def test_of_members_of_a_deployment(self, world: World) -> None:
-        """Neither side, until it has been switched over; and then of the new production alone."""
+        """Of green at any time when nobody works on it; of blue never."""
         deployment = world.create_deployment()
-        for source in ("app", deployment.primary.target_identifier):
-            with world.refused(INVALID_STATE, deployment.identifier):
-                world.call("CreateDBInstanceReadReplica", **REPLICA | {"SourceDBInstanceIdentifier": source})
+        green = deployment.primary.target_identifier or ""
+        with world.refused(INVALID_STATE, deployment.identifier):
+            world.call("CreateDBInstanceReadReplica", **REPLICA)
+        assert world.create_replica("more", source=green).replica_of == world.instance(green).resource_id
+        world.change_deployment(status=DeploymentStatus.SWITCHOVER_IN_PROGRESS)
+        with world.refused(INVALID_STATE, deployment.identifier):
+            world.create_replica("next", source=green)
+        world.change_deployment(status=DeploymentStatus.AVAILABLE)
         world.call("SwitchoverBlueGreenDeployment", BlueGreenDeploymentIdentifier=deployment.identifier)
         world.finish()
         with world.refused(INVALID_STATE, "read-only"):

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.rds.world import APP_ARN, World
 from verdigris.domain.model import BlueGreenDeployment
 from verdigris.domain.statuses import InstanceStatus
+from verdigris.workflows import membership
 
 READERS = ("reader-a", "reader-b")
 INVALID_STATE = "InvalidDBInstanceState"
@@ -32,6 +33,10 @@ def view(world: World) -> dict[str, Any]:
 
 def delete(world: World, deployment: BlueGreenDeployment, **params: Any) -> None:
     world.call("DeleteBlueGreenDeployment", BlueGreenDeploymentIdentifier=deployment.identifier, **params)
+
+
+def switch_over(world: World, deployment: BlueGreenDeployment) -> None:
+    world.call("SwitchoverBlueGreenDeployment", BlueGreenDeploymentIdentifier=deployment.identifier)
 
 
 def arn(identifier: str | None) -> str:
@@ -129,3 +134,52 @@ class TestDelete:
         with world.refused("InvalidBlueGreenDeploymentStateFault", copy):
             delete(world, deployment, DeleteTarget=True)
         delete(world, deployment)
+
+    def test_not_with_a_replica_that_was_added_to_green(self, world: World) -> None:
+        deployment = world.create_deployment()
+        world.create_replica("more", source=deployment.primary.target_identifier or "")
+        with world.refused("InvalidBlueGreenDeploymentStateFault", "more"):
+            delete(world, deployment, DeleteTarget=True)
+        delete(world, deployment)
+
+
+class TestSwitchover:
+    def test_everybody_has_to_be_there(self, world: World) -> None:
+        deployment = world.create_deployment()
+        for member in deployment.replicas:
+            for identifier in (member.source_identifier, member.target_identifier or ""):
+                world.change(identifier, status=InstanceStatus.REBOOTING)
+                with world.refused("InvalidBlueGreenDeploymentStateFault", identifier):
+                    switch_over(world, deployment)
+                world.change(identifier, status=InstanceStatus.AVAILABLE)
+        switch_over(world, deployment)
+
+    def test_green_replicas_have_to_follow(self, world: World) -> None:
+        """Blue's may lag behind for ever: their readers are better off with the new ones."""
+        deployment = world.create_deployment()
+        copy = deployment.replicas[0].target_identifier or ""
+        world.change("reader-a", replication_error="its source does not run")
+        world.change(copy, replication_error="it does not run")
+        with world.refused("InvalidBlueGreenDeploymentStateFault", copy, "it does not run"):
+            switch_over(world, deployment)
+        world.change(copy, replication_error="")
+        switch_over(world, deployment)
+
+    def test_a_member_with_one_side_stays_behind(self, world: World) -> None:
+        deployment = world.create_deployment()
+        primary, one, other = deployment.members
+        for missing, member in (("MISSING_SOURCE", one), ("MISSING_TARGET", other)):
+            side = member.source_identifier if missing == "MISSING_SOURCE" else member.target_identifier or ""
+            gone = world.instance(side)
+            with world.store.transaction() as tx:
+                tx.delete_instance(gone.resource_id)
+                membership.deleted(tx, gone)
+        statuses = [detail["Status"] for detail in view(world)["SwitchoverDetails"]]
+        assert statuses == ["AVAILABLE", "MISSING_SOURCE", "MISSING_TARGET"]
+        assert world.deployment().moving == (primary,)
+        switch_over(world, deployment)
+
+    def test_old_names_are_kept_free(self, world: World) -> None:
+        switch_over(world, world.create_deployment())
+        with world.refused("InvalidParameterCombination", "reader-b"):
+            world.create_instance("reader-b-old1")

@@ -245,7 +245,15 @@ class WorldRouter:
         pinned = Counter([*self.world.pins, *self.world.hidden_pins])
         return HandoverReport(carried=2 - pinned.total(), pinned=pinned)
 
-    async def commit(self, generation: int, routes: Sequence[Route], *, hold: bool, leave_nobody: bool = False) -> None:
+    async def commit(
+        self,
+        generation: int,
+        routes: Sequence[Route],
+        *,
+        hold: bool,
+        leave_nobody: bool = False,
+        along: Sequence[int] = (),
+    ) -> None:
         effect = await self.world.act("commit")
         self._held(generation)
         assert not self.world.stragglers_left, "a straggler could still write to source"

@@ -6,6 +6,7 @@ a row proves the arrival of all that committed before it in that database. It co
 """
 
 import secrets
+from collections.abc import Iterable
 
 from psycopg import sql
 
@@ -17,6 +18,7 @@ from verdigris.engines.postgres.standby import wait_for_replay
 _POLL_S = 0.001
 
 # A transaction of its own that writes: its commit, with synchronous_commit on, flushes all WAL before it.
+_SHOWN = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END::text"
 _FLUSH = sql.SQL("SELECT pg_logical_emit_message(true, 'verdigris', '')")
 
 
@@ -66,13 +68,12 @@ async def prove_physical(source: PostgresServer, target: PostgresServer) -> None
     await wait_for_replay(target, lsn)
 
 
-async def prove_follows(source: PostgresServer, target: PostgresServer) -> None:
-    """The same of a source that may be a standby itself: then of what that shows now."""
+async def prove_replicas(source: PostgresServer, replicas: Iterable[PostgresServer]) -> None:
+    """The same of several, and of a source that may be a standby itself: then they have all that it shows now."""
     async with session(source) as connection:
-        shown: str | None = await connection.value(
-            "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() END::text"
-        )
-    if shown is None:
-        await prove_physical(source, target)
-    else:
-        await wait_for_replay(target, shown)
+        lsn: str | None = await connection.value(_SHOWN)
+        if lsn is None:
+            await flush(connection)
+            lsn = await connection.value("SELECT pg_current_wal_flush_lsn()::text")
+    for replica in replicas:
+        await wait_for_replay(replica, str(lsn))

@@ -57,7 +57,7 @@ class PostgresReplicas:
         target.change_settings({READ_ONLY: None})
         await standby.follow(source, target, names.physical_slot)
         await target.start()
-        await marker.prove_follows(source, target)
+        await marker.prove_replicas(source, [target])
 
     async def _remove_attempt(self, replica: Replica) -> None:
         """An earlier one, interrupted by the end of a control plane; its programs may be at work still."""
@@ -113,7 +113,7 @@ class PostgresReplicas:
 
     async def catch_up(self, replica: Replica) -> None:
         source, target = map(self._servers.server, (replica.source_resource_id, replica.resource_id))
-        await marker.prove_follows(source, target)
+        await marker.prove_replicas(source, [target])
 
     async def promote(self, replica: Replica) -> None:
         target = self._servers.server(replica.resource_id)

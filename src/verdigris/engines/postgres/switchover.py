@@ -140,6 +140,8 @@ class PostgresSwitchoverEngine:
         count = len(await list_databases(source))
         keep_sessions(source, min(max(_KEPT_SESSIONS, count + 1), _KEPT_SESSIONS_MAX))
         keep_sessions(target, _KEPT_SESSIONS)
+        for replica in self._replicas(pair):
+            keep_sessions(replica, 1)
         await _is_read_only(target)
         if pair.mode is ReplicationMode.LOGICAL:
             await self._green.tending.reserve(names)
@@ -151,6 +153,7 @@ class PostgresSwitchoverEngine:
                 await self._catch_up_all(pair, fenced=False)
             else:
                 await marker.prove_physical(source, target)
+            await self._prove_replicas(pair)
             took_s = asyncio.get_running_loop().time() - began_at
             if took_s <= _SHORT_WAY_S or last_s * _SHORTER <= took_s <= _BEARABLE_WAY_S:
                 return
@@ -215,11 +218,20 @@ class PostgresSwitchoverEngine:
             await marker.prove_physical(source, target)
         else:
             await self._catch_up_all(pair, fenced=True)
+        await self._prove_replicas(pair)
         async with session(source) as ours:
             # At the end: what they have written after the marker is not on target.
             came = await fence.newcomers(ours, self._left.get(source.resource_id, ()))
         if came:
             raise SetBack(f"somebody has come in behind the fence: {', '.join(came)}")
+
+    async def _prove_replicas(self, pair: Pair) -> None:
+        """Nobody who read from a replica of source has seen what is not on green's replicas after this."""
+        if pair.target_replicas:
+            await marker.prove_replicas(self._servers.server(pair.target_resource_id), self._replicas(pair))
+
+    def _replicas(self, pair: Pair) -> list[PostgresServer]:
+        return [self._servers.server(resource_id) for resource_id in pair.target_replicas]
 
     async def _catch_up_all(self, pair: Pair, *, fenced: bool) -> None:
         await for_each(
@@ -254,7 +266,7 @@ class PostgresSwitchoverEngine:
 
     async def stand_down(self, pair: Pair) -> None:
         self._green.tending.release(ObjectNames(pair.deployment_id))
-        for resource_id in (pair.source_resource_id, pair.target_resource_id):
+        for resource_id in (pair.source_resource_id, pair.target_resource_id, *pair.target_replicas):
             await let_go_of_sessions(self._servers.server(resource_id))
 
     @_takes_part
