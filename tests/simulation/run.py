@@ -124,7 +124,7 @@ class _Run:
         world.check()
         if world.violation is not None:
             world.loop.stop()
-        elif self.ends_at is not None and now >= self.ends_at and self._is_settled():
+        elif self.ends_at is not None and now >= self.ends_at and self._is_settled() and self._is_minded():
             self._end()
         elif self.ends_at is None and self._is_settled():
             self.settled_s = now - world.last_fault_at  # 0 if that is yet to come, from the monitor's looks
@@ -142,6 +142,11 @@ class _Run:
             return False
         with write(world) as tx:
             return not tx.unfinished_workflows()
+
+    def _is_minded(self) -> bool:
+        """No server waits to be tried again, or to be found running."""
+        controller = self.world.controller
+        return controller is None or controller.paused or not (controller.down or controller.untold)
 
     def _end(self) -> None:
         world = self.world
