@@ -8,16 +8,14 @@ from msgspec import structs
 from verdigris.domain import events
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.green import BuildStep, PlannedStep, build_steps, tasks_at, tasks_completed, tasks_failed
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.model import BlueGreenDeployment, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import topology
-from verdigris.workflows.instances import open_endpoint
 from verdigris.workflows.saga import Saga, Step
 from verdigris.workflows.services import (
     Services,
     add_events,
-    replace_primary,
     require_deployment,
     require_instance,
 )
@@ -39,8 +37,8 @@ class CreateDeployment:
         match planned.step:
             case BuildStep.CHECK:
                 do, undo = self._check, None
-            case BuildStep.REGISTER:
-                do, undo = self._register, self._unregister
+            case BuildStep.REGISTER | BuildStep.REGISTER_REPLICA:
+                do, undo = self._of_member(topology.register, planned), self._of_member(topology.unregister, planned)
             case BuildStep.COPY:
                 do, undo = self._copy, self._dismantle
             case BuildStep.ALIGN:
@@ -49,17 +47,13 @@ class CreateDeployment:
                 do, undo = lambda: green.upgrade(self._pair()), None
             case BuildStep.JOIN:
                 do, undo = lambda: green.join(self._pair()), None
-            case BuildStep.ENDPOINT:
-                do, undo = self._open_endpoint, self._close_endpoint
+            case BuildStep.ENDPOINT | BuildStep.REPLICA_ENDPOINT:
+                do = self._of_member(topology.open_endpoint_of, planned)
+                undo = self._of_member(topology.close_endpoint_of, planned)
             case BuildStep.BACKUPS:
                 do, undo = self._configure_backups, None
-            case BuildStep.REGISTER_REPLICA:
-                do, undo = self._of_replica(topology.register, planned), self._of_replica(topology.unregister, planned)
             case BuildStep.COPY_REPLICA:
-                do, undo = self._of_replica(topology.copy, planned), self._of_replica(topology.remove, planned)
-            case BuildStep.REPLICA_ENDPOINT:
-                do = self._of_replica(topology.open_endpoint_of, planned)
-                undo = self._of_replica(topology.close_endpoint_of, planned)
+                do, undo = self._of_member(topology.copy, planned), self._of_member(topology.remove, planned)
         return Step(
             name=planned.name,
             do=do,
@@ -69,7 +63,7 @@ class CreateDeployment:
             bulky=planned.step in (BuildStep.COPY, BuildStep.COPY_REPLICA),
         )
 
-    def _of_replica(
+    def _of_member(
         self, act: Callable[[Services, str, int], Coroutine[Any, Any, None]], planned: PlannedStep
     ) -> Callable[[], Coroutine[Any, Any, None]]:
         return lambda: act(self.services, self.identifier, planned.replica)
@@ -95,44 +89,6 @@ class CreateDeployment:
         if findings:
             raise StepFailed(" ".join(map(str, findings)))
 
-    async def _register(self) -> None:
-        """Give green its name, its id and its endpoint's port. Repeated after a crash it finds them there."""
-        with self.services.store.transaction() as tx:
-            deployment = require_deployment(tx, self.identifier)
-            if deployment.primary.target_resource_id is not None:
-                return
-            source = require_instance(tx, deployment.primary.source_resource_id)
-            target = self._new_target(tx, deployment, source)
-            tx.put_instance(target)
-            member = structs.replace(
-                deployment.primary,
-                target_resource_id=target.resource_id,
-                target_identifier=target.identifier,
-                status=MemberStatus.PROVISIONING,
-            )
-            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
-
-    def _new_target(self, tx: Transaction, deployment: BlueGreenDeployment, source: DBInstance) -> DBInstance:
-        return structs.replace(
-            topology.green_record(self.services, tx, source),
-            engine_version=deployment.target.engine_version,
-            instance_class=deployment.target.instance_class,
-            allocated_storage_gib=deployment.target.allocated_storage_gib,
-            parameter_group=deployment.target.parameter_group,
-            settings={**source.settings, **deployment.target.settings},
-        )
-
-    async def _unregister(self) -> None:
-        with self.services.store.transaction() as tx:
-            deployment = require_deployment(tx, self.identifier)
-            member = deployment.primary
-            if member.target_resource_id is not None:
-                tx.delete_instance(member.target_resource_id)
-            member = structs.replace(
-                member, target_resource_id=None, target_identifier=None, status=MemberStatus.MISSING_TARGET
-            )
-            tx.put_deployment(structs.replace(deployment, members=replace_primary(deployment.members, member)))
-
     async def _copy(self) -> None:
         await self.services.green.copy(self._pair())
 
@@ -141,12 +97,6 @@ class CreateDeployment:
         pair = self._pair()
         await self.services.servers.remove(pair.target_resource_id)
         await self.services.green.dismantle(pair)
-
-    async def _open_endpoint(self) -> None:
-        await open_endpoint(self.services, self._target().resource_id, port_is_ours=True)
-
-    async def _close_endpoint(self) -> None:
-        await self.services.router.remove_route(self._target().identifier)
 
     async def _configure_backups(self) -> None:
         """Green keeps blue's backup settings (they came with the record); there are no backups to start yet."""
@@ -199,8 +149,3 @@ class CreateDeployment:
 
     def _pair(self) -> Pair:
         return self.services.pair(self._deployment())
-
-    def _target(self) -> DBInstance:
-        with self.services.store.transaction() as tx:
-            deployment = require_deployment(tx, self.identifier)
-            return require_instance(tx, deployment.primary.target_resource_id or "")

@@ -6,6 +6,7 @@ to an earlier step (``Step.restart_from``).
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -104,19 +105,9 @@ class Saga:
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))
 
     async def _do(self, step: Step) -> None:
-        loop = asyncio.get_running_loop()
-        ends_at, delay_s = loop.time() + step.patience_s, RETRY_FIRST_S
-        while True:
-            try:
-                return await step.do()
-            except ControllerSuperseded:
-                raise
-            except VerdigrisError as error:
-                if loop.time() + delay_s > ends_at:
-                    raise
-                log.warning("workflow.step_retried", **self._context(step), delay_s=delay_s, reason=str(error))
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, RETRY_MAX_S)
+        await self._until_it_works(
+            step, step.do, "workflow.step_retried", patience_s=step.patience_s, what_passes=VerdigrisError
+        )
 
     def _first_unfinished(self) -> int:
         states = self._states()
@@ -174,26 +165,37 @@ class Saga:
         for step in reversed(self._steps):
             if step.undo is None or states.get(step.name) not in ("started", "done"):
                 continue
-            await self._undo_until_it_works(step, step.undo)
+            await self._until_it_works(step, step.undo, "workflow.undo_retried")
+            log.info("workflow.step_undone", **self._context(step))
             self._record(step, "undone", _nothing)
         with self._store.transaction() as tx:
             self._outcome.failed(tx, self._workflow.error or "")
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.FAILED))
 
-    async def _undo_until_it_works(self, step: Step, undo: Callable[[], Awaitable[None]]) -> None:
-        delay_s = RETRY_FIRST_S
+    async def _until_it_works(
+        self,
+        step: Step,
+        act: Callable[[], Awaitable[None]],
+        retried: str,
+        *,
+        patience_s: float = math.inf,
+        what_passes: type[Exception] = Exception,
+    ) -> None:
+        """Raises what the last try raised, when the next would come after ``patience_s``, and at once whatever is no
+        ``what_passes``."""
+        loop = asyncio.get_running_loop()
+        ends_at, delay_s = loop.time() + patience_s, RETRY_FIRST_S
         while True:
             try:
-                await undo()
+                return await act()
             except ControllerSuperseded:
                 raise
-            except Exception as error:
-                log.warning("workflow.undo_retried", **self._context(step), delay_s=delay_s, reason=str(error))
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, RETRY_MAX_S)
-            else:
-                log.info("workflow.step_undone", **self._context(step))
-                return
+            except what_passes as error:
+                if loop.time() + delay_s > ends_at:
+                    raise
+                log.warning(retried, **self._context(step), delay_s=delay_s, reason=str(error))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     # -- journal
 

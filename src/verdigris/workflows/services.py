@@ -103,9 +103,5 @@ def add_events(tx: Transaction, events: Sequence[Event]) -> None:
         tx.add_event(event)
 
 
-def replace_primary(members: tuple[Member, ...], primary: Member) -> tuple[Member, ...]:
-    return replace_member(members, 0, primary)
-
-
 def replace_member(members: tuple[Member, ...], position: int, member: Member) -> tuple[Member, ...]:
     return (*members[:position], member, *members[position + 1 :])

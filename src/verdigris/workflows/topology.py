@@ -1,4 +1,5 @@
-"""Green's read replicas: one for each that blue has, made of green when green is as it shall be.
+"""The members of a green: its primary, and one read replica for each that blue has, made of green when it is as it
+shall be.
 
 A member is named by its position in the deployment; the primary is at 0.
 """
@@ -6,7 +7,7 @@ A member is named by its position in the deployment; the primary is at 0.
 from msgspec import structs
 
 from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import DBInstance, Member, PendingChange
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, PendingChange
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, MemberStatus
@@ -15,16 +16,24 @@ from verdigris.workflows.replication import replica_record
 from verdigris.workflows.services import Services, replace_member, require_deployment, require_instance, taken_ports
 
 
-def green_record(services: Services, tx: Transaction, source: DBInstance) -> DBInstance:
-    """Of a green that is to be made of, or like, ``source``: a name, an id and a port of its own."""
+def _green(
+    services: Services, tx: Transaction, deployment: BlueGreenDeployment, source: DBInstance, position: int
+) -> DBInstance:
+    """The record of what is to be made of, or like, ``source``: with a name, an id and a port of its own."""
     taken = {instance.identifier for instance in tx.instances()}
     identifier = green_identifier(source.identifier, services.random_text)
     while identifier in taken:
         identifier = green_identifier(source.identifier, services.random_text)
-    return structs.replace(
+    target = deployment.target
+    spec = target.replicas[source.resource_id] if position else target
+    green = structs.replace(
         source,
         resource_id=new_resource_id(services.random_text),
         identifier=identifier,
+        engine_version=target.engine_version,
+        instance_class=spec.instance_class,
+        allocated_storage_gib=target.allocated_storage_gib,  # a replica's too, as on RDS
+        parameter_group=spec.parameter_group,
         parameter_status=ApplyStatus.IN_SYNC,
         status=InstanceStatus.CREATING,
         status_reason="",
@@ -33,27 +42,19 @@ def green_record(services: Services, tx: Transaction, source: DBInstance) -> DBI
         read_only=True,
         pending=PendingChange(),
     )
+    if position:
+        return structs.replace(green, replica_of=deployment.primary.target_resource_id, replication_error="")
+    return structs.replace(green, settings={**source.settings, **target.settings})
 
 
 async def register(services: Services, deployment_id: str, position: int) -> None:
-    """Repeated after a crash it finds the record there."""
+    """Give it its name, its id and its endpoint's port. Repeated after a crash it finds them there."""
     with services.store.transaction() as tx:
         deployment = require_deployment(tx, deployment_id)
         member = deployment.members[position]
         if member.target_resource_id is not None:
             return
-        source = require_instance(tx, member.source_resource_id)
-        spec = deployment.target.replicas[source.resource_id]
-        target = structs.replace(
-            green_record(services, tx, source),
-            engine_version=deployment.target.engine_version,
-            instance_class=spec.instance_class,
-            # As on RDS: that of green itself.
-            allocated_storage_gib=deployment.target.allocated_storage_gib,
-            parameter_group=spec.parameter_group,
-            replica_of=deployment.primary.target_resource_id,
-            replication_error="",
-        )
+        target = _green(services, tx, deployment, require_instance(tx, member.source_resource_id), position)
         tx.put_instance(target)
         _put_member(
             tx,
