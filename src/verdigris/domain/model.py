@@ -1,6 +1,5 @@
 """The records of the control plane: immutable, stored whole, changed by ``msgspec.structs.replace``."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -65,11 +64,6 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     # under their botocore names.
     settings: dict[str, Any] = {}
     tags: tuple[Tag, ...] = ()
-
-
-def replicas_of(instances: Iterable[DBInstance], resource_id: str) -> list[DBInstance]:
-    """Its read replicas; greens are no such."""
-    return [instance for instance in instances if instance.replica_of == resource_id]
 
 
 class ParameterGroup(Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain.identifiers import new_deployment_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec, TargetSpec, Task, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec, TargetSpec, Task
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, TaskName, WorkflowKind
 from verdigris.domain.versions import PostgresVersion, replication_mode
@@ -96,7 +96,7 @@ def _require_free_deployment_name(tx: Transaction, name: str) -> None:
 
 
 def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
-    deployment = deployment_of(tx.deployments(), source.resource_id)
+    deployment = deployment_of(tx, source.resource_id)
     if deployment is not None:
         raise Fault(
             "InvalidDBInstanceStateFault",
@@ -123,7 +123,7 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
 
 def _usable_replicas(tx: Transaction, source: DBInstance) -> list[DBInstance]:
     """Those of the source: green gets as many. Each must be at rest, because the switchover will want it."""
-    replicas = replicas_of(tx.instances(), source.resource_id)
+    replicas = tx.replicas_of([source.resource_id])
     for replica in replicas:
         require_available(replica)
         require_settled(tx, replica)

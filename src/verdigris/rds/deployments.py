@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
 from verdigris.rds import views
@@ -149,7 +149,7 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
             raise _invalid_state(f"DB instance {target.identifier} is not in available state")
     added = [
         replica.identifier
-        for replica in replicas_of(tx.instances(), deployment.primary.target_resource_id or "")
+        for replica in tx.replicas_of([deployment.primary.target_resource_id or ""])
         if replica.resource_id not in deployment.resource_ids
     ]
     if delete_target and added:

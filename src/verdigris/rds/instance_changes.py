@@ -306,7 +306,7 @@ def _streams_from(tx: Transaction, instance: DBInstance) -> str | None:
     if instance.replica_of is not None:
         source = tx.instance(instance.replica_of)
         return instance.replica_of if source is None else source.identifier
-    deployment: BlueGreenDeployment | None = deployment_of(tx.deployments(), instance.resource_id)
+    deployment: BlueGreenDeployment | None = deployment_of(tx, instance.resource_id)
     if (
         deployment is not None
         and deployment.mode is ReplicationMode.PHYSICAL

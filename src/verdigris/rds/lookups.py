@@ -1,7 +1,5 @@
 """From what a caller names to a record, or to RDS's own refusal."""
 
-from collections.abc import Iterable
-
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSubnetGroup, ParameterGroup
@@ -109,6 +107,6 @@ def require_deployment(context: Context, tx: Transaction, text: str) -> BlueGree
     return deployment
 
 
-def deployment_of(deployments: Iterable[BlueGreenDeployment], resource_id: str) -> BlueGreenDeployment | None:
+def deployment_of(tx: Transaction, resource_id: str) -> BlueGreenDeployment | None:
     """The deployment that an instance is a member of: at most one, since no member can be the source of another."""
-    return next((deployment for deployment in deployments if resource_id in deployment.resource_ids), None)
+    return next(iter(tx.deployments_of([resource_id])), None)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
 from verdigris.domain.identifiers import is_instance_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange, replicas_of
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
@@ -121,7 +121,7 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
             f"DB instance {name} is a read replica itself. Replicas of replicas are not offered here: name its source."
         )
     require_available(source)
-    deployment = deployment_of(tx.deployments(), source.resource_id)
+    deployment = deployment_of(tx, source.resource_id)
     is_green = deployment is not None and deployment.primary.target_resource_id == source.resource_id
     if deployment is not None and not views.has_switched_over(deployment):
         # Green gets as many as anybody likes, and keeps them; what blue got now would stay with blue.
@@ -158,7 +158,7 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
             raise invalid_instance_state(f"DB instance {replica.identifier} is not a read replica")
         require_available(replica)
         require_settled(tx, replica)
-        deployment = deployment_of(tx.deployments(), replica.resource_id)
+        deployment = deployment_of(tx, replica.resource_id)
         if deployment is not None and not views.has_switched_over(deployment):
             raise _in_deployment(replica, deployment)
         replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**replica.settings, **settings})
@@ -177,7 +177,7 @@ def require_no_replicas_below(tx: Transaction, source: DBInstance, version: str)
     wanted = PostgresVersion.parse(version)
     behind = [
         replica.identifier
-        for replica in replicas_of(tx.instances(), source.resource_id)
+        for replica in tx.replicas_of([source.resource_id])
         if PostgresVersion.parse(replica.engine_version) < wanted
     ]
     if behind:
@@ -188,7 +188,7 @@ def require_no_replicas_below(tx: Transaction, source: DBInstance, version: str)
 
 
 def require_backups_where_replicated(tx: Transaction, source: DBInstance, settings: Mapping[str, Any]) -> None:
-    if settings.get("BackupRetentionPeriod") == 0 and replicas_of(tx.instances(), source.resource_id):
+    if settings.get("BackupRetentionPeriod") == 0 and tx.replicas_of([source.resource_id]):
         raise invalid_parameter_combination(
             f"BackupRetentionPeriod cannot be 0: DB instance {source.identifier} is the source of read replicas"
         )
@@ -197,7 +197,7 @@ def require_backups_where_replicated(tx: Transaction, source: DBInstance, settin
 def hold_replicas(tx: Transaction, source: DBInstance) -> bool:
     """The source is to be deleted, which promotes its replicas: until then nothing else is done to them. Whether there
     are any."""
-    replicas = replicas_of(tx.instances(), source.resource_id)
+    replicas = tx.replicas_of([source.resource_id])
     for replica in replicas:
         require_settled(tx, replica)
         if replica.status is InstanceStatus.AVAILABLE:

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import invalid_parameter_combination
-from verdigris.domain.model import DBInstance, replicas_of
+from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.rds import views
@@ -62,11 +62,11 @@ def _refuse(params: Mapping[str, Any], member: str, why: str) -> None:
 
 
 def _require_nobody_follows(tx: Transaction, instance: DBInstance) -> None:
-    if instance.replica_of is not None or replicas_of(tx.instances(), instance.resource_id):
+    if instance.replica_of is not None or tx.replicas_of([instance.resource_id]):
         role = "is a read replica" if instance.replica_of is not None else "has a read replica"
         raise invalid_instance_state(f"DB instance {instance.identifier} {role} and cannot be stopped.")
     """As on RDS, where either side of a deployment is a read replica or has one, until it has been switched over."""
-    deployment = deployment_of(tx.deployments(), instance.resource_id)
+    deployment = deployment_of(tx, instance.resource_id)
     if deployment is not None and not views.has_switched_over(deployment):
         raise invalid_instance_state(
             f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier} and "

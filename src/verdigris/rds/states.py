@@ -1,7 +1,7 @@
 """In which states an instance takes an operation; in any other it is RDS's ``InvalidDBInstanceState``."""
 
 from verdigris.aws.errors import Fault
-from verdigris.domain.model import DBInstance, replicas_of
+from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
 from verdigris.rds.lookups import deployment_of
@@ -35,15 +35,13 @@ def require_settled(tx: Transaction, instance: DBInstance) -> None:
 
 def require_free_hands(tx: Transaction, instance: DBInstance) -> None:
     """No deployment's workflow is at work on it, and nobody copies it."""
-    deployment = deployment_of(tx.deployments(), instance.resource_id)
+    deployment = deployment_of(tx, instance.resource_id)
     if deployment is not None and deployment.status in _HANDS_OFF:
         raise invalid_instance_state(
             f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier}, "
             f"which is in state {deployment.status}"
         )
-    copying = [
-        r.identifier for r in replicas_of(tx.instances(), instance.resource_id) if r.status is InstanceStatus.CREATING
-    ]
+    copying = [r.identifier for r in tx.replicas_of([instance.resource_id]) if r.status is InstanceStatus.CREATING]
     if copying:
         raise invalid_instance_state(
             f"DB instance {instance.identifier} is being copied for its read replica {copying[0]}"

@@ -18,14 +18,10 @@ REPLICATING = frozenset(
 )
 
 
-def deployments_of(tx: Transaction, resource_id: str) -> list[BlueGreenDeployment]:
-    return [deployment for deployment in tx.deployments() if resource_id in deployment.resource_ids]
-
-
 def unfinished_pairs_of(services: Services, resource_id: str) -> list[Pair]:
     """Of primaries: a replica is tied to its source alone, and not by its deployment."""
     with services.store.transaction() as tx:
-        deployments = [d for d in deployments_of(tx, resource_id) if d.status in REPLICATING]
+        deployments = [d for d in tx.deployments_of([resource_id]) if d.status in REPLICATING]
     deployments = [d for d in deployments if _position(d, resource_id) == 0]
     return [services.pair(d) for d in deployments if d.primary.target_resource_id is not None]
 
@@ -37,7 +33,7 @@ def _position(deployment: BlueGreenDeployment, resource_id: str) -> int:
 
 
 def renamed(tx: Transaction, resource_id: str, new_identifier: str) -> None:
-    for deployment in deployments_of(tx, resource_id):
+    for deployment in tx.deployments_of([resource_id]):
         position = _position(deployment, resource_id)
         member = deployment.members[position]
         if member.source_resource_id == resource_id:
@@ -50,7 +46,7 @@ def renamed(tx: Transaction, resource_id: str, new_identifier: str) -> None:
 def deleted(tx: Transaction, instance: DBInstance) -> None:
     """The member's status says which side is missing; what has been switched over already stays as it is. Without a
     replica the deployment is as good as before: its counterpart stays where it is in the switchover."""
-    for deployment in deployments_of(tx, instance.resource_id):
+    for deployment in tx.deployments_of([instance.resource_id]):
         if deployment.status not in REPLICATING:
             continue
         position = _position(deployment, instance.resource_id)

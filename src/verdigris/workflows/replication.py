@@ -8,7 +8,7 @@ from msgspec import structs
 
 from verdigris.domain import events
 from verdigris.domain.errors import ControllerSuperseded, StepFailed, VerdigrisError
-from verdigris.domain.model import DBInstance, replicas_of
+from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.workflows.services import Services, server_parameters
@@ -45,7 +45,7 @@ async def set_replicas_free(services: Services, source_resource_id: str) -> None
     """Each receives the rest, if it can, and is promoted. One that does not answer is left as it is, and follows nobody
     when it is next started."""
     with services.store.transaction() as tx:
-        replicas = [replica_record(tx, each) for each in replicas_of(tx.instances(), source_resource_id)]
+        replicas = [replica_record(tx, each) for each in tx.replicas_of([source_resource_id])]
     ends = await asyncio.gather(*(_set_free(services, replica) for replica in replicas), return_exceptions=True)
     for error in ends:
         if error is not None:
@@ -72,14 +72,14 @@ async def _is_done(work: Awaitable[None], limit_s: float, otherwise: str, replic
 
 
 def record_freedom(tx: Transaction, services: Services, source_resource_id: str) -> None:
-    for replica in replicas_of(tx.instances(), source_resource_id):
+    for replica in tx.replicas_of([source_resource_id]):
         tx.put_instance(_released(standalone(replica)))
         tx.add_event(events.replica_promoted(replica, services.clock.now()))
 
 
 def release_replicas(tx: Transaction, source_resource_id: str) -> None:
     """Their source's deletion has failed: they follow it as before."""
-    for replica in replicas_of(tx.instances(), source_resource_id):
+    for replica in tx.replicas_of([source_resource_id]):
         tx.put_instance(_released(replica))
 
 
