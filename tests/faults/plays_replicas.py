@@ -6,7 +6,7 @@ Production is the source, but where the source itself is deleted: then it is ano
 import time
 
 from tests.acceptance.installation import wait_until
-from tests.acceptance.inventory import await_same
+from tests.acceptance.inventory import Inventory, await_same
 from tests.acceptance.serve_log import ServeLog
 from tests.faults import probes
 from tests.faults.plays import Play, follows, refuses_writes
@@ -20,7 +20,26 @@ COPY = "copy"
 _OF_SOURCE = frozenset({Fault.BLUE_KILLED, Fault.BLUE_STOPPED})
 
 
-class ReplicaPlay(Play):
+class PlayOfReplica(Play):
+    """With one, for a while; production is watched."""
+
+    def note_before(self) -> None:
+        self.watch(self.stage.blue)
+
+    def only_blue_is_left(self, before: Inventory) -> None:
+        """As it was ``before``, with all that its watcher has written."""
+        self.unchanged("nothing is left on blue", before, self.stage.inventory_of_blue)
+        left = sorted(path.name for path in (self.stage.home / "instances").iterdir())
+        if left != [self.stage.blue]:
+            self.violations.append(f"server directories are left: {left}")
+        with self.verdigris.connect(NAME) as connection:
+            self.violations += probes.missing(connection, self.sides[0].writes)
+
+    def clean_up(self) -> None:
+        self.stage.replica = ""
+
+
+class ReplicaPlay(PlayOfReplica):
     """Of production. Whatever becomes of it, it can be deleted, and then nothing is left on its source."""
 
     replica_before = True
@@ -32,27 +51,16 @@ class ReplicaPlay(Play):
             begin_replica(self.stage, NAME)
             await_replica(self.stage, self.stage.blue)
 
-    def note_before(self) -> None:
-        self.watch(self.stage.blue)
-
     def conclude(self) -> str:
         outcome = self.look()
         if not gone(self.verdigris.rds.describe_db_instances, DBInstanceIdentifier=COPY):
             self.hold("it can be deleted", lambda: self.verdigris.delete_instance(COPY))
-        self.unchanged("nothing is left on its source", self._blue_before, self.stage.inventory_of_blue)
-        left = sorted(path.name for path in (self.stage.home / "instances").iterdir())
-        if left != [self.stage.blue]:
-            self.violations.append(f"server directories are left: {left}")
-        with self.verdigris.connect(NAME) as connection:
-            self.violations += probes.missing(connection, self.sides[0].writes)
+        self.only_blue_is_left(self._blue_before)
         return outcome
 
     def look(self) -> str:
         """The outcome."""
         raise NotImplementedError
-
-    def clean_up(self) -> None:
-        self.stage.replica = ""
 
     # -- for those below
 

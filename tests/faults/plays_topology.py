@@ -2,13 +2,12 @@
 
 from tests.acceptance.installation import wait_until
 from tests.acceptance.serve_log import ServeLog
-from tests.faults import probes
-from tests.faults.plays import Play, follows, refuses_writes
-from tests.faults.plays_replicas import COPY, await_replica, begin_replica
+from tests.faults.plays import follows, refuses_writes
+from tests.faults.plays_replicas import COPY, PlayOfReplica, await_replica, begin_replica
 from tests.faults.stage import NAME, gone
 
 
-class TopologyPlay(Play):
+class TopologyPlay(PlayOfReplica):
     """At the end all of it is deleted, blue's replica last, and nothing is left on blue."""
 
     def prepare(self) -> None:
@@ -16,27 +15,16 @@ class TopologyPlay(Play):
         begin_replica(self.stage, NAME)
         await_replica(self.stage, self.stage.blue)
 
-    def note_before(self) -> None:
-        self.watch(self.stage.blue)
-
     def conclude(self) -> str:
         outcome = self.look()
         self.stage.forget_green()
         self.hold("blue's replica can be deleted", lambda: self.verdigris.delete_instance(COPY))
-        self.unchanged("nothing is left on blue", self.stage.pristine, self.stage.inventory_of_blue)
-        left = sorted(path.name for path in (self.stage.home / "instances").iterdir())
-        if left != [self.stage.blue]:
-            self.violations.append(f"server directories are left: {left}")
-        with self.verdigris.connect(NAME) as connection:
-            self.violations += probes.missing(connection, self.sides[0].writes)
+        self.only_blue_is_left(self.stage.pristine)
         return outcome
 
     def look(self) -> str:
         """The outcome; no deployment is left."""
         raise NotImplementedError
-
-    def clean_up(self) -> None:
-        self.stage.replica = ""
 
     # -- for those below
 

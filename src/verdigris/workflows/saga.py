@@ -5,8 +5,6 @@ that was started and not done when the control plane died is run again, or, wher
 to an earlier step (``Step.restart_from``).
 """
 
-import asyncio
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -17,12 +15,12 @@ from verdigris.domain.errors import ControllerSuperseded, VerdigrisError
 from verdigris.domain.model import JournalEntry, Workflow
 from verdigris.domain.ports import Clock, Store, Transaction
 from verdigris.domain.statuses import WorkflowStatus
+from verdigris.workflows.retrying import Distance, until_it_works
 
 log = structlog.get_logger(__name__)
 
 # Undoing is repeated until it succeeds: a server that is down now comes back, and a slot left on it must go.
-RETRY_FIRST_S = 0.5
-RETRY_MAX_S = 30.0
+RETRIES = Distance(0.5, 30.0)
 # How long a step that takes something away waits for a server or a router that is down (``Step.patience_s``): a
 # killed server is back in seconds, one whose disk was full when somebody has made room.
 PATIENCE_S = 120.0
@@ -105,9 +103,8 @@ class Saga:
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))
 
     async def _do(self, step: Step) -> None:
-        await self._until_it_works(
-            step, step.do, "workflow.step_retried", patience_s=step.patience_s, what_passes=VerdigrisError
-        )
+        retried = self._tell("workflow.step_retried", step)
+        await until_it_works(step.do, RETRIES, retried, patience_s=step.patience_s, what_passes=VerdigrisError)
 
     def _first_unfinished(self) -> int:
         states = self._states()
@@ -165,37 +162,15 @@ class Saga:
         for step in reversed(self._steps):
             if step.undo is None or states.get(step.name) not in ("started", "done"):
                 continue
-            await self._until_it_works(step, step.undo, "workflow.undo_retried")
+            await until_it_works(step.undo, RETRIES, self._tell("workflow.undo_retried", step))
             log.info("workflow.step_undone", **self._context(step))
             self._record(step, "undone", _nothing)
         with self._store.transaction() as tx:
             self._outcome.failed(tx, self._workflow.error or "")
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.FAILED))
 
-    async def _until_it_works(
-        self,
-        step: Step,
-        act: Callable[[], Awaitable[None]],
-        retried: str,
-        *,
-        patience_s: float = math.inf,
-        what_passes: type[Exception] = Exception,
-    ) -> None:
-        """Raises what the last try raised, when the next would come after ``patience_s``, and at once whatever is no
-        ``what_passes``."""
-        loop = asyncio.get_running_loop()
-        ends_at, delay_s = loop.time() + patience_s, RETRY_FIRST_S
-        while True:
-            try:
-                return await act()
-            except ControllerSuperseded:
-                raise
-            except what_passes as error:
-                if loop.time() + delay_s > ends_at:
-                    raise
-                log.warning(retried, **self._context(step), delay_s=delay_s, reason=str(error))
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, RETRY_MAX_S)
+    def _tell(self, event: str, step: Step) -> Callable[[Exception, float], None]:
+        return lambda error, delay_s: log.warning(event, **self._context(step), delay_s=delay_s, reason=str(error))
 
     # -- journal
 

@@ -9,12 +9,12 @@ import structlog
 from verdigris.domain import status_details
 from verdigris.domain.errors import ParkBroken, SetBack, VerdigrisError
 from verdigris.domain.model import Workflow
-from verdigris.domain.ports import Parked
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
 from verdigris.workflows.joint import Joint
 from verdigris.workflows.services import Services
 from verdigris.workflows.switchover_known import Known
+from verdigris.workflows.switchover_readers import granted_park
 from verdigris.workflows.switchover_steps import PAUSE_WORK_LIMIT_S, SwitchoverSteps, until_it_works
 
 log = structlog.get_logger(__name__)
@@ -80,11 +80,7 @@ class SwitchOver:
         if not interrupted:
             return Facts(route=route, on_pinned=on_pinned, released_first=released_first)
         self._known.timeline.resumed = True
-        sessions = await self._services.router.sessions(self._known.name)
-        if sessions.generation is not None:
-            self._known.parked = Parked(
-                generation=sessions.generation, sessions=sessions.sessions, server_pids=(), waiting_clients=0
-            )
+        self._known.parked = await granted_park(self._services.router, self._known.name)
         await self._known.readers.observe()
         return Facts(
             route=route,

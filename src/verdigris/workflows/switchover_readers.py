@@ -15,7 +15,7 @@ import structlog
 
 from verdigris.domain.errors import ParkBroken, VerdigrisError
 from verdigris.domain.model import DBInstance
-from verdigris.domain.ports import Parked
+from verdigris.domain.ports import Parked, Router
 from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.services import Services
 
@@ -29,10 +29,8 @@ Pins = Mapping[str, Mapping[str, int]]  # by endpoint, then by reason
 async def together(work: Iterable[Awaitable[T]]) -> list[T]:
     """The first failure cancels the rest, and is raised when they have ended."""
     first, *others = work
-    if not others:
-        return [
-            await first
-        ]  # in the task that asks: most deployments have no replicas, and nothing to wait for besides
+    if not others:  # most deployments have no replicas: what there is to wait for needs no task of its own
+        return [await first]
     tasks = [asyncio.ensure_future(each) for each in (first, *others)]
     try:
         return list(await asyncio.gather(*tasks))
@@ -40,6 +38,14 @@ async def together(work: Iterable[Awaitable[T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def granted_park(router: Router, name: str) -> Parked | None:
+    """The one that a control plane that died has left at an endpoint."""
+    sessions = await router.sessions(name)
+    if sessions.generation is None:
+        return None
+    return Parked(generation=sessions.generation, sessions=sessions.sessions, server_pids=(), waiting_clients=0)
 
 
 class Reader:
@@ -76,11 +82,7 @@ class Readers:
     async def observe(self) -> None:
         """Find the parks of a control plane that died."""
         for reader in self.each:
-            sessions = await self._services.router.sessions(reader.name)
-            if sessions.generation is not None:
-                reader.parked = Parked(
-                    generation=sessions.generation, sessions=sessions.sessions, server_pids=(), waiting_clients=0
-                )
+            reader.parked = await granted_park(self._services.router, reader.name) or reader.parked
 
     async def look_for_pins(self, *, budget_s: float) -> Pins:
         """Before anything is done."""

@@ -10,13 +10,15 @@ import structlog
 from msgspec import structs
 
 from verdigris.domain import status_details
-from verdigris.domain.errors import ControllerSuperseded, ParkBroken, VerdigrisError
+from verdigris.domain.errors import ParkBroken, VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers
 from verdigris.domain.ports import Parked, ParkRefused
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Park, Side, Step
+from verdigris.workflows import retrying
 from verdigris.workflows.instances import routes_after_switchover
 from verdigris.workflows.pins import look_for_pins
+from verdigris.workflows.retrying import Distance
 from verdigris.workflows.services import Services
 from verdigris.workflows.switchover_known import Known
 from verdigris.workflows.switchover_readers import Pins, together
@@ -31,21 +33,14 @@ PAUSE_WORK_LIMIT_S = 5.0
 # How long sessions are looked at for pins before anything is done, where pins refuse the switchover.
 _LOOK_S = 2.0
 # The way back and the way forward beyond the point of no return are repeated until they work.
-RETRY_FIRST_S = 0.05
-RETRY_MAX_S = 2.0
+_RETRIES = Distance(0.05, 2.0)
 
 
 async def until_it_works(what: str, act: Callable[[], Awaitable[T]]) -> T:
-    delay_s = RETRY_FIRST_S
-    while True:
-        try:
-            return await act()
-        except ControllerSuperseded:
-            raise
-        except Exception as error:
-            log.warning("switchover.retried", what=what, reason=str(error), delay_s=delay_s)
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, RETRY_MAX_S)
+    def retried(error: Exception, delay_s: float) -> None:
+        log.warning("switchover.retried", what=what, reason=str(error), delay_s=delay_s)
+
+    return await retrying.until_it_works(act, _RETRIES, retried)
 
 
 class SwitchoverSteps:

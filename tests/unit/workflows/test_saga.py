@@ -13,7 +13,7 @@ from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.testing.fakes import FakeClock
-from verdigris.workflows.saga import PATIENCE_S, RETRY_FIRST_S, Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, RETRIES, Saga, Step
 
 
 class CrampedStore:
@@ -168,7 +168,7 @@ async def test_what_is_taken_away_is_waited_for(store: CrampedStore) -> None:
     assert ended.status is WorkflowStatus.COMPLETED
 
 
-@pytest.mark.parametrize("patience_s", [0.0, 2 * RETRY_FIRST_S])
+@pytest.mark.parametrize("patience_s", [0.0, 2 * RETRIES.first_s])
 async def test_patience_has_an_end(store: CrampedStore, patience_s: float) -> None:
     calls: list[str] = []
 
