@@ -173,10 +173,9 @@ def require_free_port(context: Context, tx: Transaction, port: int) -> None:
 def require_free_name(tx: Transaction, identifier: str, *, wanted_by: str = "") -> None:
     """Neither an instance's name, nor about to become one: by a rename, under way or pending (but for that of the
     instance that wants it, by its resource id), or by a switchover that retires its blue."""
-    taken = {instance.identifier for instance in tx.instances()}
-    taken.update(
-        i.pending.new_identifier for i in tx.instances() if i.pending.new_identifier and i.resource_id != wanted_by
-    )
+    instances = tx.instances()
+    taken = {instance.identifier for instance in instances}
+    taken.update(i.pending.new_identifier for i in instances if i.pending.new_identifier and i.resource_id != wanted_by)
     taken.update(
         workflow.arguments["new_identifier"].lower()
         for workflow in tx.unfinished_workflows()
