@@ -1,6 +1,7 @@
 """What goes on while a fault strikes: deployments and instances that are made, changed and deleted."""
 
 from functools import partial
+from typing import Any
 
 from tests.acceptance.installation import free_port, wait_until
 from tests.acceptance.inventory import await_same
@@ -157,14 +158,16 @@ class CreateInstancePlay(InstancePlay):
 
 class ModifyInstancePlay(InstancePlay):
     def begin(self, log: ServeLog) -> None:
+        self.modify(DBPortNumber=free_port(), ApplyImmediately=True)
+
+    def modify(self, **members: Any) -> None:
         self.verdigris.rds.modify_db_instance(
             DBInstanceIdentifier=OTHER,
             EngineVersion=_NEW,
             DBInstanceClass="db.t3.small",
             MasterUserPassword=NEW_PASSWORD,
             NewDBInstanceIdentifier=RENAMED,
-            DBPortNumber=free_port(),
-            ApplyImmediately=True,
+            **members,
         )
 
     def look(self) -> str:
@@ -194,13 +197,7 @@ class RebootChangedPlay(ModifyInstancePlay):
 
     def prepare(self) -> None:
         super().prepare()
-        self.verdigris.rds.modify_db_instance(
-            DBInstanceIdentifier=OTHER,
-            EngineVersion=_NEW,
-            DBInstanceClass="db.t3.small",
-            MasterUserPassword=NEW_PASSWORD,
-            NewDBInstanceIdentifier=RENAMED,
-        )
+        self.modify()
         self.verdigris.await_instance(OTHER)
         self.verdigris.await_connection(OTHER, password=NEW_PASSWORD)
 

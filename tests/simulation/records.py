@@ -138,6 +138,20 @@ def plant_green(world: World, mode: ReplicationMode) -> tuple[DBInstance, Member
     return instance(GREEN, APP_GREEN, version, GREEN_PORT, read_only=True), member
 
 
+def plant_copy(world: World, resource_id: str, of: str, name: str, port: int, version: str) -> DBInstance:
+    """A replica that follows."""
+    source = world.servers[of]
+    copy = Server(resource_id, version, CLASS)
+    copy.rows, copy.stamps, copy.sequence = source.rows.copy(), source.stamps.copy(), source.sequence
+    copy.applied = copy.durable = len(copy.rows)
+    copy.follows, copy.slot, copy.standby = source, resource_id, True
+    source.slots.add(resource_id)
+    source.wal_limits.add(resource_id)
+    world.servers[resource_id] = copy
+    add_route(world, name, port, resource_id)
+    return instance(resource_id, name, version, port, replica_of=of, read_only=True)
+
+
 def add_route(world: World, name: str, port: int, resource_id: str) -> None:
     route = Route(name=name, host="127.0.0.1", port=port, backend=world.address(resource_id))
     world.router.disk.table = world.router.disk.table.with_routes(route)

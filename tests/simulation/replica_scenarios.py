@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from msgspec import structs
 
-from tests.simulation.records import APP, BLUE, BLUE_PORT, add_route, instance, plant_blue, routes, workflow, write
+from tests.simulation.records import APP, BLUE, BLUE_PORT, instance, plant_blue, plant_copy, routes, workflow, write
 from tests.simulation.scenario import After, Scenario, requirer
-from tests.simulation.servers import Server
 from tests.simulation.world import World
 from verdigris.domain.model import DBInstance
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
@@ -35,15 +34,7 @@ def begin(kind: WorkflowKind, subject: str, status: InstanceStatus) -> Callable[
 
     def begin(world: World) -> None:
         blue = plant_blue(world, VERSION)
-        source = world.servers[BLUE]
-        copy = Server(COPY, VERSION, source.instance_class)
-        copy.rows, copy.stamps, copy.sequence = source.rows.copy(), source.stamps.copy(), source.sequence
-        copy.applied = copy.durable = len(copy.rows)
-        copy.follows, copy.slot, copy.standby = source, COPY, True
-        source.slots.add(COPY)
-        source.wal_limits.add(COPY)
-        world.servers[COPY] = copy
-        add_route(world, APP_COPY, COPY_PORT, COPY)
+        plant_copy(world, COPY, BLUE, APP_COPY, COPY_PORT, VERSION)
         held = status if subject == COPY else InstanceStatus.MODIFYING
         with write(world) as tx:
             tx.put_instance(structs.replace(blue, status=status) if subject == BLUE else blue)

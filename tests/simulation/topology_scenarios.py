@@ -14,17 +14,15 @@ from tests.simulation.records import (
     DEPLOYMENT,
     GREEN,
     VERSIONS,
-    add_route,
     deployment,
-    instance,
     plant_blue,
+    plant_copy,
     plant_green,
     routes,
     workflow,
     write,
 )
 from tests.simulation.scenario import After, Scenario, requirer
-from tests.simulation.servers import Server
 from tests.simulation.world import World
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec
 from verdigris.domain.statuses import (
@@ -41,20 +39,6 @@ TIMEOUT_S = 12
 READER, COPY, GREEN_COPY = "reader", "db-COPY", "db-GREENCOPY"
 READER_PORT, GREEN_COPY_PORT = 15410, 15411
 READER_GREEN = "reader-green-x1y2z3"
-
-
-def plant_copy(world: World, resource_id: str, of: str, name: str, port: int, version: str) -> DBInstance:
-    """A replica that follows."""
-    source = world.servers[of]
-    copy = Server(resource_id, version, CLASS)
-    copy.rows, copy.stamps, copy.sequence = source.rows.copy(), source.stamps.copy(), source.sequence
-    copy.applied = copy.durable = len(copy.rows)
-    copy.follows, copy.slot, copy.standby = source, resource_id, True
-    source.slots.add(resource_id)
-    source.wal_limits.add(resource_id)
-    world.servers[resource_id] = copy
-    add_route(world, name, port, resource_id)
-    return instance(resource_id, name, version, port, replica_of=of, read_only=True)
 
 
 def _deployment(
