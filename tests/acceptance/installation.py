@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.ports import own_ports
 PASSWORD = "correct-horse-battery"
 MASTER = "master"
 START_LIMIT_S = 60.0
+_SHOWN_LINES, _SHOWN_WIDTH = 60, 400
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, limit_s: float = 60.0, poll_s: float = 0.05) -> None:
@@ -109,13 +111,19 @@ class Installation:
             self.process = None
 
     def remove(self) -> None:
-        """Stop everything that runs on the state directory."""
+        """Stop everything that runs on the state directory. Its log's end is shown with a test that fails."""
+        self._show_log()
         down = self.command("down")
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
             self.process = None
         assert down.returncode == 0, down.stderr
+
+    def _show_log(self) -> None:
+        if self.log_path.exists():
+            lines = (line for line in self.log_path.read_text().splitlines() if '"request.answered"' not in line)
+            print(*(line[:_SHOWN_WIDTH] for line in deque(lines, _SHOWN_LINES)), sep="\n")
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -111,7 +111,8 @@ class Provider:
                 return True
             last = found
             hits = hits + 1 if found[status] in targets else 0
-            assert found[status] in targets or found[status] in pending, f"unexpected state: {found[status]}"
+            details = found.get("StatusDetails", "")
+            assert found[status] in targets or found[status] in pending, f"unexpected: {found[status]} {details}"
             return hits >= in_a_row
 
         wait_until(arrived, f"{sorted(targets) or 'gone'}", limit_s=120)
@@ -192,7 +193,8 @@ class Provider:
         def accepted() -> bool:
             try:
                 self._rds.switchover_blue_green_deployment(**named)
-            except self._rds.exceptions.InvalidBlueGreenDeploymentStateFault:
+            except self._rds.exceptions.InvalidBlueGreenDeploymentStateFault as refused:
+                print(refused)  # shown if the test fails
                 return False  # green is still being changed: for ten minutes the provider asks again
             return True
 

@@ -1,20 +1,24 @@
 """What stops a switchover, before it begins and in its last moment; and what breaks a green for good."""
 
 import asyncio
+import os
 import re
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, CreateServer
-from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, run_sql, traces
+from tests.integration.replication.conftest import MakePair, as_master, build, load_rich_schema, query, run_sql, traces
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.ports import Finding, Pair
 from verdigris.engines.postgres import wal_limit
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.guardrails import activity, replication
+from verdigris.engines.postgres.own_sessions import APPLICATION_NAME
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import until
@@ -196,6 +200,53 @@ async def test_a_slot_that_is_lost_ends_the_deployment_not_blue(
     assert problem is not None
     assert "was given up" in problem
     await run_sql(source, "INSERT INTO shop.log VALUES (now(), 'blue goes on')")
+
+
+@pytest.mark.parametrize("restarted", ["source", "target"])
+async def test_a_server_that_restarts_in_the_middle_of_a_look_breaks_nothing(
+    green: PostgresGreenBuilder, pair: Pair, source: PostgresServer, target: PostgresServer, restarted: str
+) -> None:
+    """Such a finding would end the deployment for good."""
+    server, seen = {"source": (source, "pg_replication_slots"), "target": (target, "pg_stat_subscription")}[restarted]
+    waits = f"SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = '{APPLICATION_NAME}'"
+    blocker = await psycopg.AsyncConnection.connect(server.conninfo("postgres"))
+    try:
+        await blocker.execute("SET allow_system_table_mods = on")
+        await blocker.execute("SET transaction_read_only = off")
+        await blocker.execute(f"ALTER VIEW {seen} SET (security_barrier)")
+        look = asyncio.create_task(green.health(pair))
+
+        async def stands_still() -> bool:
+            return await query(server, waits) != []
+
+        async with asyncio.timeout(30):
+            await until(stands_still, every_s=0.05)
+        await server.restart()
+        assert await look is None
+    finally:
+        await blocker.close()
+    assert await green.health(pair) is None
+
+
+async def test_workers_that_have_yet_to_begin_are_waited_for(
+    switchover: PostgresSwitchoverEngine, pair: Pair, target: PostgresServer
+) -> None:
+    """As after a restart of green, on a busy machine."""
+    [(launcher,)] = await query(
+        target, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'logical replication launcher'"
+    )
+    assert isinstance(launcher, int)
+    workers = "FROM pg_stat_subscription WHERE pid IS NOT NULL"
+    os.kill(launcher, signal.SIGSTOP)
+    try:
+        await run_sql(target, f"SELECT pg_terminate_backend(pid, 10000) {workers}")
+        look = asyncio.create_task(switchover.guardrails(pair))
+        done, _ = await asyncio.wait({look}, timeout=3)
+        assert not done
+        assert await query(target, f"SELECT count(*) {workers}") == [(0,)]
+    finally:
+        os.kill(launcher, signal.SIGCONT)
+    assert await look == []
 
 
 def _text(findings: list[Finding]) -> str:

@@ -21,11 +21,13 @@ from verdigris.engines.postgres.guardrails.model import (
     View,
     on_target,
 )
-from verdigris.engines.postgres.guardrails.trouble import ERROR_LOOP_S, Trouble
+from verdigris.engines.postgres.guardrails.trouble import ATTEMPTS, ERROR_LOOP_S, Trouble
 
-# A switchover that is to begin now looks for less long, and only where something has failed at some time, or nobody
-# follows: ten attempts of a worker.
+# A switchover that is to begin now looks for less long, and only where something has failed at some time: ten attempts
+# of a worker.
 _WATCH_S = 2.0
+# Where nobody follows, a server may have just restarted, and its workers come one after the other.
+_ABSENCE_S = 10.0
 # One that fails is gone again within milliseconds, and back after 200.
 _STAYS_S = 0.6
 _POLL_S = 0.05
@@ -110,7 +112,7 @@ def _remember(view: View, rows: Sequence[tuple[bool, int, str | None, bool]]) ->
 
 async def _watch(view: View) -> Sequence[str]:
     """Nobody applies, or attempts fail one after the other. Returns as soon as all is seen to be well: at once where
-    nothing has ever failed, else when a worker gets ahead or has stayed for some time."""
+    a worker is there and nothing has ever failed, else when one gets ahead or has stayed for some time."""
     first: tuple[int, str | None] | None = None
     began_s = absent_s = time.monotonic()
     while rows := await view.target.rows(_SUBSCRIPTION, view.names.subscription):
@@ -122,8 +124,10 @@ async def _watch(view: View) -> Sequence[str]:
         absent_s = absent_s if at_work else now_s
         if at_work and (errors == 0 or remote_lsn != first[1] or now_s - absent_s > _STAYS_S):
             return []
-        if now_s - began_s > _WATCH_S:
-            failed = errors - first[0]
+        failed = errors - first[0]
+        if failed >= ATTEMPTS and now_s - began_s > _WATCH_S:
+            return [f"{failed} failed attempts"]
+        if now_s - began_s > _ABSENCE_S:
             return [f"{failed} failed attempts"] if failed else ["no worker applies changes"]
         await asyncio.sleep(_POLL_S)
     return []
@@ -131,7 +135,7 @@ async def _watch(view: View) -> Sequence[str]:
 
 async def _nobody_follows(view: View) -> Sequence[str]:
     """A connection that has just ended is made again every 200 ms."""
-    ends_at = time.monotonic() + _WATCH_S
+    ends_at = time.monotonic() + _ABSENCE_S
     while True:
         slots = await lag.read_slots(view.source, view.names)
         idle = [slot.name for slot in slots if not slot.active and not slot.lost]
@@ -204,7 +208,7 @@ GUARDRAILS = (
         remedy="A change that was made on green, or to blue's schema, is in the way: undo it on green, or delete the"
         " deployment.",
         threshold=f"{ERROR_LOOP_S:g} s of failed attempts without progress while it waits; {_WATCH_S:g} s before a"
-        " switchover",
+        f" switchover, {_ABSENCE_S:g} s where nobody tries",
         why="Some fifty attempts: longer than any deadlock or lock timeout.",
         side=Side.BOTH,
         modes=LOGICAL,
@@ -229,7 +233,7 @@ GUARDRAILS = (
         rds=REPLICATION_HEALTH,
         complaint="green is not connected to blue at the moment, slots without a reader",
         remedy="Try again in a moment; if it stays so, green's log says why.",
-        threshold=f"every slot has a reader within {_WATCH_S:g} s",
+        threshold=f"every slot has a reader within {_ABSENCE_S:g} s",
         why="A lost connection is made again every 200 ms.",
         side=Side.BLUE,
         moments=Moment.SWITCHOVER,
