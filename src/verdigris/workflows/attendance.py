@@ -31,11 +31,14 @@ class Attendance:
         with self._services.store.transaction() as tx:
             instances = tx.instances()
             busy = _resources_of_workflows(tx)
+            undone = {found.resource_id for found in instances if _is_undone(tx, found)}
         known = set(self._services.servers.known())
         routed = {route.name for route in await self._services.router.routes()}
         for instance in instances:
             if instance.status in _ATTENDED_BY_WORKFLOW or instance.resource_id not in known:
                 continue  # an instance whose creation failed has no server
+            if instance.resource_id in undone:
+                continue
             if instance.status not in _DOWN:
                 await self._start(instance)
             if instance.identifier not in routed and instance.resource_id not in busy:
@@ -67,7 +70,7 @@ class Attendance:
         """Only from ``before``: in any other state a workflow has the instance in hand."""
         with self._services.store.transaction() as tx:
             instance = tx.instance(resource_id)
-            if instance is None or instance.status is not before:
+            if instance is None or instance.status is not before or _is_undone(tx, instance):
                 return
             tx.put_instance(structs.replace(instance, status=after, status_reason=reason))
             now = self._services.clock.now()
@@ -75,6 +78,11 @@ class Attendance:
             tx.add_event(
                 events.instance_failed(instance, reason, now) if failed else events.instance_rebooted(instance, now)
             )
+
+
+def _is_undone(tx: Transaction, instance: DBInstance) -> bool:
+    """Its creation failed, and what there was of it is being taken away: its server may still run, or run again."""
+    return instance.status is InstanceStatus.FAILED and bool(tx.unfinished_workflows_of([instance.resource_id]))
 
 
 def _resources_of_workflows(tx: Transaction) -> set[str]:

@@ -119,3 +119,20 @@ async def test_what_a_workflow_has_in_hand_is_not_overruled(store: SqlStore) -> 
         tx.put_instance(structs.replace(instance, status=InstanceStatus.MODIFYING))
     Attendance(with_servers(World(), store, StartableServers())).gave_up(SOURCE, "too many deaths")
     assert status_of(store, SOURCE)[0] is InstanceStatus.MODIFYING
+
+
+async def test_a_server_whose_creation_is_undone_stays_failed(store: SqlStore) -> None:
+    """The undo is about to take it away, whoever finds it running."""
+    plant_records(store)
+    with store.transaction() as tx:
+        instance, workflow = tx.instance(SOURCE), tx.workflow("wf-1")
+        assert instance is not None
+        assert workflow is not None
+        tx.put_instance(structs.replace(instance, status=InstanceStatus.FAILED, status_reason="no endpoint"))
+        tx.put_workflow(structs.replace(workflow, subject=SOURCE, status=WorkflowStatus.UNDOING))
+    servers = StartableServers()
+    attendance = Attendance(with_servers(World(), store, servers))
+    await attendance.bring_up()
+    attendance.came_up(SOURCE)
+    assert servers.started == [TARGET]
+    assert status_of(store, SOURCE) == (InstanceStatus.FAILED, "no endpoint")
