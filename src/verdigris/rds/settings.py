@@ -54,12 +54,21 @@ def _is_default_option_group(_name: str, value: str) -> None:
         raise Fault("OptionGroupNotFoundFault", f"Specified OptionGroupName: {value} not found.")
 
 
+# Those that RDS offers, and the one before them that scripts still name.
+_AUTHORITIES = ("rds-ca-2019", "rds-ca-ecc384-g1", "rds-ca-rsa2048-g1", "rds-ca-rsa4096-g1")
+
+
+def _is_authority(_name: str, value: str) -> None:
+    if value not in _AUTHORITIES:
+        raise Fault("CertificateNotFoundFault", f"Certificate {value} not found.")
+
+
 KEPT: Mapping[str, Check] = {
     "AutoMinorVersionUpgrade": _anything,
     "AvailabilityZone": _anything,
     "BackupRetentionPeriod": _between(0, 35),
     "BackupTarget": _one_of("region"),
-    "CACertificateIdentifier": _anything,
+    "CACertificateIdentifier": _is_authority,
     "CopyTagsToSnapshot": _anything,
     "DBSubnetGroupName": _anything,
     "EngineLifecycleSupport": _one_of("open-source-rds-extended-support", "open-source-rds-extended-support-disabled"),

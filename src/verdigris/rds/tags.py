@@ -24,6 +24,18 @@ MAX_TAGS = 50
 MAX_KEY = 128
 MAX_VALUE = 256
 _RESERVED_PREFIXES = ("aws:", "rds:")
+# What has tags on RDS and does not exist here, by the resource type of its ARN (user guide, "Amazon Resource Names").
+_NONE_HERE = {
+    "cluster": ("DBClusterNotFoundFault", "DBCluster"),
+    "db-proxy": ("DBProxyNotFoundFault", "DBProxy"),
+    "db-proxy-endpoint": ("DBProxyEndpointNotFoundFault", "DBProxyEndpoint"),
+    "integration": ("IntegrationNotFoundFault", "Integration"),
+    "shard-group": ("DBShardGroupNotFoundFault", "DBShardGroup"),
+    "snapshot": ("DBSnapshotNotFoundFault", "DBSnapshot"),
+    "snapshot-tenant-database": ("DBSnapshotTenantDatabaseNotFoundFault", "Snapshot tenant database"),
+    "target-group": ("DBProxyTargetGroupNotFoundFault", "DBProxyTargetGroup"),
+    "tenant-database": ("TenantDatabaseNotFoundFault", "Tenant database"),
+}
 _PUNCTUATION = frozenset("_.:/=+-@")
 
 
@@ -107,10 +119,9 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
             return require_subnet_group(tx, arn.name)
         case "es":
             return require_event_subscription(tx, arn.name)
-        case "cluster":
-            raise Fault("DBClusterNotFoundFault", f"DBCluster {arn.name} not found.")
-        case "snapshot":
-            raise Fault("DBSnapshotNotFoundFault", f"DBSnapshot {arn.name} not found.")
+    if arn.kind in _NONE_HERE:
+        fault, what = _NONE_HERE[arn.kind]
+        raise Fault(fault, f"{what} {arn.name} not found.")
     raise invalid_parameter_value(f"Invalid resource name: {name}")
 
 
