@@ -70,7 +70,7 @@ def has_nothing_of_ours(verdigris: Installation, identifier: str) -> None:
             if kind in ("slots", "replication origins", "our sessions") or "verdigris_" in thing or "bgd_" in thing
         ]
 
-    await_same(dict, lambda: {"traces": left} if (left := traces()) else {}, limit_s=10)
+    await_same(dict, lambda: {"traces": left} if (left := traces()) else {}, limit_s=60)
 
 
 # -------------------------------------------------------------------------------------------------------------- states

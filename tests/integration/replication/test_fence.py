@@ -88,7 +88,7 @@ async def test_it_waits_for_a_kept_session_that_still_writes(create_server: Crea
     await asyncio.wait({raising}, timeout=0.1)
     assert not raising.done()
     await kept.execute("COMMIT")
-    await asyncio.wait_for(raising, 10)
+    await asyncio.wait_for(raising, 60)
     assert await query(source, "SELECT * FROM public.t", "app") == [(1,)]
     await kept.close()
 
@@ -116,9 +116,9 @@ async def test_a_client_that_was_at_the_door_does_not_slip_in(create_server: Cre
     writer.write(struct.pack("!ii", len(parameters) + 8, 196608) + parameters)
     assert await reader.readexactly(1) == b"R"
     silent_reader, silent_writer = await asyncio.open_unix_connection(source.address.socket_path)
-    await asyncio.wait_for(fence.raise_fence(source, []), 10)
-    assert await asyncio.wait_for(silent_reader.read(), 5) == b""
-    await asyncio.wait_for(reader.read(), 5)
+    await asyncio.wait_for(fence.raise_fence(source, []), 30)
+    assert await asyncio.wait_for(silent_reader.read(), 30) == b""
+    await asyncio.wait_for(reader.read(), 30)
     for stream in (writer, silent_writer):
         stream.close()
     await fence.lift(source)

@@ -59,7 +59,7 @@ async def insist(connection: Connection, query: str) -> object:
 
     A busy machine may take longer than that for anything.
     """
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(psycopg.errors.QueryCanceled):
                 cursor = await connection.execute(query)

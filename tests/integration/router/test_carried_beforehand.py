@@ -122,7 +122,7 @@ async def test_who_stops_while_being_asked_is_asked_again(
             async def is_asked() -> bool:
                 return await last_query(pair, pid) != "SET work_mem = '9MB'"
 
-            await until(is_asked, limit_s=5)
+            await until(is_asked, limit_s=30)
             await straggler.commit()
             parked = await parking
             assert isinstance(parked, Parked)

@@ -27,7 +27,7 @@ async def hear(connection: Connection, count: int) -> list[str]:
         heard.extend([note.payload async for note in connection.notifies(timeout=0.05)])
         return len(heard) >= count
 
-    await until(enough, limit_s=10)
+    await until(enough, limit_s=60)
     return heard
 
 

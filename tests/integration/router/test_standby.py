@@ -88,7 +88,7 @@ async def test_sessions_wait_for_the_promotion(
         async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as other:
             assert await one(other, "SELECT pg_try_advisory_lock(7)") is False
             await other.execute("NOTIFY written, 'heard'")
-        assert [note.payload async for note in connection.notifies(timeout=5, stop_after=1)] == ["heard"]
+        assert [note.payload async for note in connection.notifies(timeout=30, stop_after=1)] == ["heard"]
         assert await one(connection, "FETCH 1 IN held") == 3
         assert await one(connection, "EXECUTE noted") == 1000
         await connection.execute("INSERT INTO cleared VALUES (1)")

@@ -37,7 +37,7 @@ async def test_plans_are_made_and_nothing_is_executed(endpoint: Endpoint, pair: 
 
             await connection.execute("PREPARE last AS SELECT 1 / 0")
             await switchover.ready()
-            heard = await asyncio.wait_for(anext(green.notifies()), 10)
+            heard = await asyncio.wait_for(anext(green.notifies()), 60)
             assert heard.payload == "planned"
 
             await connection.execute("SET work_mem = '7MB'")

@@ -83,7 +83,7 @@ async def test_adopted_process_is_waited_for_by_several(engine_account: EngineAc
     waiting = [asyncio.create_task(process.wait()) for process in (child, adopted, adopted)]
     assert not await adopted.ended_within(0)
     assert adopted.signal(signal.SIGTERM)
-    await asyncio.wait_for(asyncio.gather(*waiting), 10)
+    await asyncio.wait_for(asyncio.gather(*waiting), 60)
     assert not adopted.is_alive()
     assert not adopted.signal(signal.SIGTERM)
     assert child.exit_status == -signal.SIGTERM
