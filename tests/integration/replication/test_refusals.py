@@ -21,6 +21,8 @@ from verdigris.engines.postgres.sessions import until
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 
 WRITABLE = "SET default_transaction_read_only = off"
+# The locale of new clusters has no version: libc's C.UTF-8.
+VERSIONED = "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
 LIMIT_S = 60
 
 
@@ -82,7 +84,7 @@ async def stage(
         "CREATE TABLE public.words (word text COLLATE public.own PRIMARY KEY, n int)",
         "INSERT INTO public.words SELECT 'word ' || n, n FROM generate_series(1, 100) n",
     )
-    await run_sql(source, "CREATE DATABASE spare", dbname="postgres")
+    await run_sql(source, f"CREATE DATABASE spare TEMPLATE template0 {VERSIONED}", dbname="postgres")
     pair = make_pair(source, GREEN_VERSION)
     await build(green, pair)
     yield Stage(green, switchover, pair, source, servers.server(pair.target_resource_id))
@@ -119,14 +121,21 @@ async def _of_green(stage: Stage, _: pytest.MonkeyPatch) -> None:
         assert await stage.names() == {name}, do
         await run_sql(stage.target, WRITABLE, undo)
         assert await stage.names() == set(), undo
+    await run_sql(stage.target, WRITABLE, "UPDATE pg_database SET datcollversion = '0.0' WHERE datname = 'spare'")
+    told = await stage.found()
+    assert told.keys() == {"collation-versions"}
+    assert "Database spare: " in told["collation-versions"]
+    assert "the default collation (0.0, now 1)" in told["collation-versions"]
+    await run_sql(stage.target, WRITABLE, "ALTER DATABASE spare REFRESH COLLATION VERSION", dbname="spare")
+    assert await stage.names() == set()
     await run_sql(stage.target, WRITABLE, "ALTER SEQUENCE shop.receipt RENAME TO other")
     assert "sequence shop.receipt" in (await stage.found())["green-lacks-relations"]
     await run_sql(stage.target, WRITABLE, "ALTER SEQUENCE shop.other RENAME TO receipt")
     # Long ended when it is looked for; what only green has is its own.
     await run_sql(stage.target, WRITABLE, "INSERT INTO public.words VALUES ('green', 0)", "TRUNCATE shop.log")
     await run_sql(stage.target, WRITABLE, "CREATE TABLE public.of_green AS SELECT 1 AS x")
-    told = (await stage.found())["written-on-green"]
-    assert "Database app: tables that follow blue were written to on green: public.words, shop.log." in told
+    written = (await stage.found())["written-on-green"]
+    assert "Database app: tables that follow blue were written to on green: public.words, shop.log." in written
     await run_sql(stage.target, WRITABLE, "DELETE FROM public.words WHERE word = 'green'")
     await _forgive(stage)
 
