@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, CreateServer
@@ -145,22 +146,55 @@ async def test_what_is_not_carried_is_refused_by_name_and_forgiven_when_it_is_go
 async def test_a_session_whose_triggers_are_silent(
     switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer, target: PostgresServer
 ) -> None:
-    """``session_replication_role``: its rows come over like any other's, and what it defines is refused by name."""
+    """``session_replication_role``: its rows come over like any other's, and so does what it defines, and what an
+    ordinary session builds upon that."""
     await run_sql(source, f"GRANT SET ON PARAMETER session_replication_role TO {MASTER}")
-    async with await as_master(source) as client:
-        await client.execute(f"{FIRES}; INSERT INTO a VALUES (1)".encode())
-        await client.execute("SET session_replication_role = replica")
-        await client.execute("INSERT INTO a VALUES (2)")
-        assert await switchover.guardrails(pair) == []
-        await client.execute("CREATE TABLE unseen (i int PRIMARY KEY); INSERT INTO unseen VALUES (1)")
-        [finding] = await switchover.guardrails(pair)
-        assert finding.check == "definitions-changed"
-        assert "table public.unseen (created)" in finding.message
-        await client.execute("DROP TABLE unseen")
+    async with await as_master(source) as silent, await as_master(source) as ordinary:
+        await silent.execute(f"{FIRES}; INSERT INTO a VALUES (1)".encode())
+        await silent.execute("SET session_replication_role = replica")
+        await silent.execute("INSERT INTO a VALUES (2)")
+        await silent.execute("CREATE TABLE made (i int PRIMARY KEY); INSERT INTO made VALUES (1)")
+        await ordinary.execute("ALTER TABLE made ADD COLUMN n int DEFAULT 7")
+        await ordinary.execute("CREATE TABLE on_made (i int REFERENCES made); INSERT INTO on_made VALUES (1)")
+        # Sent again by statements of the trigger's own, for which it is silent.
+        await silent.execute("CREATE TABLE filled AS SELECT i, n FROM made")
+        await ordinary.execute("CREATE TABLE passing (i int PRIMARY KEY)")
+        await silent.execute("DROP TABLE passing")
     assert await switchover.guardrails(pair) == []
     await switchover.prepare(pair)
     await switchover.stand_down(pair)
     assert await query(target, "SELECT id FROM public.orders", "app") == [(1,)]
+    assert await contents(target) == await contents(source)
+
+
+async def test_what_is_built_upon_definitions_of_the_internal_superuser_is_not_carried_either(
+    switchover: PostgresSwitchoverEngine, pair: Pair, source: PostgresServer, target: PostgresServer
+) -> None:
+    """A script of the operator's, under a name that is not ours."""
+    conninfo = source.conninfo("app", application_name="maintenance.sh")
+    async with await psycopg.AsyncConnection.connect(conninfo, autocommit=True) as script:
+        await script.execute("CREATE TABLE public.theirs (id int PRIMARY KEY)")
+        await script.execute("CREATE TABLE public.copied AS SELECT 1 AS x")
+        for table in ("theirs", "copied"):
+            await script.execute(f"ALTER TABLE public.{table} OWNER TO {MASTER}".encode())
+    async with await as_master(source) as client:
+        await client.execute("ALTER TABLE theirs ADD COLUMN n int")
+        await client.execute("CREATE TABLE child (id int REFERENCES theirs)")
+        await client.execute("INSERT INTO orders VALUES (1)")
+        async with asyncio.timeout(60):
+            await prove_logical(source, target, ObjectNames(pair.deployment_id))
+        [finding] = await switchover.guardrails(pair)
+        assert finding.check == "definitions-changed"
+        for told in (
+            "table public.theirs (created)",
+            "table public.copied (created)",
+            "CREATE TABLE public.theirs, public.theirs_pkey (what rdsadmin does is not carried)",
+            "ALTER TABLE public.theirs (it builds on table public.theirs, which was not carried)",
+            "CREATE TABLE public.child (it builds on table public.theirs, which was not carried)",
+        ):
+            assert told in finding.message
+        await client.execute("DROP TABLE child, theirs, copied")
+    assert await switchover.guardrails(pair) == []
     assert await contents(target) == await contents(source)
 
 

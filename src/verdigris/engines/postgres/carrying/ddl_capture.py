@@ -7,7 +7,7 @@ docs/decisions/0029 for why nothing here can make a client's statement fail, and
 import structlog
 from psycopg import sql
 
-from verdigris.engines.postgres import config
+from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.carrying import ddl_tables, ddl_text
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.sessions import Session
@@ -82,10 +82,11 @@ _NOTE_UNCARRIED = sql.SQL("""
     END
 """)
 
-# One command has ended. Our own are none of anybody's business; neither are those on temporary objects, or those that
-# an extension's script makes, but for tables: nobody would publish their rows.
+# One command has ended. Our own are none of anybody's business, those of this function itself (``within``) included;
+# neither are those on temporary objects, or those that an extension's script makes, but for tables: nobody would
+# publish their rows.
 _RECORD = sql.SQL("""
-    CREATE FUNCTION {schema}.record(event text, tag text, path text, strings_conform text) RETURNS void
+    CREATE FUNCTION {schema}.record(event text, tag text, path text, strings_conform text, within text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET standard_conforming_strings = 'on'
@@ -93,6 +94,7 @@ _RECORD = sql.SQL("""
     SET lc_messages = 'C'
     SET lock_timeout = '1s'
     SET session_replication_role = 'replica'
+    SET {within} = 'on'
     {restrict}
     AS $function$
     DECLARE
@@ -109,8 +111,11 @@ _RECORD = sql.SQL("""
         the_tables record;
         the_role text := current_setting({user});
     BEGIN
+        IF within = 'on' OR session_user = {admin} AND current_setting('application_name') = {application} THEN
+            RETURN;
+        END IF;
         PERFORM set_config({rewritten}, '{{}}', true);
-        IF session_user = {admin} OR tag = ANY ({passed_over}) OR (event = 'sql_drop') <> starts_with(tag, 'DROP ') THEN
+        IF tag = ANY ({passed_over}) OR (event = 'sql_drop') <> starts_with(tag, 'DROP ') THEN
             RETURN;
         END IF;
         IF event <> 'sql_drop' AND (SELECT bool_and(c.in_extension AND c.object_type <> 'table')
@@ -177,6 +182,9 @@ _RECORD = sql.SQL("""
         ELSIF tag = 'CREATE EXTENSION' AND EXISTS (SELECT FROM {schema}.available_extensions)
               AND EXISTS (SELECT extname FROM pg_extension EXCEPT SELECT name FROM {schema}.available_extensions) THEN
             said.refused := 'green''s version does not have it';
+        END IF;
+        IF session_user = {admin} THEN
+            said.refused := format('what %s does is not carried', session_user);
         END IF;
         IF said.refused IS NOT NULL THEN
             NULL;
@@ -257,7 +265,8 @@ _CAPTURE = sql.SQL("""
     AS $function$
     BEGIN
         PERFORM {schema}.record(TG_EVENT, TG_TAG, pg_catalog.current_setting('search_path'),
-                                pg_catalog.current_setting('standard_conforming_strings'));
+                                pg_catalog.current_setting('standard_conforming_strings'),
+                                pg_catalog.current_setting({within_name}, true));
     EXCEPTION WHEN OTHERS THEN
         BEGIN
             PERFORM {schema}.give_up(TG_EVENT, TG_TAG, SQLERRM);
@@ -333,11 +342,14 @@ async def install(connection: Session, names: ObjectNames) -> None:
         **ddl_text.parts(names),
         **ddl_tables.parts(names),
         "admin": sql.Literal(config.ADMIN_ROLE),
+        "application": sql.Literal(own_sessions.APPLICATION_NAME),
         "carried": sql.Literal(list(_CARRIED)),
         "passed_over": sql.Literal(list(_PASSED_OVER)),
         "settings": sql.Literal(list(SETTINGS)),
         "rewritten": sql.Literal(f"{names.base}.rewritten"),
         "user": sql.Literal(f"{names.base}.user"),
+        "within": sql.Identifier(names.base, "within"),
+        "within_name": sql.Literal(f"{names.base}.within"),
     }
     # Our rights are not for a view that has taken a table's place since it was looked up. From August 2024 on.
     restrict = "SET restrict_nonsystem_relation_kind = 'view,foreign-table'"
@@ -351,11 +363,14 @@ async def install(connection: Session, names: ObjectNames) -> None:
             sql.SQL("REVOKE ALL ON FUNCTION {} FROM PUBLIC").format(sql.Identifier(names.schema, name))
         )
     for suffix, event, function in _EVENTS:
+        trigger = sql.Identifier(f"{names.base}_{suffix}")
         await connection.run(
             sql.SQL("CREATE EVENT TRIGGER {} ON {} EXECUTE FUNCTION {}()").format(
-                sql.Identifier(f"{names.base}_{suffix}"), sql.SQL(event), sql.Identifier(names.schema, function)
+                trigger, sql.SQL(event), sql.Identifier(names.schema, function)
             )
         )
+        # Also for sessions whose own triggers are silent (session_replication_role), as those of pg_restore may be.
+        await connection.run(sql.SQL("ALTER EVENT TRIGGER {} ENABLE ALWAYS").format(trigger))
 
 
 async def tell_extensions(source: Session, target: Session, names: ObjectNames) -> None:
