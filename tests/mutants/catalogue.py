@@ -22,6 +22,7 @@ OVERTAKEN = "tests/integration/replication/test_overtaken.py"
 PARK = "tests/integration/router/test_park.py"
 CONTROL = "tests/integration/router/test_control.py"
 FENCE_TRIES = "tests/integration/replication/test_fence_tries.py"
+WORKERS = "tests/integration/replication/test_background_workers.py"
 
 PLANNER = "domain/switchover.py"
 CARRYING = "tests/integration/replication/test_carrying"
@@ -371,6 +372,14 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            back.rename(hba)\n",
         new="            back.rename(hba)\n            aside.unlink()\n",
         suites=(f"{CLEANING}::test_a_fence_that_was_half_lifted_can_be_seen_and_is_lifted",),
+        slow=True,
+    ),
+    Mutant(
+        name="what the server begins again behind the fence may write",
+        file="engines/postgres/fence.py",
+        old="        await _make_read_only(source)\n",
+        new="",
+        suites=(f"{WORKERS}::test_it_writes_nothing_behind_the_fence_and_goes_on_when_that_is_lifted",),
         slow=True,
     ),
     Mutant(

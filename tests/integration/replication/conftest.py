@@ -13,11 +13,19 @@ from psycopg import sql
 from tests.conftest import MASTER, MASTER_PASSWORD, random_resource_id
 from verdigris.domain.ports import Pair
 from verdigris.domain.versions import PostgresVersion, replication_mode
+from verdigris.engines.postgres import fence
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
-from verdigris.engines.postgres.sessions import for_each, list_databases, session
+from verdigris.engines.postgres.sessions import (
+    for_each,
+    keep_sessions,
+    kept_sessions,
+    let_go_of_sessions,
+    list_databases,
+    session,
+)
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 
 RICH_SCHEMA = Path(__file__).parents[2] / "data" / "rich_schema.sql"
@@ -171,3 +179,20 @@ async def writing(server: PostgresServer) -> AsyncIterator[list[int]]:
     finally:
         stop.set()
         await asyncio.gather(*tasks)
+
+
+@contextlib.asynccontextmanager
+async def sealed(source: PostgresServer, keep: list[int]) -> AsyncIterator[None]:
+    """As in a switchover: with sessions of ours that are there already."""
+    keep_sessions(source, 4)
+    try:
+        with kept_sessions():
+            for database in await list_databases(source):
+                async with session(source, database.name):
+                    pass
+            await fence.close(source, seal=True)
+            await fence.raise_fence(source, keep, closed=True)
+            yield
+    finally:
+        await fence.lift(source)
+        await let_go_of_sessions(source)

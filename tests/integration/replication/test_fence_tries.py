@@ -1,15 +1,14 @@
 """Everybody who could write to a fenced source tries: none does, and none is in the way of whoever comes back later."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import psycopg
 import pytest
 
 from tests.conftest import CreateServer, until
-from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql
+from tests.integration.replication.conftest import MakePair, as_master, build, query, run_sql, sealed
 from verdigris.domain.errors import EngineError, SetBack, StepFailed
 from verdigris.domain.ports import Pair
 from verdigris.engines.postgres import fence
@@ -17,14 +16,7 @@ from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.probe import Admission, admission
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
-from verdigris.engines.postgres.sessions import (
-    Session,
-    keep_sessions,
-    kept_sessions,
-    let_go_of_sessions,
-    list_databases,
-    session,
-)
+from verdigris.engines.postgres.sessions import Session, list_databases, session
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -42,23 +34,6 @@ async def as_superuser(server: PostgresServer) -> Connection:
     return await psycopg.AsyncConnection.connect(
         host=str(server.socket_dir), user="dba", password="dba", dbname="app", autocommit=True
     )
-
-
-@asynccontextmanager
-async def sealed(source: PostgresServer, keep: list[int]) -> AsyncIterator[None]:
-    """As in a switchover: with sessions of ours that are there already."""
-    keep_sessions(source, 4)
-    try:
-        with kept_sessions():
-            for database in await list_databases(source):
-                async with session(source, database.name):
-                    pass
-            await fence.close(source, seal=True)
-            await fence.raise_fence(source, keep, closed=True)
-            yield
-    finally:
-        await fence.lift(source)
-        await let_go_of_sessions(source)
 
 
 async def refused(trying: Any) -> bool:

@@ -13,7 +13,6 @@ from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Pair
 from verdigris.engines.postgres import lag
 from verdigris.engines.postgres.green import PostgresGreenBuilder
-from verdigris.engines.postgres.guardrails import extensions
 from verdigris.engines.postgres.names import ObjectNames
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.servers import PostgresServers
@@ -140,7 +139,7 @@ async def _of_green(stage: Stage, _: pytest.MonkeyPatch) -> None:
     await _forgive(stage)
 
 
-async def _of_blue(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _of_blue(stage: Stage, _: pytest.MonkeyPatch) -> None:
     reload = "SELECT pg_reload_conf()"
     cases: dict[str, tuple[set[str], str]] = {
         "SELECT pg_create_physical_replication_slot('a_standby')": (
@@ -171,10 +170,6 @@ async def _of_blue(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         await stage.until_well()
     async with _prepared(stage.source):
         assert await stage.names() == {"prepared-transactions"}
-    with monkeypatch.context() as patched:
-        # No extension at hand has a worker with a session of its own, so one of PostgreSQL's own plays it.
-        patched.setattr(extensions, "OWN_BACKENDS", [own for own in extensions.OWN_BACKENDS if own != "checkpointer"])
-        assert "checkpointer" in (await stage.found())["background-workers"]
     async with _streaming(stage.source):
         await _until(stage, {"external-replication"}, "a standby without a slot")
     await stage.until_well()

@@ -6,6 +6,9 @@ original waits beside it as a hard link, and comes back as the same file.
 Sealed, it lets nobody in at all, for the internal superuser's password is on this machine and a script of its operator
 may use it: what was written to a source then would be lost. Our own sessions are opened beforehand. To lift a fence
 takes none.
+
+An extension's worker asks no ``pg_hba.conf``: once ended, the server begins it again. Where there may be one, the
+source is read-only as well, on disk too: what begins behind the fence finds it so.
 """
 
 import asyncio
@@ -20,6 +23,8 @@ import structlog
 from verdigris.domain.errors import EngineError
 from verdigris.engines.account import sync_directory
 from verdigris.engines.postgres import config, own_sessions
+from verdigris.engines.postgres.backends import may_begin_by_themselves
+from verdigris.engines.postgres.names import READ_ONLY
 from verdigris.engines.postgres.probe import Admission, admission
 from verdigris.engines.postgres.server import PostgresServer
 from verdigris.engines.postgres.sessions import Session, session, until
@@ -36,6 +41,9 @@ _FENCED_HBA = f"""\
 {_SEALED_HBA}\
 local  all          {config.ADMIN_ROLE}  scram-sha-256
 """
+# A placeholder setting that remembers, across any crash, what READ_ONLY was before the fence.
+READ_ONLY_BEFORE = "verdigris.read_only_before_fence"
+_NOT_SET = "not set"
 _POLL_S = 0.002
 _GENTLE_POLL_S = 0.05
 _GENTLE_MIN, _GENTLE_ROUNDS = 8, 100
@@ -97,6 +105,7 @@ async def raise_fence(source: PostgresServer, keep: Collection[int], *, closed: 
     if not (closed and _is_closed_on_disk(source)):
         await close(source)
     try:
+        await _make_read_only(source)
         await clear(source, keep)
     except BaseException:
         await asyncio.shield(lift(source))
@@ -135,6 +144,7 @@ async def lift(source: PostgresServer) -> None:
     aside, hba = source.data_dir / _ASIDE, source.data_dir / "pg_hba.conf"
     if not aside.exists():
         return
+    _make_writable(source)
     if not aside.samefile(hba):  # else closing was interrupted after the link, or lifting before its end
         back = source.data_dir / f"{_ASIDE}.back"
         with source.control.effect():
@@ -156,6 +166,29 @@ async def lift(source: PostgresServer) -> None:
         aside.unlink(missing_ok=True)
         sync_directory(source.data_dir)
     log.info("source.unfenced", source=source.resource_id)
+
+
+async def _make_read_only(source: PostgresServer) -> None:
+    """Before anybody is ended: what the server begins instead is to find it so. Only where that may happen, for a
+    reload costs each parked session half a millisecond of the pause."""
+    async with session(source) as connection:
+        if not await may_begin_by_themselves(connection):
+            return
+        settings = source.read_settings()
+        before = settings.get(READ_ONLY_BEFORE) or settings.get(READ_ONLY, _NOT_SET)
+        source.change_settings({READ_ONLY: "on", READ_ONLY_BEFORE: before})
+        source.reload()
+        # A session learns of it after the postmaster, and whom that begins from then on inherits it.
+        shown = "SELECT current_setting(%s, true) IS NOT DISTINCT FROM %s"
+        await until(lambda: connection.value(shown, READ_ONLY_BEFORE, before), every_s=_POLL_S)
+    log.info("source.read_only", source=source.resource_id)
+
+
+def _make_writable(source: PostgresServer) -> None:
+    """As it was before the fence. One that has been retired meanwhile stays as it is."""
+    before = source.read_settings().get(READ_ONLY_BEFORE)
+    if before is not None:
+        source.change_settings({READ_ONLY: None if before == _NOT_SET else before, READ_ONLY_BEFORE: None})
 
 
 def _is_closed_on_disk(source: PostgresServer) -> bool:

@@ -273,7 +273,7 @@ class PostgresSwitchoverEngine:
     async def retire_source(self, pair: Pair) -> None:
         """A source that has died keeps its slots until it runs again; that it is read-only is in its files at once."""
         source, target, names = self._pair(pair)
-        source.change_settings({READ_ONLY: "on"})
+        source.change_settings({READ_ONLY: "on", fence.READ_ONLY_BEFORE: None})
         with contextlib.suppress(EngineError):  # there is none, and the next one reads the file
             source.reload()  # also one that is only starting: it may have read the file before
         try:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from verdigris.engines.postgres import config, own_writes
-from verdigris.engines.postgres.guardrails.extensions import OWN_BACKENDS
+from verdigris.engines.postgres.backends import OWN_BACKENDS
 from verdigris.engines.postgres.guardrails.model import (
     ACTIVE_WRITES,
     LOGICAL,

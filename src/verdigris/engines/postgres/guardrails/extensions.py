@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from verdigris.engines.postgres.backends import HARMLESS_BACKENDS, OWN_BACKENDS
 from verdigris.engines.postgres.guardrails.model import (
     LOGICAL,
     UNSUPPORTED,
@@ -14,17 +15,6 @@ from verdigris.engines.postgres.guardrails.model import (
     View,
     on_source,
 )
-
-# backend_type of PostgreSQL's own processes, 14 to 18 (GetBackendTypeDesc, and the names of its background workers).
-OWN_BACKENDS = (
-    "archiver", "autovacuum launcher", "autovacuum worker", "background writer", "checkpointer", "client backend",
-    "io worker", "logger", "logical replication apply worker", "logical replication launcher",
-    "logical replication parallel worker", "logical replication tablesync worker", "logical replication worker",
-    "parallel worker", "slotsync worker", "standalone backend", "startup", "walreceiver", "walsender",
-    "walsummarizer", "walwriter",
-)  # fmt: skip
-# They only read, or write what is no table.
-_HARMLESS_BACKENDS = ("autoprewarm worker", "pg_wait_sampling collector")
 
 # Extensions whose workers run jobs or replicate, by what they are called in pg_extension. RDS names pg_cron, pglogical
 # and pgactive among the limits of blue/green deployments.
@@ -47,7 +37,7 @@ _REPLICA_EVENT_TRIGGERS = sql.SQL(
 async def _workers(view: View) -> Sequence[str]:
     return await view.source_names(
         "SELECT DISTINCT backend_type FROM pg_stat_activity WHERE backend_type <> ALL(%s) ORDER BY 1",
-        [*OWN_BACKENDS, *_HARMLESS_BACKENDS],
+        [*OWN_BACKENDS, *HARMLESS_BACKENDS],
     )
 
 
@@ -76,7 +66,7 @@ GUARDRAILS = (
         rds=UNSUPPORTED,
         complaint="background workers that are not PostgreSQL's own",
         remedy="Take their library out of shared_preload_libraries until after the switchover.",
-        threshold=f"none but {', '.join(_HARMLESS_BACKENDS)}",
+        threshold=f"none but {', '.join(HARMLESS_BACKENDS)}",
         why="What they do is unknown, and they would do it on green as well while it only follows.",
         side=Side.BLUE,
         modes=LOGICAL,
