@@ -398,14 +398,27 @@ class SwitchoverEngine(Protocol):
 # -------------------------------------------------------------------------------------------------------------- router
 
 
+NOWHERE = BackendAddress("", "")
+
+
+class Branches(Struct, frozen=True, kw_only=True):
+    """The endpoints, by name, that another endpoint leads to. A new client goes to that of ``members`` which has the
+    fewest sessions, or to one of ``otherwise`` if none of them takes it; there it stays."""
+
+    members: tuple[str, ...]
+    otherwise: tuple[str, ...] = ()
+
+
 class Route(Struct, frozen=True, kw_only=True):
-    """One endpoint. ``name`` is the instance identifier."""
+    """One endpoint: an instance's, under its identifier, which leads to a backend; or a cluster's, which leads to
+    endpoints of its members (``branches``), and to ``NOWHERE`` itself."""
 
     name: str
     host: str
     port: int
     backend: BackendAddress
     require_tls: bool = False
+    branches: Branches | None = None
 
 
 class ReadyReport(Struct, frozen=True, kw_only=True):
@@ -461,13 +474,14 @@ class Router(Protocol):
 
     async def routes(self) -> list[Route]: ...
     async def put_route(self, route: Route) -> None:
-        """Durable when it returns. Listening if new; an existing endpoint may change its backend only by ``commit``."""
+        """Durable when it returns. Listening if new; an existing endpoint may change its backend only by ``commit``.
+        Its branches it may change at any time: clients that are connected stay where they are."""
 
     async def remove_route(self, name: str) -> None:
-        """Sessions on it are closed with 57P01."""
+        """Sessions on it are closed with 57P01. It is a branch of no other endpoint any more."""
 
     async def rename_route(self, name: str, new_name: str) -> None:
-        """Sessions on it stay."""
+        """Sessions on it stay. Endpoints that lead to it lead to it under its new name."""
 
     async def disconnect(self, name: str) -> None:
         """Close the sessions of an endpoint with 57P01 (the server behind it is about to stop)."""

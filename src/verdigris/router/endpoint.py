@@ -187,6 +187,10 @@ class Endpoint:
 
     # ------------------------------------------------------------------------------------------- what sessions tell it
 
+    def seat(self, session: Session) -> bool:  # noqa: ARG002 (for those that lead to several)
+        """A client has said who it is: whether there is an endpoint whose session it is from now on."""
+        return True
+
     def refusal(self, packet: StartupMessage, *, encrypted: bool) -> bytes | None:
         """An error for clients that RDS's ``pg_hba.conf`` does not let in, else None."""
         self.counters.connections += 1

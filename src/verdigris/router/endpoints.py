@@ -12,6 +12,7 @@ from verdigris.domain.errors import PortInUse
 from verdigris.domain.ports import Route
 from verdigris.router.endpoint import Counters, Endpoint
 from verdigris.router.errors import RouteConflict
+from verdigris.router.junction import Junction
 from verdigris.router.lending import lender
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
@@ -175,6 +176,7 @@ class Endpoints:
         async with self._store.lock:
             if self._store.table.named(name) is not None:
                 await self._store.write(self._store.table.without(name))
+                self._follow_branches()
                 log.info("route.removed", endpoint=name)
         if self.predecessor is not None:
             await self.predecessor.close_endpoint(name, clients=True, listener=True)
@@ -196,13 +198,13 @@ class Endpoints:
                 return
             if table.named(new_name) is not None:
                 raise RouteConflict(f"there is an endpoint {new_name} already")
-            renamed = msgspec.structs.replace(route, name=new_name)
-            await self._store.write(table.without(name).with_routes(renamed))
+            await self._store.write(table.renamed(name, new_name))
+            self._follow_branches()
             if self.predecessor is not None:
                 await self.predecessor.rename_endpoint(name, new_name)
             endpoint = self._endpoints.pop(name, None)
             if endpoint is not None:
-                endpoint.route = renamed
+                endpoint.route = msgspec.structs.replace(route, name=new_name)
                 self._endpoints[new_name] = endpoint
             log.info("route.renamed", endpoint=name, new_name=new_name)
 
@@ -229,13 +231,24 @@ class Endpoints:
         endpoint = self._endpoints.get(route.name)
         if endpoint is None:
             assert listener is not None  # noqa: S101  only a listening endpoint goes without a new one
-            self._endpoints[route.name] = endpoint = Endpoint(route, listener, self._tls, self._limits, self._lender)
+            self._endpoints[route.name] = endpoint = self._make(route, listener)
             if self.predecessor is not None:
                 endpoint.cancel_elsewhere = self.predecessor.cancel
             return
         endpoint.route = route
         if listener is not None:
             endpoint.listen(listener)
+
+    def _make(self, route: Route, listener: Listener) -> Endpoint:
+        if route.branches is None:
+            return Endpoint(route, listener, self._tls, self._limits, self._lender)
+        return Junction(route, listener, self._tls, self._limits, self._lender, others=self._endpoints)
+
+    def _follow_branches(self) -> None:
+        """Endpoints that lead to others, as the table has them now."""
+        for route in self._store.table.routes:
+            if route.branches is not None and route.name in self._endpoints:
+                self._endpoints[route.name].route = route
 
     def _bind(self, table: Table, routes: Sequence[Route]) -> list[Listener | None]:
         bound: list[Listener | None] = []

@@ -6,13 +6,14 @@ crash there is either the old table or the new one. What a reader sees as commit
 
 import asyncio
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from verdigris.domain.errors import VerdigrisError
-from verdigris.domain.ports import Route
+from verdigris.domain.ports import Branches, Route
 
 
 class Table(Struct, frozen=True, kw_only=True):
@@ -41,7 +42,30 @@ class Table(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, routes=tuple(routes.values()))
 
     def without(self, name: str) -> "Table":
-        return msgspec.structs.replace(self, routes=tuple(route for route in self.routes if route.name != name))
+        """Nor does any other route lead to it: the next one of that name may be anybody's."""
+        left = (route for route in self.routes if route.name != name)
+        return msgspec.structs.replace(self, routes=tuple(_rebranched(route, {name: None}) for route in left))
+
+    def renamed(self, name: str, new_name: str) -> "Table":
+        routes = (
+            msgspec.structs.replace(route, name=new_name)
+            if route.name == name
+            else _rebranched(route, {name: new_name})
+            for route in self.routes
+        )
+        return msgspec.structs.replace(self, routes=tuple(routes))
+
+
+def _rebranched(route: Route, changes: Mapping[str, str | None]) -> Route:
+    """``changes``: new names of branches; None: it is no branch any more."""
+    if route.branches is None:
+        return route
+
+    def changed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(now for name in names if (now := changes.get(name, name)) is not None)
+
+    branches = Branches(members=changed(route.branches.members), otherwise=changed(route.branches.otherwise))
+    return msgspec.structs.replace(route, branches=branches)
 
 
 class RouteStore:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from verdigris.router._relay import Loan
     from verdigris.router.dial import Dialled
     from verdigris.router.endpoint import Endpoint
+    from verdigris.router.junction import Detour
     from verdigris.router.state.cursors import HeldCursor
     from verdigris.router.state.replay import Batch
     from verdigris.router.state.sequences import Memory
@@ -36,6 +38,7 @@ CONNECT_TIMEOUT_S = 10.0
 LINGER_S = 10.0
 
 _TERMINATE = ord("X")
+_UNREACHABLE = messages.error_response("FATAL", "57P03", "the database server is not accepting connections")
 
 
 class Session:
@@ -49,6 +52,7 @@ class Session:
         "backend",
         "client",
         "cursors",
+        "detour",
         "dialled",
         "encrypted",
         "endpoint",
@@ -77,6 +81,7 @@ class Session:
         self.backend = endpoint.route.backend  # where ``server`` leads
         self.server_key: BackendKey | None = None  # once the session runs on another backend than it began on
         self.startup: startup.StartupMessage | None = None
+        self.detour: Detour | None = None  # where else it can go, as long as no server has taken it
         self.dialled: Dialled | None = None  # a connection to the target, ready to take over
         self.pinned: str | None = None  # why the session cannot be carried; it ends when it is released
         self.owed: Batch | None = None  # state that the new backend gets once it can be written to
@@ -163,6 +168,12 @@ class Session:
             self.endpoint.cancel(packet.key, self.close)
             return
         self.startup = packet
+        if self.endpoint.seat(self):
+            self._enter(packet)
+        else:
+            self.close(_UNREACHABLE)
+
+    def _enter(self, packet: startup.StartupMessage) -> None:
         refusal = self.endpoint.refusal(packet, encrypted=self.encrypted)
         if refusal is not None:
             self.close(refusal)
@@ -170,6 +181,20 @@ class Session:
             self.connect()
         else:
             self._wait()
+
+    def move_to(self, endpoint: "Endpoint") -> None:
+        """No server has seen the client yet: it may as well be that endpoint's."""
+        self.endpoint.sessions.discard(self)
+        self.endpoint = endpoint
+        self.backend = endpoint.route.backend
+        endpoint.sessions.add(self)
+
+    def _turn_elsewhere(self) -> bool:
+        """The server takes nobody at the moment. Whether there is another one that the client can be sent to."""
+        if self.detour is None or self.startup is None or not self.detour.take(self):
+            return False
+        self._enter(self.startup)
+        return True
 
     def _wait(self) -> None:
         self.state = State.WAITING
@@ -213,7 +238,8 @@ class Session:
                 _, end = await loop.create_unix_connection(lambda: ServerEnd(self), backend.socket_path)
         except OSError as error:
             log.warning("backend.unreachable", endpoint=self.endpoint.name, error=repr(error))
-            self.close(messages.error_response("FATAL", "57P03", "the database server is not accepting connections"))
+            if self.state is State.CONNECTING and not self._turn_elsewhere():
+                self.close(_UNREACHABLE)
             return
         if self.state is not State.CONNECTING:
             end.drop()
@@ -224,12 +250,39 @@ class Session:
         # Everything that has been held, the start-up packet first; only what follows it has message headers.
         assert self.startup is not None  # noqa: S101  connect() comes after _open()
         packet_size = startup.packet_size(bytes(self._held[:4])) or 0
-        end.transport.write(bytes(self._held[:packet_size]))
+        packet = bytes(self._held[:packet_size])
+        end.transport.write(packet)
         del self._held[:packet_size]
+        if self.detour is not None:
+            self.detour.packet = packet
+            end.feed, end.write = _unheard, partial(self._first_words, end)
         try:
             self._flow()
         except ProtocolError as error:
             self.fail_protocol(error)
+
+    def _first_words(self, server: ServerEnd, data: bytes) -> None:
+        """Of a server that the client was sent to as one of several: that it takes nobody at the moment, or not."""
+        if messages.takes_nobody(data) and self._is_unheard():
+            if not self._go_elsewhere(server):
+                self.close(data)
+            return
+        self.detour = None
+        server.feed = self.tracker.server_data
+        server.write = self.client.transport.write
+        server.bytes_total -= len(data)
+        server.data_received(data)
+
+    def _is_unheard(self) -> bool:
+        """The client has heard nothing yet, and has said nothing but who it is."""
+        return self.flowing and self.detour is not None and self.passed_on == len(self.detour.packet)
+
+    def _go_elsewhere(self, server: ServerEnd) -> bool:
+        server.drop()
+        self.server = self.client.write = None
+        if self.detour is not None:
+            self._held[:0] = self.detour.packet
+        return self._turn_elsewhere()
 
     # ------------------------------------------------------------------------------------------------ the client's end
 
@@ -309,6 +362,8 @@ class Session:
                 offer(self)
 
     def server_lost(self, exc: Exception | None) -> None:
+        if self.server is not None and self._is_unheard() and self._go_elsewhere(self.server):
+            return
         if self.open:
             log.info("backend.closed", endpoint=self.endpoint.name, pid=self.server_pid, error=repr(exc or ""))
         if exc is not None:
@@ -568,3 +623,7 @@ class Session:
         if transport.get_write_buffer_size():
             asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
         transport.close()
+
+
+def _unheard(_data: bytes) -> None:
+    """What a server says is for nobody's ears until it has said that it takes the client."""

@@ -23,6 +23,7 @@ LEFT = frozenset(
         "_timer",  # stopped
         "asking",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "cursors",  # not movable with them
+        "detour",  # a server has taken it
         "dialled",  # closed; only a switchover has one
         "encrypted",  # not movable
         "loan",  # called back when it was stopped

@@ -131,6 +131,11 @@ def read_error(body: bytes) -> ServerError:
     return ServerError(severity, fields.get(b"C", ""), fields.get(b"M", ""), fields.get(b"D", ""))
 
 
+def takes_nobody(data: bytes) -> bool:
+    """Whether a server's first words are that it is starting up, or shutting down (``cannot_connect_now``)."""
+    return data[:1] == b"E" and read_error(data[5:]).sqlstate == "57P03"
+
+
 class Field(Struct, frozen=True):
     """Of a ``RowDescription``: what does not depend on where the value comes from."""
 
