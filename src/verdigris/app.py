@@ -45,6 +45,7 @@ from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.webhooks import Webhooks
 from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.cancellation import cancel_switchover
+from verdigris.workflows.cluster_routes import ClusterKeeper
 from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.notifier import Notifier
@@ -84,7 +85,7 @@ class ControlPlane:
         self.router_process = RouterProcess(settings.home, limits=settings.limits)
         self.router = RouterClient(settings.home, epoch=store.epoch())
         first, last = settings.port_range
-        self.ports = HostPorts(settings.endpoint_host, range(first, last + 1))
+        self.ports = HostPorts(settings.endpoint_host, range(first, last + 1), reader_host=settings.reader_host)
         green = PostgresGreenBuilder(self.servers, copy_rate_mib=settings.copy_rate_mib)
         self.services = Services(
             store=store,
@@ -115,6 +116,7 @@ class ControlPlane:
             ParameterKeeper(self.services).run(),
             SourceProtection(self.services).run(),
             ReplicaKeeper(self.services).run(),
+            ClusterKeeper(self.services).run(),
             self._notifier().run(),
         ):
             yield

@@ -58,6 +58,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     region: str = "us-east-1"
     account_id: str = "000000000000"
     endpoint_host: str = "127.0.0.1"
+    reader_host: str | None = "127.0.0.2"
     port_range: tuple[int, int] = (15400, 16399)
     engine_account: str | None = None
     engine_cache: Path | None = None
@@ -107,11 +108,13 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     account_id = environment.get("VERDIGRIS_ACCOUNT_ID") or "000000000000"
     if not (len(account_id) == 12 and account_id.isascii() and account_id.isdigit()):
         raise ConfigurationError(f"VERDIGRIS_ACCOUNT_ID={account_id!r} is not twelve digits")
+    endpoint_host = environment.get("VERDIGRIS_ENDPOINT_HOST") or "127.0.0.1"
     return Settings(
         home=home,
         region=environment.get("VERDIGRIS_REGION") or "us-east-1",
         account_id=account_id,
-        endpoint_host=environment.get("VERDIGRIS_ENDPOINT_HOST") or "127.0.0.1",
+        endpoint_host=endpoint_host,
+        reader_host=_reader_host(environment.get("VERDIGRIS_READER_HOST"), endpoint_host),
         port_range=_port_range(environment.get("VERDIGRIS_PORT_RANGE") or "15400-16399"),
         engine_account=environment.get("VERDIGRIS_ENGINE_ACCOUNT") or None,
         engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
@@ -123,6 +126,18 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         topics=_topics(environment),
         quotas=_quotas(environment.get("VERDIGRIS_QUOTAS", "")),
     )
+
+
+def _reader_host(text: str | None, endpoint_host: str) -> str | None:
+    """The loopback interface has all of 127.0.0.0/8; of another one only its owner knows a second address."""
+    if not text:
+        return "127.0.0.2" if endpoint_host in ("127.0.0.1", "localhost") else None
+    if endpoint_host in (text, "0.0.0.0", "::"):  # noqa: S104 (not to listen there, but because somebody does)
+        raise ConfigurationError(
+            f"VERDIGRIS_READER_HOST={text!r} is an address of VERDIGRIS_ENDPOINT_HOST={endpoint_host!r}, too:"
+            " reader endpoints need one of their own"
+        )
+    return text
 
 
 def _tls(environment: Mapping[str, str]) -> TlsFiles | None:

@@ -15,7 +15,7 @@ from tests.api_coverage.following import Found, follow
 from tests.api_coverage.value import Value, constants_of, union
 from verdigris.aws.model import ListShape, Operation, Shape, StructureShape, load_service
 from verdigris.rds.operations import HANDLERS
-from verdigris.rds.settings import OFF_ONLY
+from verdigris.rds.settings import CLUSTER_OFF_ONLY, OFF_ONLY
 
 # Why nothing is made of a member, of an operation that is built or is being built. A test holds that there is a reason
 # for each that is ignored, and for no other.
@@ -23,11 +23,17 @@ WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
     "CreateBlueGreenDeployment": {"UpgradeTargetStorageConfig": "green's files are made anew anyway"},
     "CreateDBInstanceReadReplica": {"UpgradeStorageConfig": "a replica's files are made anew anyway"},
     "DeleteDBInstance": {"DeleteAutomatedBackups": "there are no automated backups"},
+    "DeleteDBCluster": {"DeleteAutomatedBackups": "there are no automated backups"},
+    "DescribeDBClusters": {"IncludeShared": "nothing is shared between accounts"},
     "DescribeDBEngineVersions": {"IncludeAll": "there are no versions that cannot be had"},
+    "ModifyDBCluster": {"ApplyImmediately": "every change is applied at once"},
     "ModifyDBInstance": {
         "CertificateRotationRestart": "certificates are not rotated by this API",
     },
 }
+
+
+_OF_CLUSTERS = frozenset({"CreateDBCluster", "ModifyDBCluster"})
 
 
 class State(StrEnum):
@@ -133,8 +139,9 @@ def _asked(operation: Operation, name: str, found: Found) -> Asked:
     quoted = "; ".join(f"*{text}*" for text in found.refusals[name])
     if name in found.refused:
         return Asked(name, required, Fate.REFUSED, f"refused: {quoted}")
-    if name in OFF_ONLY:
-        allowed = ", ".join(f"`{json.dumps(value)}`" for value in OFF_ONLY[name])
+    off_only = CLUSTER_OFF_ONLY if operation.name in _OF_CLUSTERS else OFF_ONLY
+    if name in off_only:
+        allowed = ", ".join(f"`{json.dumps(value)}`" for value in off_only[name])
         return Asked(name, required, Fate.REFUSED, f"refused, but for {allowed}" if allowed else "refused")
     return Asked(name, required, Fate.CHECKED, f"checked, and nothing else: {quoted}")
 

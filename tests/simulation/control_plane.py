@@ -52,12 +52,13 @@ class WorldClock:
 
 class WorldPorts:
     host = "127.0.0.1"
+    reader_host: str | None = None
     count = 100
 
-    def is_free(self, port: int) -> bool:
+    def is_free(self, port: int, *, on_both: bool = False) -> bool:
         return True
 
-    def allocate(self, taken: Container[int]) -> int:
+    def allocate(self, taken: Container[int], *, on_both: bool = False) -> int:
         for port in range(FIRST_PORT, FIRST_PORT + self.count):
             if port not in taken:
                 return port

@@ -8,6 +8,7 @@ from typing import Protocol
 from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import (
     BlueGreenDeployment,
+    DBCluster,
     DBInstance,
     DBSubnetGroup,
     Event,
@@ -27,6 +28,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.instances: dict[str, DBInstance] = {}
+        self.clusters: dict[str, DBCluster] = {}
         self.deployments: dict[str, BlueGreenDeployment] = {}
         self.workflows: dict[str, Workflow] = {}
         self.journal: list[JournalEntry] = []
@@ -38,6 +40,7 @@ class Tables:
     def copy(self) -> "Tables":
         new = Tables()
         new.instances = self.instances.copy()
+        new.clusters = self.clusters.copy()
         new.deployments = self.deployments.copy()
         new.workflows = self.workflows.copy()
         new.journal = self.journal.copy()
@@ -83,6 +86,24 @@ class MemoryTransaction:
 
     def replicas_of(self, resource_ids: Collection[str]) -> list[DBInstance]:
         return [instance for instance in self.instances() if instance.replica_of in resource_ids]
+
+    def members_of(self, cluster_ids: Collection[str]) -> list[DBInstance]:
+        return [instance for instance in self.instances() if instance.cluster in cluster_ids]
+
+    def cluster(self, resource_id: str) -> DBCluster | None:
+        return self._tables.clusters.get(resource_id)
+
+    def cluster_named(self, identifier: str) -> DBCluster | None:
+        return next((cluster for cluster in self.clusters() if cluster.identifier == identifier.lower()), None)
+
+    def clusters(self) -> list[DBCluster]:
+        return sorted(self._tables.clusters.values(), key=lambda cluster: cluster.identifier)
+
+    def put_cluster(self, cluster: DBCluster) -> None:
+        self._write().clusters[cluster.resource_id] = cluster
+
+    def delete_cluster(self, resource_id: str) -> None:
+        self._write().clusters.pop(resource_id, None)
 
     def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
         found = self._tables.instances

@@ -22,6 +22,28 @@ def test_the_load_of_a_copy_is_a_setting() -> None:
     assert load_settings({"VERDIGRIS_COPY_RATE": "20"}).copy_rate_mib == 20
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "readers", "found"),
+    [
+        ("", "", "127.0.0.2"),
+        ("localhost", "", "127.0.0.2"),
+        ("10.0.0.5", "", None),
+        ("0.0.0.0", "", None),  # noqa: S104 (nobody listens)
+        ("10.0.0.5", "10.0.0.6", "10.0.0.6"),
+        ("", "127.1.1.1", "127.1.1.1"),
+    ],
+)
+def test_readers_have_an_address_of_their_own(endpoints: str, readers: str, found: str | None) -> None:
+    environment = {"VERDIGRIS_ENDPOINT_HOST": endpoints, "VERDIGRIS_READER_HOST": readers}
+    assert load_settings(environment).reader_host == found
+
+
+@pytest.mark.parametrize("endpoints", ["10.0.0.5", "0.0.0.0"])  # noqa: S104 (nobody listens)
+def test_which_is_no_other_endpoints(endpoints: str) -> None:
+    with pytest.raises(ConfigurationError, match="VERDIGRIS_READER_HOST"):
+        load_settings({"VERDIGRIS_ENDPOINT_HOST": endpoints, "VERDIGRIS_READER_HOST": "10.0.0.5"})
+
+
 def test_the_policies_of_a_switchover_are_settings() -> None:
     environment = {
         "VERDIGRIS_PINNED_SESSIONS": "refuse",

@@ -7,7 +7,7 @@ of its own (a rename, a failed change) the general notification RDS-EVENT-0044 c
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member, ParameterGroup
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member, ParameterGroup
 from verdigris.domain.parameters import ParameterValue
 from verdigris.domain.statuses import SourceType
 
@@ -23,6 +23,7 @@ READ_REPLICA = "read replica"
 # Those that the builders below use, by kind of source.
 CATEGORIES: Mapping[SourceType, frozenset[str]] = {
     SourceType.BLUE_GREEN_DEPLOYMENT: frozenset({CREATION, DELETION, FAILURE, NOTIFICATION}),
+    SourceType.DB_CLUSTER: frozenset({CONFIGURATION_CHANGE, CREATION, DELETION}),
     SourceType.DB_INSTANCE: frozenset(
         {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION, READ_REPLICA}
     ),
@@ -31,6 +32,7 @@ CATEGORIES: Mapping[SourceType, frozenset[str]] = {
 
 ARN_KINDS: Mapping[SourceType, str] = {
     SourceType.BLUE_GREEN_DEPLOYMENT: "deployment",
+    SourceType.DB_CLUSTER: "cluster",
     SourceType.DB_INSTANCE: "db",
     SourceType.DB_PARAMETER_GROUP: "pg",
 }
@@ -82,6 +84,33 @@ def storage_modified(instance: DBInstance, at: datetime) -> Event:
 
 def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
     return _of_instance(instance, "0044", NOTIFICATION, f"Modification of the DB instance failed: {reason}", at)
+
+
+# ------------------------------------------------------------------------------------------------------------ clusters
+
+
+def cluster_created(cluster: DBCluster, at: datetime) -> Event:
+    return _of_cluster(cluster, "0170", CREATION, "DB cluster created", at)
+
+
+def cluster_deleted(cluster: DBCluster, at: datetime) -> Event:
+    return _of_cluster(cluster, "0171", DELETION, "DB cluster deleted", at)
+
+
+def cluster_password_reset(cluster: DBCluster, at: datetime) -> Event:
+    return _of_cluster(cluster, "0016", CONFIGURATION_CHANGE, "Reset master credentials", at)
+
+
+def _of_cluster(cluster: DBCluster, number: str, category: str, message: str, at: datetime) -> Event:
+    return Event(
+        event_id=f"RDS-EVENT-{number}",
+        source_type=SourceType.DB_CLUSTER,
+        source_identifier=cluster.identifier,
+        source_resource_id=cluster.resource_id,
+        categories=(category,),
+        message=message,
+        at=at,
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- parameter groups

@@ -31,6 +31,10 @@ def new_resource_id(random_text: RandomText) -> str:
     return "db-" + random_text(RESOURCE_ID_ALPHABET, 26)
 
 
+def new_cluster_resource_id(random_text: RandomText) -> str:
+    return "cluster-" + random_text(RESOURCE_ID_ALPHABET, 26)
+
+
 def new_deployment_identifier(random_text: RandomText) -> str:
     return "bgd-" + random_text(SUFFIX_ALPHABET, 16)
 
@@ -53,6 +57,11 @@ def old_identifier(source: str, taken: Container[str]) -> str:
         if name not in taken:
             return name
         n += 1
+
+
+def cluster_endpoint_names(cluster: str) -> tuple[str, str]:
+    """Of the writer's and the readers' endpoint, for the router. No instance can be called so."""
+    return f"{cluster}.cluster", f"{cluster}.cluster-ro"
 
 
 class Arn(Struct, frozen=True):

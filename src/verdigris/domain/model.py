@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
+    ClusterStatus,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -59,11 +60,44 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     # Of a read replica: its source's resource id, and why it does not follow it at the moment (empty: it does).
     replica_of: str | None = None
     replication_error: str = ""
+    cluster: str | None = None  # resource id of the cluster that it is a member of
     pending: PendingChange = PendingChange()
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.
     settings: dict[str, Any] = {}
     tags: tuple[Tag, ...] = ()
+
+
+class DBCluster(Struct, frozen=True, kw_only=True):
+    """A writer, its read replicas, and two endpoints: one leads to the writer, one to the readers.
+
+    Its members are the instances that name it. ``port`` is that of both endpoints, on two addresses. The engine is
+    what the cluster was asked for as: the servers are PostgreSQL in any case.
+    """
+
+    resource_id: str
+    identifier: str  # lower case
+    engine: str
+    engine_version: str  # of its first member
+    status: ClusterStatus
+    writer: str | None = None  # resource id; None until there is a member
+    master_username: str
+    master_password_verifier: str  # for the first member
+    db_name: str | None = None
+    port: int
+    created_at: datetime
+    deletion_protection: bool = False
+    # As an instance's.
+    settings: dict[str, Any] = {}
+    tags: tuple[Tag, ...] = ()
+
+    @property
+    def inherited(self) -> dict[str, Any]:
+        """Settings that its members have from it."""
+        return {name: value for name, value in self.settings.items() if name in INHERITED}
+
+
+INHERITED = frozenset({"BackupRetentionPeriod", "DBSubnetGroupName", "PreferredBackupWindow", "VpcSecurityGroupIds"})
 
 
 class ParameterGroup(Struct, frozen=True, kw_only=True):

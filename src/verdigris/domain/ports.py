@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from verdigris.domain.model import (
     BlueGreenDeployment,
+    DBCluster,
     DBInstance,
     DBSubnetGroup,
     Event,
@@ -47,8 +48,15 @@ class Transaction(Protocol):
     def instances_after(self, identifier: str) -> Iterable[DBInstance]: ...  # likewise, read as far as they are used
     def replicas_of(self, resource_ids: Collection[str]) -> list[DBInstance]: ...  # their read replicas, likewise
     def identifiers(self, resource_ids: Collection[str]) -> Mapping[str, str]: ...  # of those that there are
+    def members_of(self, cluster_ids: Collection[str]) -> list[DBInstance]: ...  # of clusters, likewise
     def put_instance(self, instance: DBInstance) -> None: ...  # insert or replace by resource_id
     def delete_instance(self, resource_id: str) -> None: ...
+
+    def cluster(self, resource_id: str) -> DBCluster | None: ...
+    def cluster_named(self, identifier: str) -> DBCluster | None: ...
+    def clusters(self) -> list[DBCluster]: ...  # ordered by identifier
+    def put_cluster(self, cluster: DBCluster) -> None: ...
+    def delete_cluster(self, resource_id: str) -> None: ...
 
     def parameter_group(self, name: str) -> ParameterGroup | None: ...
     def parameter_groups(self) -> list[ParameterGroup]: ...  # ordered by name
@@ -118,13 +126,17 @@ class ServerSpec(Struct, frozen=True, kw_only=True):
 
 
 class Ports(Protocol):
-    """TCP ports for endpoints on the host that clients use."""
+    """TCP ports for endpoints on the host that clients use.
+
+    A cluster's two endpoints have one port, because the API has one for them, so they are on two addresses:
+    ``reader_host`` is that of the readers'; None: there is none, and no clusters."""
 
     host: str
+    reader_host: str | None
     count: int  # how many there are, taken or not
 
-    def is_free(self, port: int) -> bool: ...
-    def allocate(self, taken: Container[int]) -> int:
+    def is_free(self, port: int, *, on_both: bool = False) -> bool: ...
+    def allocate(self, taken: Container[int], *, on_both: bool = False) -> int:
         """A port of the configured range that is free now and not in ``taken``. Raises ``PortInUse`` if none is."""
 
 

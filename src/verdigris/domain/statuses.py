@@ -20,6 +20,17 @@ class InstanceStatus(StrEnum):
     FAILED = "failed"
 
 
+class ClusterStatus(StrEnum):
+    """``DBCluster.Status`` (Aurora user guide, "Viewing DB cluster status")."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    MODIFYING = "modifying"
+    RESETTING_MASTER_CREDENTIALS = "resetting-master-credentials"
+    DELETING = "deleting"
+    FAILED = "failed"
+
+
 class DeploymentStatus(StrEnum):
     """``BlueGreenDeployment.Status``.
 
@@ -88,6 +99,9 @@ class WorkflowKind(StrEnum):
     CREATE_DEPLOYMENT = "create_deployment"
     SWITCH_OVER = "switch_over"
     DELETE_DEPLOYMENT = "delete_deployment"
+    CREATE_CLUSTER = "create_cluster"
+    MODIFY_CLUSTER = "modify_cluster"
+    DELETE_CLUSTER = "delete_cluster"
 
 
 class WorkflowStatus(StrEnum):
@@ -103,5 +117,6 @@ class SourceType(StrEnum):
     """``Event.SourceType``, those that this version emits."""
 
     DB_INSTANCE = "db-instance"
+    DB_CLUSTER = "db-cluster"
     DB_PARAMETER_GROUP = "db-parameter-group"
     BLUE_GREEN_DEPLOYMENT = "blue-green-deployment"

@@ -17,11 +17,14 @@ from verdigris.rds.lookups import deployment_identifier_of, parse_own_arn
 # Members of requests that name what the request is about, and the kind in the ARN of that.
 _KINDS = {
     "BlueGreenDeploymentIdentifier": "deployment",
+    "DBClusterIdentifier": "cluster",
+    "DBClusterParameterGroupName": "cluster-pg",
     "DBInstanceIdentifier": "db",
     "DBParameterGroupName": "pg",
     "DBSubnetGroupName": "subgrp",
     "ResourceName": "db",
     "Source": "db",
+    "SourceDBClusterIdentifier": "cluster",
     "SourceDBInstanceIdentifier": "db",
     "SourceDBParameterGroupIdentifier": "pg",
     "SubscriptionName": "es",
@@ -32,6 +35,7 @@ _KINDS = {
 # What an operation is about that names nothing: all of a kind. Any other one is about no resource.
 _KIND_OF_ALL = {
     "DescribeBlueGreenDeployments": "deployment",
+    "DescribeDBClusters": "cluster",
     "DescribeDBInstances": "db",
     "DescribeDBParameterGroups": "pg",
     "DescribeDBSubnetGroups": "subgrp",

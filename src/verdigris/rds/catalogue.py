@@ -6,6 +6,8 @@ from verdigris.domain.versions import PostgresVersion
 from verdigris.rds.context import Context
 
 ENGINE = "postgres"
+# What a cluster may be called; all are the same servers.
+CLUSTER_ENGINES = ("aurora-postgresql", ENGINE)
 
 
 class Catalogue:
@@ -68,6 +70,10 @@ def parameter_group_family(version: str) -> str:
 
 def default_parameter_group(version: str) -> str:
     return f"default.{parameter_group_family(version)}"
+
+
+def default_cluster_parameter_group(engine: str, version: str) -> str:
+    return f"default.{engine}{PostgresVersion.parse(version).major}"
 
 
 def choose_parameter_group(tx: Transaction, name: str | None, version: str) -> str:

@@ -38,6 +38,9 @@ class Context:
     def instance_arn(self, identifier: str) -> str:
         return self.arn("db", identifier)
 
+    def cluster_arn(self, identifier: str) -> str:
+        return self.arn("cluster", identifier)
+
     def parameter_group_arn(self, name: str) -> str:
         return self.arn("pg", name)
 

@@ -14,7 +14,7 @@ from verdigris.domain.versions import PostgresVersion, replication_mode
 from verdigris.rds import checks, views
 from verdigris.rds.catalogue import Catalogue, choose_parameter_group, parameter_group_family
 from verdigris.rds.context import Context
-from verdigris.rds.lookups import deployment_of, parse_own_arn, require_instance
+from verdigris.rds.lookups import deployment_of, parse_own_arn, require_cluster, require_instance
 from verdigris.rds.quotas import require_room
 from verdigris.rds.settings import KEPT
 from verdigris.rds.states import require_available, require_settled
@@ -66,7 +66,12 @@ def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
 def _source_identifier(context: Context, text: str) -> str:
     arn = parse_own_arn(context, text)
     if arn.kind == "cluster":
-        raise Fault("DBClusterNotFoundFault", f"DBCluster {arn.name} not found.")
+        with context.store.transaction() as tx:
+            cluster = require_cluster(tx, arn.name)
+        raise Fault(
+            "SourceClusterNotSupportedFault",
+            f"DB cluster {cluster.identifier}: blue/green deployments of clusters are not offered here yet",
+        )
     if arn.kind != "db":
         raise invalid_parameter_value(f"Source is not the ARN of a DB instance or DB cluster: {text}")
     return arn.name
@@ -96,6 +101,12 @@ def _require_free_deployment_name(tx: Transaction, name: str) -> None:
 
 
 def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
+    if source.cluster is not None:
+        raise Fault(
+            "SourceDatabaseNotSupportedFault",
+            f"DB instance {source.identifier} is a member of a DB cluster: blue/green deployments of clusters are not "
+            "offered here yet",
+        )
     deployment = deployment_of(tx, source.resource_id)
     if deployment is not None:
         raise Fault(

@@ -171,6 +171,8 @@ def _require_source(tx: Transaction, source_type: str | None, identifier: str) -
     match source_type:
         case SourceType.DB_INSTANCE:
             known = tx.instance_named(identifier) is not None
+        case SourceType.DB_CLUSTER:
+            known = tx.cluster_named(identifier) is not None
         case SourceType.BLUE_GREEN_DEPLOYMENT:
             known = tx.deployment(identifier) is not None
         case SourceType.DB_PARAMETER_GROUP:

@@ -19,7 +19,8 @@ from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, ReplicationMode, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
-from verdigris.rds.catalogue import ENGINE, Catalogue, choose_parameter_group
+from verdigris.rds.catalogue import CLUSTER_ENGINES, Catalogue, choose_parameter_group
+from verdigris.rds.cluster_members import require_changeable, require_deletable
 from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_name, require_free_port
 from verdigris.rds.lookups import deployment_of, identifier_rule, require_instance
@@ -68,6 +69,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     request = _check_request(context, params)
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
+        require_changeable(instance, params)
         wanted = _server_change(context, tx, instance, params, request)
         change, pending = _apportioned(instance, params, wanted)
         changed = structs.replace(_record_change(tx, instance, params, request, wanted), pending=pending)
@@ -96,7 +98,7 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
 
 
 def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
-    if params.get("Engine", ENGINE).lower() != ENGINE:
+    if params.get("Engine", CLUSTER_ENGINES[-1]).lower() not in CLUSTER_ENGINES:
         raise invalid_parameter_combination("The engine of a DB instance cannot be changed here")
     if "DBInstanceClass" in params:
         checks.check_instance_class(params["DBInstanceClass"])
@@ -244,9 +246,9 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
 def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     """A member of a deployment may be deleted, as on RDS: the deployment then misses it (``MISSING_TARGET`` ...). The
     read replicas of one become servers of their own."""
-    _check_final_snapshot(params)
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
+        _check_final_snapshot(params, needed=require_deletable(tx, instance))
         if instance.status is InstanceStatus.DELETING:
             raise invalid_instance_state(f"Instance {instance.identifier} is already being deleted.")
         require_settled(tx, instance)
@@ -255,9 +257,9 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             raise invalid_parameter_combination(
                 "Cannot delete protected DB Instance, please disable deletion protection and try again."
             )
-        told = arguments.DeleteInstance(
-            is_replica=instance.replica_of is not None, has_replicas=hold_replicas(tx, instance)
-        )
+        # Of a cluster's writer the readers are being deleted, too: nobody is promoted.
+        has_replicas = instance.cluster is None and hold_replicas(tx, instance)
+        told = arguments.DeleteInstance(is_replica=instance.replica_of is not None, has_replicas=has_replicas)
         instance = structs.replace(instance, status=InstanceStatus.DELETING)
         tx.put_instance(instance)
         start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id, told)
@@ -266,8 +268,9 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
 
 
-def _check_final_snapshot(params: Mapping[str, Any]) -> None:
-    """RDS makes a final snapshot unless told not to. Deleting without one must never be a misunderstanding."""
+def _check_final_snapshot(params: Mapping[str, Any], *, needed: bool) -> None:
+    """RDS makes a final snapshot unless told not to, but not of a cluster's readers: their data is the writer's.
+    Deleting without one must never be a misunderstanding."""
     name, skips = params.get("FinalDBSnapshotIdentifier"), params.get("SkipFinalSnapshot")
     if name and skips:
         raise invalid_parameter_combination(
@@ -278,7 +281,7 @@ def _check_final_snapshot(params: Mapping[str, Any]) -> None:
             "This server does not make snapshots yet: a DB instance can only be deleted with SkipFinalSnapshot=true, "
             "and its data is gone then. Dump what you need to keep first."
         )
-    if not skips:
+    if needed and not skips:
         raise invalid_parameter_combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is true.")
 
 

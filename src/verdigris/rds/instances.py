@@ -1,4 +1,5 @@
-"""CreateDBInstance and DescribeDBInstances. Changes of instances are in ``instance_changes``."""
+"""DescribeDBInstances, and CreateDBInstance but for members of clusters, which are in ``cluster_members``. Changes of
+instances are in ``instance_changes``."""
 
 import re
 from collections.abc import Mapping
@@ -28,10 +29,11 @@ from verdigris.workflows.services import taken_ports
 
 DEFAULT_STORAGE_GIB = 20
 
-# Members that create_db_instance reads itself; the others are in ``settings``.
+# Members that CreateDBInstance reads itself; the others are in ``settings``.
 CREATE_MEMBERS = frozenset(
     {
         "AllocatedStorage",
+        "DBClusterIdentifier",
         "DBInstanceClass",
         "DBInstanceIdentifier",
         "DBName",
@@ -54,20 +56,25 @@ def describe_db_instances(context: Context, params: Mapping[str, Any]) -> dict[s
             found = tx.instances_after(marked_name("DescribeDBInstances", params))
         else:
             found = [require_instance(tx, instance_identifier_of(context, named))]
-        passed = apply_filters(params.get("Filters"), found, _filters(context))
+        passed = apply_filters(params.get("Filters"), found, _filters(context, tx))
         page, marker = paginate("DescribeDBInstances", params, passed, lambda instance: [instance.identifier])
         around = views.surroundings(tx, page)
     return {"DBInstances": [views.instance_view(context, i, around(i)) for i in page], "Marker": marker}
 
 
-def _filters(context: Context) -> Mapping[str, Values[DBInstance]]:
+def _filters(context: Context, tx: Transaction) -> Mapping[str, Values[DBInstance]]:
     return {
-        "db-cluster-id": lambda _instance: [],
+        "db-cluster-id": lambda instance: _cluster_names(context, tx, instance),
         "db-instance-id": lambda instance: [instance.identifier, context.instance_arn(instance.identifier)],
         "dbi-resource-id": lambda instance: [instance.resource_id.lower()],
         "domain": lambda _instance: [],
         "engine": lambda instance: [instance.engine],
     }
+
+
+def _cluster_names(context: Context, tx: Transaction, instance: DBInstance) -> list[str]:
+    cluster = None if instance.cluster is None else tx.cluster(instance.cluster)
+    return [] if cluster is None else [cluster.identifier, context.cluster_arn(cluster.identifier)]
 
 
 class _Wanted(Struct, frozen=True, kw_only=True):
@@ -83,7 +90,7 @@ class _Wanted(Struct, frozen=True, kw_only=True):
     storage_gib: int
 
 
-def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+def create_instance_alone(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     wanted = _parse(context, params)
     settings, tags = collect_settings(params), parse_tags(params.get("Tags"))
     verifier = context.servers.conceal_password(wanted.password)
@@ -159,14 +166,17 @@ def choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
         raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error
 
 
-def require_free_port(context: Context, tx: Transaction, port: int) -> None:
-    """Neither an endpoint's, nor about to become one's, nor another program's."""
+def require_free_port(context: Context, tx: Transaction, port: int, *, on_both: bool = False) -> None:
+    """Neither an endpoint's, nor about to become one's, nor another program's. ``on_both``: addresses of a cluster."""
     owner = next((instance.identifier for instance in tx.instances() if instance.port == port), None)
     if owner is not None:
         raise invalid_parameter_value(f"Invalid port {port}: it belongs to the DB instance {owner}")
+    cluster = next((cluster.identifier for cluster in tx.clusters() if cluster.port == port), None)
+    if cluster is not None:
+        raise invalid_parameter_value(f"Invalid port {port}: it belongs to the DB cluster {cluster}")
     if port in taken_ports(tx):
-        raise invalid_parameter_value(f"Invalid port {port}: another DB instance is being moved to it")
-    if not context.ports.is_free(port):
+        raise invalid_parameter_value(f"Invalid port {port}: another endpoint is being moved to it")
+    if not context.ports.is_free(port, on_both=on_both):
         raise invalid_parameter_value(f"Invalid port {port}: another program on {context.ports.host} uses it")
 
 

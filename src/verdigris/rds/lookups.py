@@ -2,7 +2,7 @@
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSubnetGroup, ParameterGroup
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSubnetGroup, ParameterGroup
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds.context import Context
@@ -29,6 +29,15 @@ def instance_identifier_of(context: Context, text: str) -> str:
     arn = parse_own_arn(context, text)
     if arn.kind != "db":
         raise invalid_parameter_value(f"The specified resource name is not that of a DB instance: {text}")
+    return arn.name.lower()
+
+
+def cluster_identifier_of(context: Context, text: str) -> str:
+    if not text.startswith("arn:"):
+        return text.lower()
+    arn = parse_own_arn(context, text)
+    if arn.kind != "cluster":
+        raise invalid_parameter_value(f"The specified resource name is not that of a DB cluster: {text}")
     return arn.name.lower()
 
 
@@ -70,6 +79,19 @@ def require_instance(tx: Transaction, identifier: str) -> DBInstance:
     if instance is None:
         raise Fault("DBInstanceNotFoundFault", f"DBInstance {identifier.lower()} not found.")
     return instance
+
+
+def require_cluster(tx: Transaction, identifier: str) -> DBCluster:
+    if not is_instance_identifier(identifier):
+        raise invalid_parameter_value(identifier_rule("DBClusterIdentifier"))
+    cluster = tx.cluster_named(identifier)
+    if cluster is None:
+        raise cluster_not_found(identifier)
+    return cluster
+
+
+def cluster_not_found(identifier: str) -> Fault:
+    return Fault("DBClusterNotFoundFault", f"DBCluster {identifier.lower()} not found.")
 
 
 def identifier_rule(parameter: str) -> str:

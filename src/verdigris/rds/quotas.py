@@ -19,6 +19,7 @@ def describe_account_attributes(context: Context, _params: Mapping[str, Any]) ->
         groups = tx.subnet_groups()
         used = {
             Quota.ALLOCATED_STORAGE: sum(sizes_gib),
+            Quota.DB_CLUSTERS: len(tx.clusters()),
             Quota.DB_INSTANCES: len(sizes_gib),
             Quota.DB_PARAMETER_GROUPS: len(tx.parameter_groups()),
             Quota.DB_SUBNET_GROUPS: len(groups),

@@ -15,9 +15,16 @@ from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, Workflow
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import checks, views
 from verdigris.rds.catalogue import choose_parameter_group
+from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
 from verdigris.rds.instances import choose_port, require_free_name
-from verdigris.rds.lookups import deployment_of, identifier_rule, instance_identifier_of, require_instance
+from verdigris.rds.lookups import (
+    deployment_of,
+    identifier_rule,
+    instance_identifier_of,
+    require_cluster,
+    require_instance,
+)
 from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import invalid_instance_state, require_available, require_settled
@@ -49,6 +56,9 @@ _GREEN_IS_FREE = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHO
 
 
 def create_db_instance_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
+    if params.get("SourceDBClusterIdentifier"):
+        _require_there(context, params["SourceDBClusterIdentifier"])
+        raise invalid_parameter_combination("Read replicas of DB clusters are not offered here: name a DB instance")
     source_identifier = _parse(context, params)
     settings, tags = collect_settings(params), parse_tags(params.get("Tags"))
     with context.store.transaction() as tx:
@@ -86,12 +96,15 @@ def create_db_instance_read_replica(context: Context, params: Mapping[str, Any])
     return {"DBInstance": views.instance_view(context, replica, around(replica))}
 
 
+def _require_there(context: Context, cluster: str) -> None:
+    with context.store.transaction() as tx:
+        require_cluster(tx, cluster)
+
+
 def _parse(context: Context, params: Mapping[str, Any]) -> str:
     """The source's identifier, of a request that is valid as far as can be told without looking at it."""
     if not is_instance_identifier(params["DBInstanceIdentifier"]):
         raise invalid_parameter_value(identifier_rule("DBInstanceIdentifier"))
-    if params.get("SourceDBClusterIdentifier"):
-        raise Fault("DBClusterNotFoundFault", f"DBCluster {params['SourceDBClusterIdentifier']} not found.")
     if not params.get("SourceDBInstanceIdentifier"):
         raise missing_parameter("SourceDBInstanceIdentifier")
     if params.get("SourceRegion", context.region) != context.region:
@@ -116,6 +129,7 @@ def _storage_gib(source: DBInstance, params: Mapping[str, Any]) -> int:
 
 def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
     name = source.identifier
+    require_no_member(source, "has no read replicas of its own: add a DB instance to the cluster instead.")
     if source.replica_of is not None:
         raise invalid_instance_state(
             f"DB instance {name} is a read replica itself. Replicas of replicas are not offered here: name its source."
@@ -154,6 +168,7 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
     settings = {"BackupRetentionPeriod": 1, **collect_settings(params)}
     with context.store.transaction() as tx:
         replica = require_instance(tx, params["DBInstanceIdentifier"])
+        require_no_member(replica, "cannot be promoted.")
         if replica.replica_of is None:
             raise invalid_instance_state(f"DB instance {replica.identifier} is not a read replica")
         require_available(replica)

@@ -95,7 +95,6 @@ OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
     "CustomIamInstanceProfile": (),
     "DatabaseInsightsMode": ("standard",),
     "DBCapacityReservationIdentifier": (),
-    "DBClusterIdentifier": (),
     "DBSecurityGroups": ([],),
     "DBSystemId": (),
     "DedicatedLogVolume": (False,),
@@ -135,13 +134,91 @@ OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+# Of the operations on clusters.
+CLUSTER_KEPT: Mapping[str, Check] = {
+    "AutoMinorVersionUpgrade": _anything,
+    "AvailabilityZones": _anything,
+    "BackupRetentionPeriod": _between(1, 35),
+    "CopyTagsToSnapshot": _anything,
+    "DBSubnetGroupName": _anything,
+    "EngineLifecycleSupport": KEPT["EngineLifecycleSupport"],
+    "EngineMode": _one_of("provisioned"),
+    "NetworkType": _one_of("IPV4"),
+    "PreferredBackupWindow": KEPT["PreferredBackupWindow"],
+    "PreferredMaintenanceWindow": KEPT["PreferredMaintenanceWindow"],
+    "StorageType": _one_of("aurora", "aurora-iopt1"),
+    "VpcSecurityGroupIds": _anything,
+}
+
+CLUSTER_OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
+    "AllocatedStorage": (),
+    "AllowEngineModeChange": (False,),
+    "AllowMajorVersionUpgrade": (False,),
+    "AssociatedRoles": ([],),
+    "AwsBackupRecoveryPointArn": (),
+    "BacktrackWindow": (0,),
+    "CACertificateIdentifier": (),
+    "CharacterSetName": (),
+    "CloudwatchLogsExportConfiguration": ({},),
+    "ClusterScalabilityType": ("standard",),
+    "DatabaseInsightsMode": ("standard",),
+    "DBClusterInstanceClass": (),
+    "DBInstanceParameterGroupName": (),
+    "DBSystemId": (),
+    "Domain": (),
+    "DomainIAMRoleName": (),
+    "EnableCloudwatchLogsExports": ([],),
+    "EnableGlobalWriteForwarding": (False,),
+    "EnableHttpEndpoint": (False,),
+    "EnableIAMDatabaseAuthentication": (False,),
+    "EnableInternetAccessGateway": (False,),
+    "EnableLimitlessDatabase": (False,),
+    "EnableLocalWriteForwarding": (False,),
+    "EnablePerformanceInsights": (False,),
+    "EnableVPCNetworking": (),
+    "GlobalClusterIdentifier": (),
+    "Iops": (),
+    "KmsKeyId": (),
+    "ManageMasterUserPassword": (False,),
+    "MasterUserAuthenticationType": ("password",),
+    "MasterUserSecretKmsKeyId": (),
+    "MonitoringInterval": (0,),
+    "MonitoringRoleArn": (),
+    "NewDBClusterIdentifier": (),
+    "OptionGroupName": (),
+    "PerformanceInsightsKMSKeyId": (),
+    "PerformanceInsightsRetentionPeriod": (),
+    "PreSignedUrl": (),
+    "PubliclyAccessible": (False,),
+    "RdsCustomClusterConfiguration": (),
+    "ReplicationSourceIdentifier": (),
+    "RotateMasterUserPassword": (False,),
+    "ScalingConfiguration": (),
+    "ServerlessV2ScalingConfiguration": (),
+    "SourceRegion": (),
+    "StorageEncrypted": (False,),
+    "TagSpecifications": ([],),
+    "WithExpressConfiguration": (False,),
+}
+
+
 def collect_settings(params: Mapping[str, Any]) -> dict[str, Any]:
     """The kept ones of ``params``, checked. Raises for one that is not possible here, naming it but not its value: it
     may be secret."""
-    for name, allowed in OFF_ONLY.items():
+    return _collect(params, KEPT, OFF_ONLY)
+
+
+def collect_cluster_settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    return _collect(params, CLUSTER_KEPT, CLUSTER_OFF_ONLY)
+
+
+def _collect(
+    params: Mapping[str, Any], keeps: Mapping[str, Check], off_only: Mapping[str, tuple[Any, ...]]
+) -> dict[str, Any]:
+    for name, allowed in off_only.items():
         if name in params and params[name] not in allowed:
             raise invalid_parameter_combination(f"{name} asks for what this server does not offer")
-    kept = {name: params[name] for name in KEPT if name in params}
+    kept = {name: params[name] for name in keeps if name in params}
     for name, value in kept.items():
-        KEPT[name](name, value)
+        keeps[name](name, value)
     return kept

@@ -13,6 +13,7 @@ from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.rds import views
+from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, require_instance
 from verdigris.rds.states import invalid_instance_state, require_available, require_free_hands
@@ -24,6 +25,7 @@ def stop_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, A
     _refuse(params, "DBSnapshotIdentifier", "this server does not make snapshots yet. Stop the DB instance without one")
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
+        require_no_member(instance, "cannot be stopped by itself.")
         require_available(instance)
         require_free_hands(tx, instance)
         _require_nobody_follows(tx, instance)

@@ -66,6 +66,7 @@ def delete_db_subnet_group(context: Context, params: Mapping[str, Any]) -> dict[
     with context.store.transaction() as tx:
         group = require_subnet_group(tx, params["DBSubnetGroupName"])
         users = [i.identifier for i in tx.instances() if _named(i.settings.get("DBSubnetGroupName")) == group.name]
+        users += [c.identifier for c in tx.clusters() if _named(c.settings.get("DBSubnetGroupName")) == group.name]
         if users:
             raise Fault(
                 "InvalidDBSubnetGroupStateFault",

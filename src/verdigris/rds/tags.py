@@ -7,13 +7,14 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSubnetGroup, ParameterGroup, Tag
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSubnetGroup, ParameterGroup, Tag
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds import views
 from verdigris.rds.context import Context
 from verdigris.rds.filters import apply_filters
 from verdigris.rds.lookups import (
+    cluster_not_found,
     parse_own_arn,
     require_event_subscription,
     require_own_parameter_group,
@@ -26,7 +27,6 @@ MAX_VALUE = 256
 _RESERVED_PREFIXES = ("aws:", "rds:")
 # What has tags on RDS and does not exist here, by the resource type of its ARN (user guide, "Amazon Resource Names").
 _NONE_HERE = {
-    "cluster": ("DBClusterNotFoundFault", "DBCluster"),
     "db-proxy": ("DBProxyNotFoundFault", "DBProxy"),
     "db-proxy-endpoint": ("DBProxyEndpointNotFoundFault", "DBProxyEndpoint"),
     "integration": ("IntegrationNotFoundFault", "Integration"),
@@ -97,7 +97,7 @@ def _is_allowed(character: str) -> bool:
     return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
 
 
-Tagged = DBInstance | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
+Tagged = DBInstance | DBCluster | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
 
 
 def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
@@ -119,6 +119,11 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
             return require_subnet_group(tx, arn.name)
         case "es":
             return require_event_subscription(tx, arn.name)
+        case "cluster":
+            cluster = tx.cluster_named(arn.name)
+            if cluster is None:
+                raise cluster_not_found(arn.name)
+            return cluster
     if arn.kind in _NONE_HERE:
         fault, what = _NONE_HERE[arn.kind]
         raise Fault(fault, f"{what} {arn.name} not found.")
@@ -129,6 +134,8 @@ def _put_tags(tx: Transaction, resource: Tagged, tags: tuple[Tag, ...]) -> None:
     changed = structs.replace(resource, tags=tags)
     if isinstance(changed, DBInstance):
         tx.put_instance(changed)
+    elif isinstance(changed, DBCluster):
+        tx.put_cluster(changed)
     elif isinstance(changed, ParameterGroup):
         tx.put_parameter_group(changed)
     elif isinstance(changed, DBSubnetGroup):

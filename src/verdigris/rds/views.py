@@ -55,6 +55,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     replicates_to: tuple[str, ...] = ()
     pending: arguments.ModifyInstance = arguments.ModifyInstance()
     subnet_group: DBSubnetGroup | None = None
+    cluster: str | None = None  # identifier
 
 
 def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DBInstance], Surroundings]:
@@ -62,7 +63,8 @@ def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DB
     own = [instance.resource_id for instance in shown]
     primaries = [deployment.primary for deployment in tx.deployments_of(own) if deployment.status in _REPLICATING]
     pairs = [(m.source_resource_id, m.target_resource_id) for m in primaries if m.target_resource_id is not None]
-    pairs += [(each.replica_of, each.resource_id) for each in (*shown, *tx.replicas_of(own)) if each.replica_of]
+    followers = [each for each in (*shown, *tx.replicas_of(own)) if each.cluster is None]  # a cluster's tell it there
+    pairs += [(each.replica_of, each.resource_id) for each in followers if each.replica_of]
     pairs = list(dict.fromkeys(pairs))  # a replica is shown, perhaps, and its source too
     names = tx.identifiers({end for pair in pairs for end in pair})
     pairs = [(source, target) for source, target in pairs if source in names and target in names]
@@ -72,14 +74,17 @@ def surroundings(tx: Transaction, shown: Collection[DBInstance]) -> Callable[[DB
         if workflow.kind in (WorkflowKind.MODIFY_INSTANCE, WorkflowKind.REBOOT_INSTANCE)
     }
     groups = {name: tx.subnet_group(name) for name in {i.settings.get("DBSubnetGroupName") for i in shown} if name}
+    clusters = {each: tx.cluster(each) for each in {i.cluster for i in shown} if each}
 
     def of(instance: DBInstance) -> Surroundings:
+        cluster = clusters.get(instance.cluster or "")
         own = instance.resource_id
         return Surroundings(
             replicates_from=next((names[source] for source, target in pairs if target == own), None),
             replicates_to=tuple(names[target] for source, target in pairs if source == own),
             pending=changes.get(own, arguments.ModifyInstance()),
             subnet_group=groups.get(instance.settings.get("DBSubnetGroupName")),
+            cluster=None if cluster is None else cluster.identifier,
         )
 
     return of
@@ -93,6 +98,7 @@ def instance_view(context: Context, instance: DBInstance, around: Surroundings) 
     major = PostgresVersion.parse(instance.engine_version).major
     return {
         "DBInstanceIdentifier": instance.identifier,
+        "DBClusterIdentifier": around.cluster,
         "DBInstanceArn": context.instance_arn(instance.identifier),
         "DbiResourceId": instance.resource_id,
         "DBInstanceClass": instance.instance_class,
@@ -156,6 +162,7 @@ def _replication(instance: DBInstance, around: Surroundings) -> View:
     view: View = {"ReadReplicaDBInstanceIdentifiers": list(around.replicates_to)}
     if around.replicates_from is not None:
         view["ReadReplicaSourceDBInstanceIdentifier"] = around.replicates_from
+    if around.replicates_from is not None or (around.cluster is not None and instance.replica_of is not None):
         view["StatusInfos"] = [_replication_status(instance)]
     return view
 

@@ -12,23 +12,28 @@ _BACKLOG = 1024
 
 
 class HostPorts:
-    """Ports of one address of this machine, found free by binding them."""
+    """Ports of one or two addresses of this machine, found free by binding them."""
 
-    def __init__(self, host: str = "127.0.0.1", allowed: range = DEFAULT_RANGE) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", allowed: range = DEFAULT_RANGE, *, reader_host: str | None = None
+    ) -> None:
         self.host = host
+        self.reader_host = reader_host
         self.count = len(allowed)
         self._allowed = allowed
 
-    def is_free(self, port: int) -> bool:
+    def is_free(self, port: int, *, on_both: bool = False) -> bool:
         try:
             bind_listener(self.host, port).close()
+            if on_both and self.reader_host is not None:
+                bind_listener(self.reader_host, port).close()
         except PortInUse:
             return False
         return True
 
-    def allocate(self, taken: Container[int]) -> int:
+    def allocate(self, taken: Container[int], *, on_both: bool = False) -> int:
         for port in self._allowed:
-            if port not in taken and self.is_free(port):
+            if port not in taken and self.is_free(port, on_both=on_both):
                 return port
         raise PortInUse(f"no free port between {self._allowed.start} and {self._allowed.stop - 1} on {self.host}")
 

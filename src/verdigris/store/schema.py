@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from verdigris.domain.model import PendingChange, Tag, TargetSpec, Task
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
+    ClusterStatus,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -61,6 +62,7 @@ instances = sa.Table(
     # No reference: at the end of a transaction all old rows go before the new ones come.
     sa.Column("replica_of", sa.Text, index=True, comment="resource id of a read replica's source"),
     sa.Column("replication_error", sa.Text, nullable=False),
+    sa.Column("cluster", sa.Text, index=True, comment="resource id of the cluster that it is a member of"),
     sa.Column("pending", Json(PendingChange), nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
@@ -69,6 +71,31 @@ instances = sa.Table(
     sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
     sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
     sa.CheckConstraint("replica_of <> resource_id", name="replica_of"),
+)
+
+# Its members are instances that name it; ``writer`` names one of them. No references, as for replica_of.
+clusters = sa.Table(
+    "clusters",
+    metadata,
+    sa.Column("resource_id", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, nullable=False, unique=True),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("engine_version", sa.Text, nullable=False),
+    # creating -> available | failed; available -> modifying | resetting-master-credentials -> available;
+    # available | failed -> deleting -> (row gone)
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("writer", sa.Text),
+    sa.Column("master_username", sa.Text, nullable=False),
+    sa.Column("master_password_verifier", sa.Text, nullable=False),
+    sa.Column("db_name", sa.Text),
+    sa.Column("port", sa.Integer, nullable=False, unique=True),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("deletion_protection", sa.Boolean(create_constraint=False), nullable=False),
+    sa.Column("settings", Json(dict[str, object]), nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint(one_of("status", ClusterStatus), name="status"),
+    sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
+    sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
 )
 
 parameter_groups = sa.Table(

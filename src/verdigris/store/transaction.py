@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from verdigris.domain.model import (
     BlueGreenDeployment,
+    DBCluster,
     DBInstance,
     DBSubnetGroup,
     Event,
@@ -70,6 +71,11 @@ class SqlTransaction(SubscriptionQueries):
             schema.instances.c.replica_of.in_(resource_ids), lambda changed: changed.replica_of in resource_ids
         )
 
+    def members_of(self, cluster_ids: Collection[str]) -> list[DBInstance]:
+        return self._instances(
+            schema.instances.c.cluster.in_(cluster_ids), lambda changed: changed.cluster in cluster_ids
+        )
+
     def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
         if not resource_ids:
             return {}
@@ -117,6 +123,27 @@ class SqlTransaction(SubscriptionQueries):
     def _one_instance(self, condition: sa.ColumnElement[bool]) -> DBInstance | None:
         row = self._connection.execute(sa.select(schema.instances).where(condition)).mappings().first()
         return None if row is None else from_row(row, DBInstance)
+
+    # ------------------------------------------------------------------------------------------------------- clusters
+
+    def cluster(self, resource_id: str) -> DBCluster | None:
+        return next(iter(self._clusters(schema.clusters.c.resource_id == resource_id)), None)
+
+    def cluster_named(self, identifier: str) -> DBCluster | None:
+        return next(iter(self._clusters(schema.clusters.c.identifier == identifier.lower())), None)
+
+    def clusters(self) -> list[DBCluster]:
+        return self._clusters(sa.true())
+
+    def put_cluster(self, cluster: DBCluster) -> None:
+        self._upsert(schema.clusters, "resource_id", to_row(cluster))
+
+    def delete_cluster(self, resource_id: str) -> None:
+        self._connection.execute(sa.delete(schema.clusters).where(schema.clusters.c.resource_id == resource_id))
+
+    def _clusters(self, condition: sa.ColumnElement[bool]) -> list[DBCluster]:
+        rows = self._connection.execute(sa.select(schema.clusters).where(condition)).mappings()
+        return sorted((from_row(row, DBCluster) for row in rows), key=lambda cluster: cluster.identifier)
 
     # ----------------------------------------------------------------------------------------------- parameter groups
 

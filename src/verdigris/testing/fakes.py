@@ -36,14 +36,15 @@ class FakePorts:
 
     def __init__(self, first: int = 20000, last: int = 20999, *, host: str = "127.0.0.1") -> None:
         self.host = host
+        self.reader_host: str | None = "127.0.0.2"
         self.range = range(first, last + 1)
         self.count = len(self.range)
         self.used_by_others: set[int] = set()
 
-    def is_free(self, port: int) -> bool:
+    def is_free(self, port: int, *, on_both: bool = False) -> bool:  # noqa: ARG002 (used by others is used everywhere)
         return port not in self.used_by_others
 
-    def allocate(self, taken: Container[int]) -> int:
+    def allocate(self, taken: Container[int], *, on_both: bool = False) -> int:  # noqa: ARG002 (likewise)
         for port in self.range:
             if port not in taken and self.is_free(port):
                 return port

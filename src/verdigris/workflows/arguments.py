@@ -32,6 +32,17 @@ class DeleteInstance(Struct, frozen=True, kw_only=True):
     has_replicas: bool = False
 
 
+class CreateCluster(Struct, frozen=True, kw_only=True):
+    port_requested: bool = False  # as for CreateInstance
+
+
+class ModifyCluster(Struct, frozen=True, kw_only=True):
+    """As ``ModifyInstance``."""
+
+    master_password_verifier: str | None = None
+    port: int | None = None
+
+
 class SwitchOver(Struct, frozen=True, kw_only=True):
     """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``, by the clock of the wall."""
 

@@ -13,7 +13,7 @@ from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, membership, replication
+from verdigris.workflows import arguments, cluster_members, cluster_routes, membership, replication
 from verdigris.workflows.saga import PATIENCE_S, Saga, Step
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
 
@@ -52,6 +52,19 @@ class InstanceWorkflow:
         """It is as it was before, and available."""
         failure = events.modification_failed(require_instance(tx, self.resource_id), reason, self.services.clock.now())
         self.settle(tx, InstanceStatus.AVAILABLE, failure, reason=reason)
+
+    async def lead_cluster(self) -> None:
+        """Clients of its endpoints come to this instance from now on, or no more if it is being deleted."""
+        instance = self.instance()
+        if instance.cluster is not None:
+            joining = instance.resource_id if instance.status is InstanceStatus.CREATING else ""
+            await cluster_routes.lead(self.services, instance.cluster, joining=joining)
+
+    def steps_of_members(self, *steps: Step) -> tuple[Step, ...]:
+        """None for an instance that is no member of a cluster."""
+        with self.services.store.transaction() as tx:
+            instance = tx.instance(self.resource_id)
+        return () if instance is None or instance.cluster is None else steps
 
     async def close_endpoint(self) -> None:
         await self.services.router.remove_route(self.instance().identifier)
@@ -126,6 +139,7 @@ class CreateInstance(InstanceWorkflow):
         return [
             Step(name="server", do=self._create_server, undo=self._remove_server),
             Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
+            *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
 
     async def _create_server(self) -> None:
@@ -346,6 +360,10 @@ class DeleteInstance(InstanceWorkflow):
     def steps(self) -> list[Step]:
         """Replicas receive the rest when no client can write any more; a replica's slot goes when nobody uses it."""
         steps = [
+            *self.steps_of_members(
+                Step(name="members", do=self._await_readers),
+                Step(name="cluster", do=self.lead_cluster, patience_s=PATIENCE_S),
+            ),
             Step(name="deployment", do=self._leave_deployment, patience_s=PATIENCE_S),
             Step(name="endpoint", do=self.close_endpoint, patience_s=PATIENCE_S),
         ]
@@ -357,6 +375,14 @@ class DeleteInstance(InstanceWorkflow):
         if self.told.is_replica:
             steps.append(Step(name="source", do=self._release_source, patience_s=PATIENCE_S))
         return steps
+
+    async def _await_readers(self) -> None:
+        """Of a writer: they are being deleted, too."""
+        with self.services.store.transaction() as tx:
+            instance = require_instance(tx, self.resource_id)
+            is_writer = cluster_members.is_writer(tx, instance)
+        if is_writer and instance.cluster is not None:
+            await cluster_members.others_gone(self.services, instance.cluster, but=self.resource_id)
 
     async def _leave_deployment(self) -> None:
         """What a deployment keeps on the other member for this one (slots above all) goes with it."""
@@ -384,6 +410,7 @@ class DeleteInstance(InstanceWorkflow):
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
         membership.deleted(tx, instance)
+        cluster_members.deleted(tx, instance)
         tx.delete_instance(self.resource_id)
         tx.add_event(events.instance_deleted(instance, self.services.clock.now()))
 

@@ -6,7 +6,7 @@ from verdigris.domain import events
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments
+from verdigris.workflows import arguments, cluster_members
 from verdigris.workflows.instances import InstanceWorkflow, open_endpoint
 from verdigris.workflows.replication import replica_record, standalone
 from verdigris.workflows.saga import Step
@@ -26,9 +26,14 @@ class CreateReadReplica(ReplicaWorkflow):
 
     def steps(self) -> list[Step]:
         return [
+            *self.steps_of_members(Step(name="writer", do=self._await_source)),
             Step(name="copy", do=self._copy, undo=self._remove, bulky=True),
             Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
+            *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
+
+    async def _await_source(self) -> None:
+        await cluster_members.source_available(self.services, self.resource_id)
 
     async def _copy(self) -> None:
         await self.services.replicas.create(self.replica())

@@ -1,10 +1,11 @@
 """What every workflow works with, gathered once by the composition root."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from verdigris.domain.errors import StepFailed
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Event, Member
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member
 from verdigris.domain.parameters import SERVICE_PARAMETERS
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
@@ -34,6 +35,8 @@ class Services:
     switchover: SwitchoverEngine
     random_text: Callable[[str, int], str]
     policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)
+    # Held from reading what a cluster's endpoints shall lead to until the router has been told.
+    cluster_routing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def pair(self, deployment: BlueGreenDeployment) -> Pair:
         """The deployment's primary and its target. Raises ``StepFailed`` if there never was a target.
@@ -79,9 +82,10 @@ def taken_ports(tx: Transaction) -> set[int]:
     moving = (
         workflow.arguments.get("port")
         for workflow in tx.unfinished_workflows()
-        if workflow.kind is WorkflowKind.MODIFY_INSTANCE
+        if workflow.kind in (WorkflowKind.MODIFY_INSTANCE, WorkflowKind.MODIFY_CLUSTER)
     )
-    return {instance.port for instance in tx.instances()} | {port for port in moving if port is not None}
+    present = {instance.port for instance in tx.instances()} | {cluster.port for cluster in tx.clusters()}
+    return present | {port for port in moving if port is not None}
 
 
 def require_instance(tx: Transaction, resource_id: str) -> DBInstance:
@@ -89,6 +93,13 @@ def require_instance(tx: Transaction, resource_id: str) -> DBInstance:
     if instance is None:
         raise StepFailed(f"DB instance {resource_id} no longer exists")
     return instance
+
+
+def require_cluster(tx: Transaction, resource_id: str) -> DBCluster:
+    cluster = tx.cluster(resource_id)
+    if cluster is None:
+        raise StepFailed(f"DB cluster {resource_id} no longer exists")
+    return cluster
 
 
 def require_deployment(tx: Transaction, identifier: str) -> BlueGreenDeployment:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rds.world import APP_ARN, World
+from tests.unit.rds.world import APP_ARN, SHOP_ARN, World
 from verdigris.aws.errors import Fault
 from verdigris.domain.access import AccessKey, Rule
 from verdigris.rds.access import authorize, needed
@@ -61,6 +61,13 @@ class TestNeeds:
                     ("AddTagsToResource", APP_ARN),
                     ("AddTagsToResource", PG("mine")),
                 ],
+            ),
+            ("DescribeDBClusters", {}, [("DescribeDBClusters", ALL("cluster"))]),
+            ("DeleteDBCluster", {"DBClusterIdentifier": "Shop"}, [("DeleteDBCluster", SHOP_ARN)]),
+            (
+                "CreateDBInstance",
+                {"DBInstanceIdentifier": "app", "DBClusterIdentifier": SHOP_ARN},
+                [("CreateDBInstance", SHOP_ARN), ("CreateDBInstance", APP_ARN)],
             ),
             (
                 "CreateBlueGreenDeployment",

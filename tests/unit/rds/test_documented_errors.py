@@ -9,8 +9,8 @@ from typing import Any
 import botocore.session
 import pytest
 
-from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, TOPIC, World
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
+from tests.unit.rds.world import APP_ARN, NEW_CLUSTER, NEW_INSTANCE, NEW_MEMBER, SHOP_ARN, TOPIC, World
+from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus
 from verdigris.rds.operations import HANDLERS
 
 _MODEL = botocore.session.get_session().get_service_model("rds")
@@ -74,6 +74,24 @@ def _deleted(world: World) -> None:
     world.change("app", status=InstanceStatus.DELETING)
 
 
+def _clustered(world: World) -> None:
+    world.create_cluster()
+
+
+def _with_member(world: World) -> None:
+    world.create_cluster()
+    world.create_member("one")
+
+
+def _cluster_going(world: World) -> None:
+    world.create_cluster()
+    world.change_cluster(status=ClusterStatus.DELETING)
+
+
+def _no_reader_host(world: World) -> None:
+    world.ports.reader_host = None
+
+
 def _most(**quotas: int) -> Callable[[World], None]:
     return lambda world: world.set_quotas(**quotas)
 
@@ -84,6 +102,8 @@ _OTHER = {**NEW_INSTANCE, "DBInstanceIdentifier": "other"}
 _COPY = {"DBInstanceIdentifier": "copy", "SourceDBInstanceIdentifier": "app"}
 _GREEN = {"BlueGreenDeploymentName": "up", "Source": APP_ARN}
 _APP, _NO_APP = {"DBInstanceIdentifier": "app"}, {"DBInstanceIdentifier": NONE}
+_SHOP, _NO_SHOP = {"DBClusterIdentifier": "shop"}, {"DBClusterIdentifier": NONE}
+_MEMBER = {**NEW_MEMBER, **_SHOP, "DBInstanceIdentifier": "one"}
 _GROUP = {"DBParameterGroupName": "more", "DBParameterGroupFamily": "postgres17", "Description": "Ours"}
 _PARAMETERS = {"Parameters": [{"ParameterName": "work_mem", "ParameterValue": "8192", "ApplyMethod": "immediate"}]}
 _GROUP_COPY = {
@@ -125,6 +145,8 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     **_tagging("RemoveTagsFromResource", {"TagKeys": ["k"]}),
     # instances
     ("CreateDBInstance", "CertificateNotFoundFault"): ({**_OTHER, "CACertificateIdentifier": NONE}, _nothing),
+    ("CreateDBInstance", "DBClusterNotFoundFault"): (_MEMBER, _nothing),
+    ("CreateDBInstance", "InvalidDBClusterStateFault"): (_MEMBER, _cluster_going),
     ("CreateDBInstance", "DBInstanceAlreadyExistsFault"): (NEW_INSTANCE, _nothing),
     ("CreateDBInstance", "DBParameterGroupNotFoundFault"): ({**_OTHER, "DBParameterGroupName": NONE}, _nothing),
     ("CreateDBInstance", "DBSubnetGroupNotFoundFault"): ({**_OTHER, "DBSubnetGroupName": NONE}, _nothing),
@@ -185,6 +207,26 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     ("StartDBInstance", "InvalidDBInstanceStateFault"): (_APP, _nothing),
     ("StopDBInstance", "DBInstanceNotFoundFault"): (_NO_APP, _nothing),
     ("StopDBInstance", "InvalidDBInstanceStateFault"): (_APP, _stopped),
+    # clusters
+    ("CreateDBCluster", "DBClusterAlreadyExistsFault"): (NEW_CLUSTER, _clustered),
+    ("CreateDBCluster", "DBClusterParameterGroupNotFoundFault"): (
+        {**NEW_CLUSTER, "DBClusterParameterGroupName": NONE},
+        _nothing,
+    ),
+    ("CreateDBCluster", "DBClusterQuotaExceededFault"): (NEW_CLUSTER, _most(DBClusters=0)),
+    ("CreateDBCluster", "DBSubnetGroupNotFoundFault"): ({**NEW_CLUSTER, "DBSubnetGroupName": NONE}, _nothing),
+    ("CreateDBCluster", "InsufficientDBInstanceCapacityFault"): (NEW_CLUSTER, _no_ports),
+    ("CreateDBCluster", "InvalidVPCNetworkStateFault"): (NEW_CLUSTER, _no_reader_host),
+    ("DeleteDBCluster", "DBClusterNotFoundFault"): ({**_NO_SHOP, "SkipFinalSnapshot": True}, _nothing),
+    ("DeleteDBCluster", "InvalidDBClusterStateFault"): ({**_SHOP, "SkipFinalSnapshot": True}, _with_member),
+    ("DescribeDBClusters", "DBClusterNotFoundFault"): (_NO_SHOP, _nothing),
+    ("ModifyDBCluster", "DBClusterNotFoundFault"): (_NO_SHOP, _nothing),
+    ("ModifyDBCluster", "DBClusterParameterGroupNotFoundFault"): (
+        {**_SHOP, "DBClusterParameterGroupName": NONE},
+        _clustered,
+    ),
+    ("ModifyDBCluster", "DBSubnetGroupNotFoundFault"): ({**_SHOP, "DBSubnetGroupName": NONE}, _clustered),
+    ("ModifyDBCluster", "InvalidDBClusterStateFault"): ({**_SHOP, "DeletionProtection": True}, _cluster_going),
     # blue/green deployments
     ("CreateBlueGreenDeployment", "BlueGreenDeploymentAlreadyExistsFault"): (_GREEN, _deployed),
     ("CreateBlueGreenDeployment", "DBClusterNotFoundFault"): (
@@ -202,6 +244,7 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
         {**_GREEN, "Source": f"{_PREFIX}:db:copy"},
         _standby,
     ),
+    ("CreateBlueGreenDeployment", "SourceClusterNotSupportedFault"): ({**_GREEN, "Source": SHOP_ARN}, _clustered),
     ("CreateBlueGreenDeployment", "StorageQuotaExceededFault"): (_GREEN, _most(AllocatedStorage=39)),
     ("DeleteBlueGreenDeployment", "BlueGreenDeploymentNotFoundFault"): (
         {"BlueGreenDeploymentIdentifier": "bgd-none"},
@@ -326,7 +369,9 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     ),
 }
 
-_NO_CLUSTERS = "there are no clusters yet"
+_NO_GREEN_CLUSTERS = "there are no deployments of clusters yet"
+_NO_CLUSTER_ENDPOINTS = "there are no custom endpoints of clusters yet"
+_ALONE = "a member of a cluster is neither stopped nor started by itself"
 _NO_SNAPSHOTS = "there are no snapshots yet, and a request for a final one is refused by its member's name"
 _NO_NETWORK = "subnets and networks have no effect"
 _MEMBER_REFUSED = "the member that it is about is refused by name"
@@ -336,42 +381,76 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     "AuthorizationNotFoundFault": "security groups are kept and have no effect",
     "BackupPolicyNotFoundFault": "there is no such thing outside Oracle",
     "DBCapacityReservationNotFoundFault": _MEMBER_REFUSED,
-    "DBClusterParameterGroupNotFoundFault": _NO_CLUSTERS,
-    "DBClusterQuotaExceededFault": _NO_CLUSTERS,
+    "DBClusterAutomatedBackupQuotaExceededFault": _NO_SNAPSHOTS,
+    "DBClusterRoleQuotaExceededFault": _MEMBER_REFUSED,
+    "DBClusterSnapshotAlreadyExistsFault": _NO_SNAPSHOTS,
     "DBInstanceAutomatedBackupQuotaExceededFault": _NO_SNAPSHOTS,
     "DBSecurityGroupNotFoundFault": _MEMBER_REFUSED,
     "DBSnapshotAlreadyExistsFault": _NO_SNAPSHOTS,
     "DBSubnetGroupNotAllowedFault": "replicas are in the one region that there is, where any group will do",
     "DomainNotFoundFault": _MEMBER_REFUSED,
     "InvalidDBCapacityReservationStateFault": _MEMBER_REFUSED,
-    "InvalidDBClusterEndpointStateFault": _NO_CLUSTERS,
-    "InvalidDBClusterStateFault": _NO_CLUSTERS,
+    "GlobalClusterNotFoundFault": _MEMBER_REFUSED,
+    "InsufficientStorageClusterCapacityFault": "a cluster has no storage of its own",
+    "InvalidDBClusterEndpointStateFault": _NO_CLUSTER_ENDPOINTS,
+    "InvalidDBClusterSnapshotStateFault": _NO_SNAPSHOTS,
     "InvalidDBSecurityGroupStateFault": _MEMBER_REFUSED,
     "InvalidDBSubnetGroupFault": "replicas are in the one network that there is",
     "InvalidDBSubnetStateFault": _NO_NETWORK,
     "InvalidEventSubscriptionStateFault": "a subscription has no state in which it cannot be deleted",
-    "InvalidVPCNetworkStateFault": _NO_NETWORK,
+    "InvalidGlobalClusterStateFault": _MEMBER_REFUSED,
     "KMSKeyNotAccessibleFault": _MEMBER_REFUSED,
     "NetworkTypeNotSupported": "any other type than IPV4 is InvalidParameterValue",
     "ProvisionedIopsNotAvailableInAZFault": "they are kept and have no effect",
     "SNSNoAuthorizationFault": "topics are configured, and webhooks of one's own",
     "SnapshotQuotaExceededFault": _NO_SNAPSHOTS,
-    "SourceClusterNotSupportedFault": _NO_CLUSTERS,
+    "StorageTypeNotAvailableFault": "they have no effect",
     "StorageTypeNotSupportedFault": "they have no effect, and an unknown one is InvalidParameterValue",
     "SubnetAlreadyInUse": _NO_NETWORK,
     "TenantDatabaseQuotaExceededFault": "there is no such thing outside Oracle",
     "VpcEncryptionControlViolationException": _NO_NETWORK,
+    ("AddTagsToResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("AddTagsToResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
-    ("CreateDBInstance", "DBClusterNotFoundFault"): _NO_CLUSTERS,
+    ("CreateBlueGreenDeployment", "DBClusterParameterGroupNotFoundFault"): _NO_GREEN_CLUSTERS,
+    ("CreateBlueGreenDeployment", "DBClusterQuotaExceededFault"): _NO_GREEN_CLUSTERS,
+    ("CreateBlueGreenDeployment", "InvalidDBClusterStateFault"): _NO_GREEN_CLUSTERS,
+    ("CreateDBCluster", "DBClusterNotFoundFault"): _MEMBER_REFUSED,
+    ("CreateDBCluster", "DBInstanceNotFoundFault"): _MEMBER_REFUSED,
+    ("CreateDBCluster", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,
+    ("CreateDBCluster", "InvalidDBClusterStateFault"): "no cluster is made of another one",
+    ("CreateDBCluster", "InvalidDBInstanceStateFault"): "no cluster is made of an instance",
+    ("CreateDBCluster", "InvalidDBSubnetGroupStateFault"): "one can be used in any state",
+    ("CreateDBCluster", "InvalidSubnet"): _NO_NETWORK,
+    ("CreateDBCluster", "OptionGroupNotFoundFault"): _MEMBER_REFUSED,
+    ("CreateDBCluster", "StorageQuotaExceededFault"): "its members have storage, a cluster has none",
     ("CreateDBInstance", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,
     ("CreateDBInstance", "InvalidSubnet"): _NO_NETWORK,
     ("CreateDBInstanceReadReplica", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,
+    ("CreateDBInstance", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
+    ("CreateDBInstanceReadReplica", "InvalidDBClusterStateFault"): "replicas of clusters are refused in any state",
     ("CreateDBInstanceReadReplica", "InvalidSubnet"): _NO_NETWORK,
+    ("CreateDBInstanceReadReplica", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
+    ("DeleteDBInstance", "InvalidDBClusterStateFault"): "a writer that has readers is InvalidDBInstanceState",
+    ("ModifyDBCluster", "DBClusterAlreadyExistsFault"): _MEMBER_REFUSED,
+    ("ModifyDBCluster", "DBInstanceAlreadyExistsFault"): _MEMBER_REFUSED,
+    ("ModifyDBCluster", "DBParameterGroupNotFoundFault"): _MEMBER_REFUSED,
+    ("ModifyDBCluster", "InvalidDBInstanceStateFault"): "a writer that cannot be told is InvalidDBClusterStateFault",
+    ("ModifyDBCluster", "InvalidDBSubnetGroupStateFault"): "one can be used in any state",
+    ("ModifyDBCluster", "InvalidSubnet"): _NO_NETWORK,
+    ("ModifyDBCluster", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
+    ("ModifyDBCluster", "OptionGroupNotFoundFault"): _MEMBER_REFUSED,
+    ("ModifyDBCluster", "StorageQuotaExceededFault"): "its members have storage, a cluster has none",
+    ("ModifyDBInstance", "InvalidDBClusterStateFault"): "what is the cluster's is refused in any state",
+    ("ModifyDBInstance", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
     ("ModifyDBInstance", "InsufficientDBInstanceCapacityFault"): "a class has no capacity of its own",
     ("ModifyDBSubnetGroup", "InvalidDBSubnetGroupStateFault"): "one can be changed in any state",
     ("ModifyEventSubscription", "EventSubscriptionQuotaExceededFault"): "nothing is added",
+    ("RemoveTagsFromResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("RemoveTagsFromResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
-    ("StartDBInstance", "DBClusterNotFoundFault"): _NO_CLUSTERS,
+    ("StartDBInstance", "DBClusterNotFoundFault"): _ALONE,
+    ("StartDBInstance", "InvalidDBClusterStateFault"): _ALONE,
+    ("StartDBInstance", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
+    ("StopDBInstance", "InvalidDBClusterStateFault"): _ALONE,
     ("StartDBInstance", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,
     ("StartDBInstance", "DBSubnetGroupNotFoundFault"): "a group that is in use cannot be deleted",
     ("StartDBInstance", "InsufficientDBInstanceCapacityFault"): "a stopped instance keeps its port",

@@ -106,7 +106,7 @@ class TestCreate:
             ({"MultiAZ": True}, "InvalidParameterCombination", "MultiAZ"),
             ({"StorageEncrypted": True}, "InvalidParameterCombination", "StorageEncrypted"),
             ({"ManageMasterUserPassword": True}, "InvalidParameterCombination", "ManageMasterUserPassword"),
-            ({"DBClusterIdentifier": "c"}, "InvalidParameterCombination", "DBClusterIdentifier"),
+            ({"DBClusterIdentifier": "c"}, "InvalidParameterCombination", "master user name"),
             ({"TdeCredentialPassword": "hidden"}, "InvalidParameterCombination", "TdeCredentialPassword"),
             ({"BackupRetentionPeriod": 36}, "InvalidParameterValue", "BackupRetentionPeriod"),
             ({"PreferredBackupWindow": "late"}, "InvalidParameterValue", "PreferredBackupWindow"),

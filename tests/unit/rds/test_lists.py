@@ -11,11 +11,11 @@ from verdigris.aws.errors import Fault
 from verdigris.aws.model import load_service
 from verdigris.domain.model import Event
 from verdigris.domain.statuses import SourceType
-from verdigris.rds import read_replicas
+from verdigris.rds import cluster_changes, clusters, read_replicas
 from verdigris.rds.instance_changes import MODIFY_MEMBERS
 from verdigris.rds.instances import CREATE_MEMBERS
 from verdigris.rds.operations import HANDLERS
-from verdigris.rds.settings import KEPT, OFF_ONLY
+from verdigris.rds.settings import CLUSTER_KEPT, CLUSTER_OFF_ONLY, KEPT, OFF_ONLY
 
 
 def versions(world: World, **params: Any) -> list[str]:
@@ -277,6 +277,18 @@ class TestMembers:
         assert not handled & OFF_ONLY.keys()
         assert not KEPT.keys() & OFF_ONLY.keys()
         assert set(shape.members) - handled - KEPT.keys() - OFF_ONLY.keys() == set()
+
+    def test_so_is_each_of_clusters(self) -> None:
+        handled = {"CreateDBCluster": clusters.CREATE_MEMBERS, "ModifyDBCluster": cluster_changes.MODIFY_MEMBERS}
+        assert not CLUSTER_KEPT.keys() & CLUSTER_OFF_ONLY.keys()
+        known: set[str] = set()
+        for operation, own in handled.items():
+            shape = load_service("rds").operation(operation).input
+            assert shape is not None
+            assert not own & (CLUSTER_KEPT.keys() | CLUSTER_OFF_ONLY.keys())
+            assert set(shape.members) - own - CLUSTER_KEPT.keys() - CLUSTER_OFF_ONLY.keys() == set()
+            known |= set(shape.members)
+        assert CLUSTER_KEPT.keys() | CLUSTER_OFF_ONLY.keys() <= known
 
     def test_every_operation_of_ours_is_one_of_rds(self) -> None:
         assert set(HANDLERS) <= set(load_service("rds").operation_names)

@@ -17,14 +17,22 @@ from verdigris.aws.serialize import serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain import events
 from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Workflow
 from verdigris.domain.ports import ServerSpec, Transaction
 from verdigris.domain.quotas import Quota
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus, WorkflowKind, WorkflowStatus
+from verdigris.domain.statuses import (
+    ClusterStatus,
+    DeploymentStatus,
+    InstanceStatus,
+    MemberStatus,
+    WorkflowKind,
+    WorkflowStatus,
+)
 from verdigris.rds.context import Context
 from verdigris.rds.operations import HANDLERS
 from verdigris.store import SqlStore
 from verdigris.testing.fakes import FakeClock, FakePorts, FakeRandomText, FakeServers, fake_parameters
+from verdigris.workflows import cluster_members
 from verdigris.workflows.cancellation import CannotCancel
 
 PASSWORD = "correct-horse-7"
@@ -36,6 +44,15 @@ NEW_INSTANCE = {
     "MasterUsername": "boss",
     "MasterUserPassword": PASSWORD,
 }
+NEW_CLUSTER = {
+    "DBClusterIdentifier": "shop",
+    "Engine": "aurora-postgresql",
+    "EngineVersion": "17.10",
+    "MasterUsername": "boss",
+    "MasterUserPassword": PASSWORD,
+}
+NEW_MEMBER = {"DBInstanceClass": "db.t3.medium", "Engine": "aurora-postgresql"}
+SHOP_ARN = "arn:aws:rds:us-east-1:123456789012:cluster:shop"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
 APP_ARN = "arn:aws:rds:us-east-1:123456789012:db:app"
 
@@ -108,7 +125,7 @@ class World:
         with self.store.transaction() as tx:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
             lists = tx.parameter_groups(), tx.subnet_groups(), tx.event_subscriptions()
-            return tx.instances(), tx.deployments(), tx.unfinished_workflows(), lists, recent
+            return tx.instances(), tx.clusters(), tx.deployments(), tx.unfinished_workflows(), lists, recent
 
     def set_quotas(self, **quotas: int) -> None:
         changed = {Quota(name): value for name, value in quotas.items()}
@@ -119,6 +136,12 @@ class World:
     def instance(self, identifier: str = "app") -> DBInstance:
         with self.store.transaction() as tx:
             found = tx.instance_named(identifier)
+        assert found is not None
+        return found
+
+    def cluster(self, identifier: str = "shop") -> DBCluster:
+        with self.store.transaction() as tx:
+            found = tx.cluster_named(identifier)
         assert found is not None
         return found
 
@@ -147,6 +170,11 @@ class World:
             assert instance is not None
             tx.put_instance(structs.replace(instance, **changes))
 
+    def change_cluster(self, identifier: str = "shop", **changes: object) -> None:
+        cluster = self.cluster(identifier)
+        with self.store.transaction() as tx:
+            tx.put_cluster(structs.replace(cluster, **changes))
+
     def change_deployment(self, **changes: object) -> None:
         deployment = self.deployment()
         with self.store.transaction() as tx:
@@ -162,6 +190,17 @@ class World:
             "CreateDBInstanceReadReplica",
             **{"DBInstanceIdentifier": identifier, "SourceDBInstanceIdentifier": source, **params},
         )
+        self.finish()
+        return self.instance(identifier)
+
+    def create_cluster(self, identifier: str = "shop", **params: Any) -> DBCluster:
+        self.call("CreateDBCluster", **{**NEW_CLUSTER, "DBClusterIdentifier": identifier, **params})
+        self.finish()
+        return self.cluster(identifier)
+
+    def create_member(self, identifier: str, *, cluster: str = "shop", **params: Any) -> DBInstance:
+        member = {**NEW_MEMBER, "DBInstanceIdentifier": identifier, "DBClusterIdentifier": cluster}
+        self.call("CreateDBInstance", **{**member, **params})
         self.finish()
         return self.instance(identifier)
 
@@ -201,6 +240,12 @@ class World:
 
     def _end(self, tx: Transaction, workflow: Workflow) -> None:
         instance, deployment = tx.instance(workflow.subject), tx.deployment(workflow.subject)
+        cluster = tx.cluster(workflow.subject)
+        if cluster is not None and workflow.kind is WorkflowKind.DELETE_CLUSTER:
+            tx.delete_cluster(cluster.resource_id)
+        elif cluster is not None:
+            port = workflow.arguments.get("port") or cluster.port
+            tx.put_cluster(structs.replace(cluster, status=ClusterStatus.AVAILABLE, port=port))
         if instance is not None:
             self._end_instance(tx, workflow, instance)
         elif deployment is not None and workflow.kind is WorkflowKind.CREATE_DEPLOYMENT:
@@ -212,6 +257,7 @@ class World:
 
     def _end_instance(self, tx: Transaction, workflow: Workflow, instance: DBInstance) -> None:
         if workflow.kind is WorkflowKind.DELETE_INSTANCE:
+            cluster_members.deleted(tx, instance)
             tx.delete_instance(instance.resource_id)
             tx.add_event(events.instance_deleted(instance, self.clock.now()))
             return

@@ -18,6 +18,7 @@ from verdigris.domain import model
 from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import (
     BlueGreenDeployment,
+    DBCluster,
     DBInstance,
     Event,
     JournalEntry,
@@ -29,6 +30,7 @@ from verdigris.domain.model import (
     Workflow,
 )
 from verdigris.domain.statuses import (
+    ClusterStatus,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -67,6 +69,20 @@ def an_instance(identifier: str = "app", *, port: int = 20000, resource_id: str 
         pending=PendingChange(new_identifier="next") if identifier == "app" else PendingChange(),
         settings={"BackupRetentionPeriod": 7, "VpcSecurityGroupIds": ["sg-1"], "note": "ä'\"\\"},
         tags=(Tag("stage", "prod"), Tag("empty")),
+    )
+
+
+def a_cluster(identifier: str = "shop", *, port: int = 21000) -> DBCluster:
+    return DBCluster(
+        resource_id=f"cluster-{identifier.upper()}",
+        identifier=identifier,
+        engine="aurora-postgresql",
+        engine_version="17.10",
+        status=ClusterStatus.AVAILABLE,
+        master_username="boss",
+        master_password_verifier="SCRAM-SHA-256$4096:",
+        port=port,
+        created_at=NOON,
     )
 
 
@@ -114,7 +130,7 @@ def an_entry(step: str, outcome: str = "done") -> JournalEntry:
 
 
 # Columns that came after version 2.
-_LATER = frozenset({"pending", "replica_of", "replication_error"})
+_LATER = frozenset({"cluster", "pending", "replica_of", "replication_error"})
 
 
 def _write_as_version_2(engine: sa.Engine) -> None:
@@ -182,6 +198,47 @@ class TestInstances:
             transaction.put_instance(second)
         with store.transaction() as transaction:
             assert [i.resource_id for i in transaction.instances()] == ["db-APP"]
+
+
+class TestClusters:
+    def test_a_record_comes_back_as_it_was_put(self, store: SqlStore) -> None:
+        cluster = replace(a_cluster(), writer="db-ONE", settings={"BackupRetentionPeriod": 7}, tags=(Tag("a", "b"),))
+        with store.transaction() as transaction:
+            transaction.put_cluster(a_cluster())
+            transaction.put_cluster(cluster)
+        with store.transaction() as transaction:
+            assert transaction.cluster(cluster.resource_id) == transaction.cluster_named("SHOP") == cluster
+            transaction.put_cluster(a_cluster("depot", port=21001))
+            assert [each.identifier for each in transaction.clusters()] == ["depot", "shop"]
+            transaction.delete_cluster(cluster.resource_id)
+        with store.transaction() as transaction:
+            assert transaction.cluster_named("shop") is None
+            assert transaction.clusters() == [a_cluster("depot", port=21001)]
+
+    def test_members(self, store: SqlStore) -> None:
+        shop, depot = a_cluster().resource_id, a_cluster("depot").resource_id
+        one = replace(an_instance("one"), cluster=shop)
+        two = replace(an_instance("two", port=20001), cluster=depot)
+        with store.transaction() as transaction:
+            for instance in (one, two, an_instance("three", port=20002)):
+                transaction.put_instance(instance)
+            assert transaction.members_of([shop]) == [one]
+        with store.transaction() as transaction:
+            assert transaction.members_of([shop]) == [one]
+            assert transaction.members_of([shop, depot]) == [one, two]
+            transaction.put_instance(replace(two, cluster=None))
+            assert transaction.members_of([depot]) == []
+
+    @pytest.mark.parametrize(
+        "changes", [{"identifier": "Shop"}, {"identifier": "other"}, {"port": 0}, {"resource_id": "cluster-X"}]
+    )
+    def test_what_cannot_be(self, store: SqlStore, changes: dict[str, object]) -> None:
+        """A name in capitals, a port twice, none, a name twice."""
+        other = replace(a_cluster(), **{"resource_id": "cluster-OTHER", **changes})
+        with store.transaction() as transaction:
+            transaction.put_cluster(a_cluster())
+        with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
+            transaction.put_cluster(other)
 
 
 class TestDeployments:
@@ -393,6 +450,7 @@ class TestSchema:
         ("table", "record", "elsewhere"),
         [
             (schema.instances, model.DBInstance, set()),
+            (schema.clusters, model.DBCluster, set()),
             (schema.parameter_groups, model.ParameterGroup, set()),
             (schema.subnet_groups, model.DBSubnetGroup, set()),
             (schema.event_subscriptions, EventSubscription, set()),
@@ -445,10 +503,35 @@ class TestSchema:
         finally:
             store.close()
 
+    def test_what_waits_for_delivery_is_still_there(self, url: str) -> None:
+        """It refers to events, whose rules have changed."""
+        engine = create_engine(url)
+        migrate(engine, "v0009")
+        subscription = EventSubscription(
+            name="all", topic_arn="arn:aws:sns:us-east-1:000000000000:alerts", created_at=NOON
+        )
+        with engine.begin() as connection:
+            connection.execute(sa.insert(schema.event_subscriptions), asdict(subscription))
+            connection.execute(sa.insert(schema.events), asdict(an_event()))
+            number = connection.execute(sa.select(schema.events.c.number)).scalar_one()
+            delivery = {"message_id": "m", "subscription_name": "all", "event_number": number}
+            connection.execute(sa.insert(schema.deliveries), {**delivery, "attempts": 2, "due_at": NOON})
+        engine.dispose()
+        store = open_store(url)
+        try:
+            with store.transaction() as transaction:
+                (waiting,) = transaction.next_deliveries()
+                assert (waiting.event, waiting.attempts) == (an_event(), 2)
+        finally:
+            store.close()
+
     def test_every_value_of_an_enumeration_can_be_stored(self, store: SqlStore) -> None:
         with store.transaction() as transaction:
             for number, status in enumerate(InstanceStatus):
                 transaction.put_instance(replace(an_instance(f"i{number}", port=20000 + number), status=status))
+            for number, cluster_status in enumerate(ClusterStatus):
+                cluster = a_cluster(f"c{number}", port=21000 + number)
+                transaction.put_cluster(replace(cluster, status=cluster_status))
             for kind in WorkflowKind:
                 transaction.put_workflow(a_workflow(f"wf-{kind}", kind=kind, subject=kind))
             for source_type in SourceType:

@@ -393,12 +393,13 @@ class WorldServers:
 
 class WorldPorts:
     host = "127.0.0.1"
+    reader_host: str | None = "127.0.0.2"
     count = 1000
 
-    def is_free(self, port: int) -> bool:
+    def is_free(self, port: int, *, on_both: bool = False) -> bool:
         return True
 
-    def allocate(self, taken: Container[int]) -> int:
+    def allocate(self, taken: Container[int], *, on_both: bool = False) -> int:
         return next(port for port in range(15402, 15500) if port not in taken)
 
 

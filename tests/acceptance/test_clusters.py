@@ -1,0 +1,184 @@
+"""A cluster through the API, on real servers: its life, and where its two endpoints lead whoever dies."""
+
+import contextlib
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.acceptance.installation import MASTER, PASSWORD, Installation, installation, wait_until
+from tests.acceptance.serve_log import ServeLog
+
+VERSION = "17.10"
+ENGINE = "aurora-postgresql"
+NEW_PASSWORD = "another-secret-1"
+
+
+@pytest.fixture(scope="module")
+def verdigris() -> Iterator[Installation]:
+    with installation() as verdigris:
+        yield verdigris
+
+
+class Shop:
+    """The cluster as its clients see it."""
+
+    def __init__(self, verdigris: Installation) -> None:
+        self.verdigris = verdigris
+        self.password = PASSWORD
+        self.read_endpoints()
+
+    def read_endpoints(self) -> None:
+        """What they are told once, and then need no control plane for."""
+        cluster = self.view()
+        self.port = cluster["Port"]
+        self.hosts = {"Endpoint": cluster["Endpoint"], "ReaderEndpoint": cluster["ReaderEndpoint"]}
+
+    def view(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.verdigris.rds.describe_db_clusters(DBClusterIdentifier="shop")["DBClusters"][0]
+        return found
+
+    def connect(self, endpoint: str) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            host=self.hosts[endpoint],
+            port=self.port,
+            user=MASTER,
+            password=self.password,
+            dbname="app",
+            sslmode="require",
+            autocommit=True,
+        )
+
+    def reached(self, endpoint: str, sessions: int = 4) -> Counter[object]:
+        """By servers: of so many sessions at a time."""
+        with contextlib.ExitStack() as stack:
+            return Counter([server_of(stack.enter_context(self.connect(endpoint))) for _ in range(sessions)])
+
+
+def server_of(connection: psycopg.Connection[Any]) -> object:
+    """What only one server has said."""
+    return connection.execute("SELECT pg_postmaster_start_time()").fetchall()[0][0]
+
+
+def server_named(verdigris: Installation, identifier: str) -> object:
+    with verdigris.connect(identifier) as connection:
+        return server_of(connection)
+
+
+def create_member(verdigris: Installation, identifier: str, **members: Any) -> None:
+    verdigris.rds.create_db_instance(
+        DBInstanceIdentifier=identifier,
+        DBClusterIdentifier="shop",
+        DBInstanceClass="db.t3.micro",
+        Engine=ENGINE,
+        **members,
+    )
+
+
+def kill_server(verdigris: Installation, resource_id: str) -> None:
+    pidfile = verdigris.home / "instances" / resource_id / "data" / "postmaster.pid"
+    os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
+
+
+def comes_to_be(shop: Shop, endpoint: str, servers: set[object], what: str) -> None:
+    def is_so() -> bool:
+        try:
+            return set(shop.reached(endpoint)) == servers
+        except psycopg.OperationalError:
+            return False
+
+    wait_until(is_so, what)
+
+
+def test_a_life(verdigris: Installation) -> None:
+    rds, log = verdigris.rds, ServeLog(verdigris.log_path)
+    rds.create_db_cluster(
+        DBClusterIdentifier="shop",
+        Engine=ENGINE,
+        EngineVersion=VERSION,
+        MasterUsername=MASTER,
+        MasterUserPassword=PASSWORD,
+        DatabaseName="app",
+    )
+    rds.get_waiter("db_cluster_available").wait(DBClusterIdentifier="shop", WaiterConfig={"Delay": 1})
+    shop = Shop(verdigris)
+    with pytest.raises(psycopg.OperationalError, match="not accepting connections"):
+        shop.connect("Endpoint")
+
+    # All at once, as Terraform does it, and a control plane that dies in the middle.
+    for identifier in ("one", "two", "three"):
+        create_member(verdigris, identifier)
+    log.wait_for("workflow.step_started", kind="create_read_replica", step="copy")
+    verdigris.kill()
+    verdigris.start()
+    for identifier in ("one", "two", "three"):
+        rds.get_waiter("db_instance_available").wait(DBInstanceIdentifier=identifier, WaiterConfig={"Delay": 1})
+    roles = {each["DBInstanceIdentifier"]: each["IsClusterWriter"] for each in shop.view()["DBClusterMembers"]}
+    assert roles == {"one": True, "two": False, "three": False}
+    one, two, three = (server_named(verdigris, identifier) for identifier in ("one", "two", "three"))
+
+    assert shop.reached("Endpoint") == {one: 4}
+    wait_until(lambda: shop.reached("ReaderEndpoint") == {two: 2, three: 2}, "sessions are spread over the readers")
+    with shop.connect("Endpoint") as writer:
+        writer.execute("CREATE TABLE t AS SELECT 1 AS id")
+    with shop.connect("ReaderEndpoint") as reader, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        reader.execute("CREATE TABLE u ()")
+    for identifier in ("two", "three"):
+        await_row(verdigris, identifier)
+
+    rds.modify_db_cluster(DBClusterIdentifier="shop", MasterUserPassword=NEW_PASSWORD)
+    rds.get_waiter("db_cluster_available").wait(DBClusterIdentifier="shop", WaiterConfig={"Delay": 1})
+    shop.password = NEW_PASSWORD
+    comes_to_be(shop, "ReaderEndpoint", {two, three}, "readers take the new password")
+
+    # Nobody starts it again meanwhile, and nobody tells the router.
+    resource_ids = {identifier: verdigris.resource_id(identifier) for identifier in ("two", "three")}
+    verdigris.kill()
+    kill_server(verdigris, resource_ids["two"])
+    assert shop.reached("ReaderEndpoint") == {three: 4}
+    with shop.connect("ReaderEndpoint") as reader:
+        kill_server(verdigris, resource_ids["three"])
+        with pytest.raises(psycopg.OperationalError):
+            ask_for_ever(reader)
+    assert shop.reached("ReaderEndpoint") == {one: 4}
+    verdigris.start()
+    for identifier in ("two", "three"):
+        verdigris.await_connection(identifier, password=NEW_PASSWORD)
+    wait_until(lambda: len(shop.reached("ReaderEndpoint")) == 2, "both are readers again")
+
+    rds.delete_db_instance(DBInstanceIdentifier="three")
+    verdigris.await_no_instance("three")
+    assert len(shop.reached("ReaderEndpoint")) == 1
+    rds.delete_db_instance(DBInstanceIdentifier="two")
+    rds.delete_db_instance(DBInstanceIdentifier="one", SkipFinalSnapshot=True)
+    rds.delete_db_cluster(DBClusterIdentifier="shop", SkipFinalSnapshot=True)
+    rds.get_waiter("db_cluster_deleted").wait(DBClusterIdentifier="shop", WaiterConfig={"Delay": 1})
+    assert rds.describe_db_instances()["DBInstances"] == []
+    for endpoint in ("Endpoint", "ReaderEndpoint"):
+        with pytest.raises(psycopg.OperationalError, match="refused"):
+            shop.connect(endpoint)
+    for directory in ("instances", "run"):
+        assert list((verdigris.home / directory).iterdir()) == []
+    told = rds.describe_events(SourceIdentifier="shop", SourceType="db-cluster", Duration=60)["Events"]
+    assert [event["Message"] for event in told] == [
+        "DB cluster created",
+        "Reset master credentials",
+        "DB cluster deleted",
+    ]
+
+
+def ask_for_ever(connection: psycopg.Connection[Any]) -> None:
+    while True:
+        connection.execute("SELECT 1")
+
+
+def await_row(verdigris: Installation, identifier: str) -> None:
+    def has_it() -> bool:
+        with verdigris.connect(identifier) as connection:
+            return connection.execute("SELECT to_regclass('t') IS NOT NULL").fetchall() == [(True,)]
+
+    wait_until(has_it, f"{identifier} has what was written")
