@@ -38,6 +38,7 @@ from verdigris.keys import KeyRing
 from verdigris.lock import Presence, StateLock
 from verdigris.rds.asgi import create_app
 from verdigris.rds.context import Context
+from verdigris.rds.maintenance import Maintenance
 from verdigris.router.client import RouterClient
 from verdigris.router.ports import HostPorts, bind_listener
 from verdigris.router.process import RouterProcess
@@ -118,6 +119,7 @@ class ControlPlane:
             ReplicaKeeper(self.services).run(),
             ClusterKeeper(self.services).run(),
             self._notifier().run(),
+            Maintenance(self.api_context()).run(),
         ):
             yield
         await self.servers.detach()

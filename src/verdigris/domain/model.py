@@ -26,7 +26,7 @@ class Tag(Struct, frozen=True, order=True):
 
 
 class PendingChange(Struct, frozen=True, kw_only=True):
-    """What has been left for an instance's next reboot, because clients would notice it; None: nothing."""
+    """What has been left for an instance's maintenance window, because clients would notice it; None: nothing."""
 
     engine_version: str | None = None
     instance_class: str | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from verdigris.domain import maintenance
 from verdigris.domain.model import DBCluster, DBInstance
 from verdigris.rds.catalogue import default_cluster_parameter_group
 from verdigris.rds.context import Context
@@ -41,7 +42,7 @@ def cluster_view(context: Context, cluster: DBCluster, members: Sequence[DBInsta
         "EngineLifecycleSupport": settings.get("EngineLifecycleSupport"),
         "NetworkType": settings.get("NetworkType", "IPV4"),
         "PreferredBackupWindow": settings.get("PreferredBackupWindow", "03:00-03:30"),
-        "PreferredMaintenanceWindow": settings.get("PreferredMaintenanceWindow", "sun:04:00-sun:04:30"),
+        "PreferredMaintenanceWindow": settings.get("PreferredMaintenanceWindow", maintenance.DEFAULT_WINDOW),
         "StorageType": settings.get("StorageType"),
         "VpcSecurityGroups": [
             {"VpcSecurityGroupId": group, "Status": "active"} for group in settings.get("VpcSecurityGroupIds", ())

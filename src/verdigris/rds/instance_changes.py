@@ -1,8 +1,8 @@
 """ModifyDBInstance, RebootDBInstance, DeleteDBInstance.
 
 What needs the server or the router is done by a workflow, and shown in ``PendingModifiedValues`` until it has been.
-Without ``ApplyImmediately`` whatever interrupts clients (another version, class or name) waits for the next reboot,
-which is when they are interrupted anyway: there is no maintenance window.
+Without ``ApplyImmediately`` whatever interrupts clients (another version, class or name) waits for the maintenance
+window, or for a reboot before it, when they are interrupted anyway.
 """
 
 from collections.abc import Mapping
@@ -228,19 +228,25 @@ def reboot_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         )
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
-        require_available(instance)
-        require_free_hands(tx, instance)
-        told = _with(arguments.ModifyInstance(), instance.pending)
-        if told.engine_version is not None:
-            require_no_replicas_below(tx, instance, told.engine_version)
-        if told.new_identifier is not None:
-            require_free_name(tx, told.new_identifier, wanted_by=instance.resource_id)
-        instance = structs.replace(instance, status=InstanceStatus.REBOOTING, pending=PendingChange())
-        tx.put_instance(instance)
-        start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id, told)
+        instance = begin_reboot(context, tx, instance)
         around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
+
+
+def begin_reboot(context: Context, tx: Transaction, instance: DBInstance) -> DBInstance:
+    """With what has been waiting. Raises RDS's fault if it cannot be now; whoever commits calls ``context.wake()``."""
+    require_available(instance)
+    require_free_hands(tx, instance)
+    told = _with(arguments.ModifyInstance(), instance.pending)
+    if told.engine_version is not None:
+        require_no_replicas_below(tx, instance, told.engine_version)
+    if told.new_identifier is not None:
+        require_free_name(tx, told.new_identifier, wanted_by=instance.resource_id)
+    instance = structs.replace(instance, status=InstanceStatus.REBOOTING, pending=PendingChange())
+    tx.put_instance(instance)
+    start_workflow(context, tx, WorkflowKind.REBOOT_INSTANCE, instance.resource_id, told)
+    return instance
 
 
 def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
+from verdigris.domain import maintenance
 
 Check = Callable[[str, Any], None]
 
@@ -48,6 +49,12 @@ def _one_of(*allowed: str) -> Check:
     return check
 
 
+def _is_maintenance_window(name: str, value: str) -> None:
+    _matches(_MAINTENANCE_WINDOW, "ddd:hh24:mi-ddd:hh24:mi")(name, value)
+    if maintenance.length_min(value) < maintenance.SHORTEST_MIN:
+        raise invalid_parameter_value(f"{name} {value} is shorter than {maintenance.SHORTEST_MIN} minutes")
+
+
 def _is_default_option_group(_name: str, value: str) -> None:
     """PostgreSQL has no options; RDS shows an empty default group all the same, and tools send it back."""
     if not value.lower().startswith("default:postgres-"):
@@ -78,7 +85,7 @@ KEPT: Mapping[str, Check] = {
     "NetworkType": _one_of("IPV4"),
     "OptionGroupName": _is_default_option_group,
     "PreferredBackupWindow": _matches(_BACKUP_WINDOW, "hh24:mi-hh24:mi"),
-    "PreferredMaintenanceWindow": _matches(_MAINTENANCE_WINDOW, "ddd:hh24:mi-ddd:hh24:mi"),
+    "PreferredMaintenanceWindow": _is_maintenance_window,
     "PromotionTier": _between(0, 15),
     "PubliclyAccessible": _anything,
     "StorageThroughput": _between(125, 4000),

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from verdigris.domain import maintenance
 from verdigris.domain.events import ARN_KINDS
 from verdigris.domain.model import (
     BlueGreenDeployment,
@@ -148,7 +149,7 @@ def _endpoint(context: Context, instance: DBInstance) -> View | None:
 
 
 def _pending(change: arguments.ModifyInstance, later: PendingChange) -> View:
-    """What is being done, and what waits for a reboot."""
+    """What is being done, and what waits for the maintenance window."""
     return {
         "DBInstanceClass": change.instance_class or later.instance_class,
         "DBInstanceIdentifier": change.new_identifier or later.new_identifier,
@@ -191,7 +192,7 @@ _PLAIN_SETTINGS: View = {
     "MaxAllocatedStorage": None,
     "NetworkType": "IPV4",
     "PreferredBackupWindow": "03:00-03:30",
-    "PreferredMaintenanceWindow": "sun:04:00-sun:04:30",
+    "PreferredMaintenanceWindow": maintenance.DEFAULT_WINDOW,
     "PromotionTier": None,
     "PubliclyAccessible": False,
     "StorageThroughput": None,
