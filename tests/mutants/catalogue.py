@@ -111,8 +111,9 @@ MUTANTS: tuple[Mutant, ...] = (
         _COMMITTING,
         "        generation = self._known.require_park().generation\n"
         "        routes = await self._services.router.routes()\n"
-        "        blue = self._known.source.resource_id\n"
-        "        self._known.records.rename(next(r for r in routes if r.backend.resource_id == blue))\n"
+        "        left = {source.resource_id for source, _ in self._known.moving}\n"
+        "        olds = [r for r in routes if r.backend.resource_id in left]\n"
+        "        self._known.records.rename([structs.replace(r, name=r.name + '-old1', port=1) for r in olds])\n"
         "        try:\n            await self._services.router.commit(",
         LOGICAL,
     ),
