@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ import structlog
 
 from verdigris import __version__, logs
 from verdigris.api_server import BACKLOG, api_server, tls_context
+from verdigris.clock import SystemClock
 from verdigris.config import (
     ConfigurationError,
     Credentials,
@@ -61,11 +61,6 @@ log = structlog.get_logger(__name__)
 # How often the router is looked after. It holds every client's connection: it must not stay away for long.
 ROUTER_CHECK_S = 0.5
 ROUTER_VERSION_CHECK_S = 60.0
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 def random_text(alphabet: str, length: int) -> str:

@@ -8,13 +8,13 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from verdigris import app
 from verdigris.cli import main
+from verdigris.clock import SystemClock
 
 OFFSET_FILE = "clock-offset"
 
 
-def _now(_: app.SystemClock) -> datetime:
+def _now(_: SystemClock) -> datetime:
     try:
         seconds = float((Path(os.environ["VERDIGRIS_HOME"]) / OFFSET_FILE).read_text())
     except (FileNotFoundError, ValueError):
@@ -23,5 +23,5 @@ def _now(_: app.SystemClock) -> datetime:
 
 
 if __name__ == "__main__":
-    app.SystemClock.now = _now  # type: ignore[method-assign, assignment]  # what this program is for
+    SystemClock.now = _now  # type: ignore[method-assign, assignment]  # what this program is for
     main()

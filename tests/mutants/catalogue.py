@@ -11,7 +11,6 @@ SIMULATION = "tests/simulation/test_every_fault.py"
 LOGICAL = f"{SIMULATION}::test_every_single_fault[switchover, logical]"
 PHYSICAL = f"{SIMULATION}::test_every_single_fault[switchover, physical]"
 UNDISTURBED = f"{SIMULATION}::test_undisturbed[switchover, logical]"
-STRAGGLERS = f"{SIMULATION}::test_every_single_fault[switchover, stragglers to the end]"
 CREATION = f"{SIMULATION}::test_every_single_fault[creation, logical]"
 DELETION = f"{SIMULATION}::test_undisturbed[deletion during creation, 0.2 s]"
 CLEANING = "tests/integration/replication/test_cleaning.py"
@@ -183,7 +182,14 @@ MUTANTS: tuple[Mutant, ...] = (
         file=KNOWN,
         old="            remaining_s = min(remaining_s, told.timeout_s)\n",
         new="",
-        suites=(STRAGGLERS,),
+        suites=("tests/unit/workflows/test_switch_over.py",),
+    ),
+    Mutant(
+        name="a deadline by the clock of the wall, which can be set",
+        file=KNOWN,
+        old="told.accepted is not None and told.accepted.boot == now.boot",
+        new="told.accepted is not None and told.accepted.boot != now.boot",
+        suites=("tests/unit/workflows/test_switch_over.py",),
     ),
     Mutant(
         name="readers are not committed with production",

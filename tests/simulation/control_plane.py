@@ -48,6 +48,7 @@ def observed_plans() -> Iterator[None]:
 class WorldClock:
     def __init__(self, world: World) -> None:
         self.now = world.now
+        self.since_boot = world.since_boot
 
 
 class WorldPorts:

@@ -53,7 +53,7 @@ def begin_switchover(mode: ReplicationMode) -> Callable[[World], None]:
             tx.put_instance(blue)
             tx.put_instance(green)
             tx.put_deployment(deployment(mode, DeploymentStatus.SWITCHOVER_IN_PROGRESS, member, TaskStatus.COMPLETED))
-            told = arguments.SwitchOver(timeout_s=TIMEOUT_S)
+            told = arguments.SwitchOver(timeout_s=TIMEOUT_S, accepted=world.since_boot())
             tx.put_workflow(workflow(WorkflowKind.SWITCH_OVER, DEPLOYMENT, told, timeout_s=TIMEOUT_S))
 
     return begin

@@ -162,7 +162,7 @@ def begin_switchover(mode: ReplicationMode) -> Callable[[World], None]:
             for each in instances:
                 tx.put_instance(each)
             tx.put_deployment(_deployment(mode, DeploymentStatus.SWITCHOVER_IN_PROGRESS, members, TaskStatus.COMPLETED))
-            told = arguments.SwitchOver(timeout_s=TIMEOUT_S)
+            told = arguments.SwitchOver(timeout_s=TIMEOUT_S, accepted=world.since_boot())
             tx.put_workflow(workflow(WorkflowKind.SWITCH_OVER, DEPLOYMENT, told, timeout_s=TIMEOUT_S))
 
     return begin

@@ -17,7 +17,7 @@ from tests.simulation.router import ROUTER_BACK_AFTER_S, FakeSession, RouterHost
 from tests.simulation.servers import Backend, Server
 from verdigris.domain.errors import ControllerSuperseded, EngineError, VerdigrisError
 from verdigris.domain.policy import SwitchoverPolicy
-from verdigris.domain.ports import BackendAddress, Finding, Transaction
+from verdigris.domain.ports import BackendAddress, Finding, SinceBoot, Transaction
 from verdigris.router.endpoint import Endpoint
 from verdigris.router.errors import RouterUnavailable
 from verdigris.router.routes import Table
@@ -151,6 +151,9 @@ class World:
 
     def now(self) -> datetime:
         return BEGINNING + timedelta(seconds=self.loop.time()) + self.jump
+
+    def since_boot(self) -> SinceBoot:
+        return SinceBoot(boot="one", seconds=self.loop.time())
 
     def note(self, text: str) -> None:
         if self.trace is not None:

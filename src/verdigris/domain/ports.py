@@ -28,9 +28,19 @@ from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.subscriptions import Delivery, EventSubscription
 
 
+class SinceBoot(Struct, frozen=True, kw_only=True):
+    """A moment by a clock that nobody can set. It can be compared with others of the same ``boot`` only."""
+
+    boot: str
+    seconds: float
+
+
 class Clock(Protocol):
     def now(self) -> datetime:
         """Wall time, aware, UTC: for what is stored and shown. Waiting uses the event loop's own clock."""
+
+    def since_boot(self) -> SinceBoot:
+        """For how long something takes that outlives this process."""
 
 
 # --------------------------------------------------------------------------------------------------------------- store

@@ -75,7 +75,7 @@ def switchover_blue_green_deployment(context: Context, params: Mapping[str, Any]
             tx,
             WorkflowKind.SWITCH_OVER,
             deployment.identifier,
-            arguments.SwitchOver(timeout_s=timeout_s),
+            arguments.SwitchOver(timeout_s=timeout_s, accepted=context.clock.since_boot()),
             deadline_at=context.clock.now() + timedelta(seconds=timeout_s),
         )
         view = views.deployment_view(context, deployment, tx)

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from verdigris.domain.errors import EngineError, PortInUse
 from verdigris.domain.parameters import ApplyStatus, ApplyType, DataType, ParameterInfo
-from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec
+from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec, SinceBoot
 from verdigris.domain.versions import PostgresVersion
 
 
@@ -29,6 +29,9 @@ class FakeClock:
     def advance(self, **duration: float) -> None:
         """``advance(minutes=5)``: arguments of ``timedelta``."""
         self._now += timedelta(**duration)
+
+    def since_boot(self) -> SinceBoot:
+        return SinceBoot(boot="one", seconds=self._now.timestamp())
 
 
 class FakePorts:

@@ -5,6 +5,8 @@ Kinds that are not here take none. Nothing here is secret: a password has become
 
 from msgspec import Struct
 
+from verdigris.domain.ports import SinceBoot
+
 
 class CreateInstance(Struct, frozen=True, kw_only=True):
     master_password_verifier: str
@@ -44,9 +46,11 @@ class ModifyCluster(Struct, frozen=True, kw_only=True):
 
 
 class SwitchOver(Struct, frozen=True, kw_only=True):
-    """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``, by the clock of the wall."""
+    """``Workflow.deadline_at`` holds the end of ``SwitchoverTimeout``, by the clock of the wall. That can be set, and
+    the other cannot."""
 
     timeout_s: int
+    accepted: SinceBoot | None = None
 
 
 class DeleteDeployment(Struct, frozen=True, kw_only=True):

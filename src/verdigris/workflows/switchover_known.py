@@ -51,7 +51,10 @@ class Known:
         if self._workflow.deadline_at is not None:
             told = msgspec.convert(self._workflow.arguments, arguments.SwitchOver)
             remaining_s = (self._workflow.deadline_at - self._services.clock.now()).total_seconds()
-            # A clock that was set back meanwhile gives nobody more time than was asked for.
+            now = self._services.clock.since_boot()
+            if told.accepted is not None and told.accepted.boot == now.boot:
+                remaining_s = told.timeout_s - (now.seconds - told.accepted.seconds)
+            # A wall's clock that was set back meanwhile gives nobody more time than was asked for.
             remaining_s = min(remaining_s, told.timeout_s)
         self.deadline = asyncio.get_running_loop().time() + max(remaining_s, 0.0)
         self.lease = Lease(self._services.router, self._services.policy.lease_s, self.deadline)

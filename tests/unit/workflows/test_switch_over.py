@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from msgspec import structs
+from msgspec import structs, to_builtins
 
 from tests.conftest import until
 from tests.unit.workflows.world import (
@@ -24,14 +24,16 @@ from tests.unit.workflows.world import (
 )
 from verdigris.domain.model import BlueGreenDeployment, DBInstance
 from verdigris.domain.policy import PinnedSessions, Stragglers, SwitchoverPolicy
-from verdigris.domain.ports import Finding
+from verdigris.domain.ports import Finding, SinceBoot
 from verdigris.domain.status_details import BY_OPERATOR
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, WorkflowStatus
 from verdigris.domain.switchover import Facts, Step, plan
 from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.workflows import arguments
 from verdigris.workflows.cancellation import CannotCancel, cancel_switchover
 from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.switch_over import SwitchOver
+from verdigris.workflows.switchover_known import Known
 from verdigris.workflows.timeline import TimelineRecord
 
 MAX_RESTARTS = 3
@@ -325,6 +327,43 @@ async def test_cancelled_at_every_call_it_becomes_what_the_operator_was_told(tmp
     # Granted up to the point of no return, and from there on never.
     assert told == sorted(told, reverse=True)
     assert set(told) == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("boot", "ago_s", "left_by_wall_s", "in_time"),
+    [
+        ("this one", 301.0, 300.0, False),
+        ("this one", 1.0, -3600.0, True),
+        ("another one", 301.0, 300.0, True),
+        ("another one", 1.0, -3600.0, False),
+    ],
+)
+async def test_the_deadline_outlives_a_clock_that_is_set(
+    store: SqlStore, boot: str, ago_s: float, left_by_wall_s: float, in_time: bool
+) -> None:
+    """As long as the machine has not been booted meanwhile."""
+    world, clock = World(), FixedClock()
+    accepted = SinceBoot(boot=boot, seconds=clock.since_boot().seconds - ago_s)
+    workflow = structs.replace(
+        plant_records(store),
+        arguments=to_builtins(arguments.SwitchOver(timeout_s=300, accepted=accepted)),
+        deadline_at=clock.now() + timedelta(seconds=left_by_wall_s),
+    )
+    await SwitchOver(services(world, store), workflow).run()
+    (assert_completed if in_time else assert_as_before)(world, store)
+
+
+async def test_a_clock_that_was_set_back_gives_no_more_time_after_a_boot_either(store: SqlStore) -> None:
+    accepted = SinceBoot(boot="another one", seconds=0.0)
+    workflow = structs.replace(
+        plant_records(store),
+        arguments=to_builtins(arguments.SwitchOver(timeout_s=300, accepted=accepted)),
+        deadline_at=FixedClock().now() + timedelta(hours=1),
+    )
+    known = Known(services(World(), store), workflow)
+    known.read_records()
+    left_s = known.deadline - asyncio.get_running_loop().time()
+    assert 0 < left_s <= 300
 
 
 async def test_a_cancellation_ends_the_wait_between_attempts_at_once(store: SqlStore) -> None:

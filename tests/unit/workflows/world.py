@@ -28,6 +28,7 @@ from verdigris.domain.ports import (
     ReadyReport,
     Route,
     RouterSessions,
+    SinceBoot,
 )
 from verdigris.domain.statuses import (
     DeploymentStatus,
@@ -64,6 +65,9 @@ class ControlPlaneDied(BaseException):
 class FixedClock:
     def now(self) -> datetime:
         return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def since_boot(self) -> SinceBoot:
+        return SinceBoot(boot="this one", seconds=1000.0)
 
 
 class World:
