@@ -139,7 +139,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a lease that outlives the deadline",
         file="workflows/lease.py",
-        old="return min(self._length_s, max(left_s, 0.0) + 0.5)",
+        old="return min(self._length_s, max(left_s + _BEYOND_S, 0.0))",
         new="return self._length_s + 10 + 0 * left_s",
         suites=(f"{SIMULATION}::test_every_single_fault[switchover, replication stalled]",),
     ),

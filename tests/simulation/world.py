@@ -35,6 +35,8 @@ DISK_FULL_S = 3.0
 TICK_S = 0.5
 PATIENCE_S = 0.8
 _SLOWEST_S = 0.003
+# What lets clients in again: the router, and the lifting of the fence.
+_OPENS = ("router.", "fence.")
 
 
 class ControlPlaneDied(BaseException):
@@ -131,7 +133,7 @@ class World:
         self.jump = timedelta()
         self.kept_sessions: set[Controller] = set()  # who has sessions open for the pause
         self.waits_since = 0.0
-        self.hanging = 0  # calls of the router that do not answer
+        self.hanging = 0  # calls that let clients in again and do not answer
         self.acknowledged: dict[int, str] = {}  # row -> where
         self.clients: list[FakeSession | None] = []
         self.pair: tuple[str, str] | None = None  # of which one may be written at a time
@@ -266,15 +268,13 @@ class World:
 
     async def _hang(self, name: str, bounded: float | None) -> None:
         """``bounded``: what waits for this effect does so for a moment only and then goes on."""
-        if bounded is not None:
-            await asyncio.sleep(bounded)
-            return
-        self.hanging += name.startswith("router.")
+        self.hanging += name.startswith(_OPENS)
         try:
-            await asyncio.sleep(HANG_S)
+            await asyncio.sleep(HANG_S if bounded is None else bounded)
         finally:
-            self.hanging -= name.startswith("router.")
-        raise self._planted(name)
+            self.hanging -= name.startswith(_OPENS)
+        if bounded is None:
+            raise self._planted(name)
 
     async def _strike(self, fault: Fault, controller: Controller, name: str, bounded: float | None = None) -> None:
         match fault.kind:

@@ -4,6 +4,9 @@ import asyncio
 
 from verdigris.domain.ports import Router
 
+# For what is done at the deadline to be done before clients go on by themselves.
+_BEYOND_S = 0.5
+
 
 class Lease:
     """``deadline``: of the switchover, in event loop time."""
@@ -17,9 +20,9 @@ class Lease:
 
     def length_s(self, *, granted_within_s: float = 0.0) -> float:
         """Of one that begins at most so much later. It never outlives the deadline by more than half a second, whatever
-        becomes of us meanwhile."""
+        becomes of us meanwhile: 0 from then on."""
         left_s = self._deadline - asyncio.get_running_loop().time() - granted_within_s
-        return min(self._length_s, max(left_s, 0.0) + 0.5)
+        return min(self._length_s, max(left_s + _BEYOND_S, 0.0))
 
     def keep(self, generation: int) -> None:
         """This one too."""
@@ -31,7 +34,8 @@ class Lease:
         while True:
             await asyncio.sleep(self._length_s / 4)
             for generation in self._generations:
-                await self._router.renew(generation, lease_s=self.length_s())
+                if length_s := self.length_s():
+                    await self._router.renew(generation, lease_s=length_s)
 
     async def let_go(self) -> None:
         """Renew them no more."""
