@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.campaign import Summary, campaign, doubles, job_of, quiet, seeds, singles
-from tests.simulation.faults import Fault, Kind
+from tests.simulation.faults import Fault
 from tests.simulation.run import Result, simulate
 from tests.simulation.scenarios import SCENARIOS
 
@@ -27,7 +27,7 @@ def main() -> int:
     if options.plan is not None:
         scenario = next(found for found in SCENARIOS if found.name == options.scenario)
         with quiet():
-            return _show(simulate(scenario, tuple(_fault(text) for text in options.plan), traced=True))
+            return _show(simulate(scenario, tuple(map(Fault.parse, options.plan)), traced=True))
     total = Summary()
     for part in _parts(options):
         total = _sum(total, part)
@@ -49,20 +49,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--doubles", action="store_true", help="every pair of faults (of --scenario)")
     parser.add_argument("--every", type=int, default=1, help="of the first faults of pairs, only one of so many")
     parser.add_argument("--scenario", choices=[scenario.name for scenario in SCENARIOS])
-    parser.add_argument("--plan", nargs="*", help="faults such as crash:12 or stale:7:after, in --scenario")
+    parser.add_argument("--plan", nargs="*", help="faults such as crash:12 or lease_lost:7:after, in --scenario")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     return parser.parse_args()
-
-
-def _fault(text: str) -> Fault:
-    kind, point, *after = text.rsplit(":", 2) if text.endswith(":after") else text.rsplit(":", 1)
-    return Fault(int(point), Kind(kind), bool(after))
 
 
 def _again(result: Result) -> str:
     if result.seed:
         return f"--seed {result.seed}"
-    plan = " ".join(f"'{fault.kind}:{fault.point}{':after' if fault.after else ''}'" for fault in result.plan)
+    plan = " ".join(fault.told() for fault in result.plan)
     return f"--scenario '{result.scenario}' --plan {plan}"
 
 

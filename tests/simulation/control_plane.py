@@ -53,7 +53,7 @@ class WorldClock:
 
 class WorldPorts:
     host = "127.0.0.1"
-    reader_host: str | None = None
+    reader_host: str | None = "127.0.0.2"
     count = 100
 
     def is_free(self, port: int, *, on_both: bool = False) -> bool:

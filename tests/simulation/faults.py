@@ -40,6 +40,16 @@ class Fault(Struct, frozen=True, order=True):
     def __str__(self) -> str:
         return f"{self.kind} {'after' if self.after else 'before'} point {self.point}"
 
+    @classmethod
+    def parse(cls, text: str) -> "Fault":
+        """``crash:12``, ``lease_lost:7:after``."""
+        kind, point, *after = text.split(":")
+        return cls(int(point), Kind(kind.replace("_", " ")), after == ["after"])
+
+    def told(self) -> str:
+        """What ``parse`` reads."""
+        return f"{self.kind.replace(' ', '_')}:{self.point}{':after' if self.after else ''}"
+
 
 Plan = tuple[Fault, ...]
 

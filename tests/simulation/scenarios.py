@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from tests.simulation.cluster_scenarios import CLUSTER_SCENARIOS
 from tests.simulation.faults import Kind
 from tests.simulation.records import (
     APP,
@@ -432,4 +433,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     *REPLICA_SCENARIOS,
     *TOPOLOGY_SCENARIOS,
+    *CLUSTER_SCENARIOS,
 )

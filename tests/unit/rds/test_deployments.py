@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from msgspec.structs import replace
 
 from tests.unit.rds.world import APP_ARN, World
@@ -257,7 +258,8 @@ class TestSwitchover:
         assert view["Target"] == before["Target"]
         workflow = world.workflow()
         assert (workflow.kind, workflow.subject) == (WorkflowKind.SWITCH_OVER, world.deployment().identifier)
-        assert workflow.arguments == {"timeout_s": 600}
+        accepted = structs.asdict(world.clock.since_boot())
+        assert workflow.arguments == {"timeout_s": 600, "accepted": accepted}
         assert workflow.deadline_at == world.clock.now() + timedelta(seconds=600)
 
     def test_afterwards_the_names_have_been_swapped(self, world: World) -> None:
@@ -271,7 +273,7 @@ class TestSwitchover:
     def test_five_minutes_by_default(self, world: World) -> None:
         world.create_deployment()
         switch_over(world)
-        assert world.workflow().arguments == {"timeout_s": 300}
+        assert world.workflow().arguments["timeout_s"] == 300
 
     @pytest.mark.parametrize(
         ("timeout_s", "code"), [(29, "ValidationError"), (3601, "InvalidParameterValue"), (-1, "ValidationError")]

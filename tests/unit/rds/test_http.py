@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -20,6 +19,7 @@ from botocore.exceptions import ClientError, WaiterError
 from msgspec.structs import replace
 
 from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, World
+from verdigris.clock import SystemClock
 from verdigris.domain.access import AccessKey, Rule
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.rds import exchange
@@ -42,11 +42,6 @@ KEYS = {
         ),
     ),
 }
-
-
-class SystemClock:
-    def now(self) -> datetime:
-        return datetime.now(UTC)
 
 
 @pytest.fixture
