@@ -192,6 +192,13 @@ MUTANTS: tuple[Mutant, ...] = (
         suites=("tests/unit/workflows/test_switch_over.py",),
     ),
     Mutant(
+        name="a way back while it is asked whether the route was committed",
+        file=STEPS,
+        old="                if self._known.is_left:\n                    raise\n",
+        new="                raise\n",
+        suites=("tests/simulation/test_seeds.py::test_what_broke_a_promise_once",),
+    ),
+    Mutant(
         name="readers are not committed with production",
         file=STEPS,
         old="along=self._known.readers.require_parks(),",

@@ -13,7 +13,8 @@ IN_EVERY_RUN = range(1, 20_001, _EACH)
 
 # What seeds beyond these 20,000 came by, as plans: another list of scenarios makes other runs of the same seeds. An
 # event told twice, a server that was not tried again, a lease that outlived the deadline and one that was renewed after
-# it, an instance that was available without a server, a deadline that was late because a clock was set back.
+# it, an instance that was available without a server, a deadline that was late because a clock was set back, a way back
+# from a commit of which nobody knew yet.
 BROKE_A_PROMISE = [
     ("creation, physical", "stale:3 green_crash:29:after stale:32 error:35 clock_set_back:41 disk_full:45", 45289),
     (
@@ -49,6 +50,17 @@ BROKE_A_PROMISE = [
         "switchover, stragglers to the end",
         "hang:20:after replication_stalls:55 blue_crash:58:after hang:67 router_crash:74 crash:75",
         456705,
+    ),
+    ("switchover, physical", "crash:1:after error:20:after pause:21 pause:24 lease_lost:25:after", 615844),
+    (
+        "switchover with a replica, logical",
+        "clock_set_forward:27 error:30:after pause:31 blue_crash:44:after clock_set_forward:69",
+        673647,
+    ),
+    (
+        "switchover, set back by stragglers",
+        "error:37:after router_crash:38 pause:40 error:66 router_crash:69:after replication_stalls:70:after",
+        913473,
     ),
 ]
 

@@ -40,9 +40,9 @@ class SwitchOver:
         self._services = services
         self._known = Known(services, workflow)
         self._steps = SwitchoverSteps(services, self._known)
-        self._limit: asyncio.Timeout | None = None  # of the steps that are going on
 
     async def run(self) -> None:
+        self._known.task = asyncio.current_task()
         self._known.read_records()
         try:
             async with self._known.deciding:
@@ -63,8 +63,8 @@ class SwitchOver:
             self._known.give_up(status_details.BY_OPERATOR)
             self._known.deadline = asyncio.get_running_loop().time()
             with contextlib.suppress(RuntimeError):  # nothing is going on that could be cut short
-                if self._limit is not None:
-                    self._limit.reschedule(self._known.deadline)
+                if self._known.limit is not None:
+                    self._known.limit.reschedule(self._known.deadline)
             self._known.records.note_cancellation()
             return True
 
@@ -111,7 +111,7 @@ class SwitchOver:
             lease=self._known.lease.renewing if self._known.facts.park is Park.HELD else None,
         )
         try:
-            async with asyncio.timeout_at(limit) as self._limit:
+            async with asyncio.timeout_at(limit) as self._known.limit:
                 await joint.run(steps)
         except TimeoutError:
             self._on_timeout(joint.unfinished or steps)

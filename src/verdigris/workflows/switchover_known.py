@@ -25,12 +25,20 @@ class Known:
         self.timeline = Timeline()
         self.parked: Parked | None = None
         self.pause_ends_at = 0.0  # event loop time
+        self.task: asyncio.Task[None] | None = None  # that runs the switchover
+        self.limit: asyncio.Timeout | None = None  # of the steps that are going on
         self.retry_s = services.policy.retry_first_s
         self.last_setback: str | None = None
         self.ended = False
         # Held while it is being decided which side production is on: what comes of it is not to be guessed at.
         self.deciding = asyncio.Lock()
         self.facts = Facts(route=Side.TARGET)  # until they are observed nothing can be taken back
+
+    @property
+    def is_left(self) -> bool:
+        """The control plane ends: the task is cancelled, and not by its limit."""
+        limited = self.limit is not None and self.limit.expired()
+        return self.task is not None and self.task.cancelling() > int(limited)
 
     def read_records(self) -> None:
         """The rest of what there is to know beforehand."""

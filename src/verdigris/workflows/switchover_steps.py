@@ -242,12 +242,23 @@ class SwitchoverSteps:
             raise
         except BaseException:
             # It may have been committed all the same. ``abort`` settles it: the router refuses it after a commit, and
-            # refuses a commit after it. Shielded, because a deadline must not leave the question open.
-            await asyncio.shield(asyncio.ensure_future(until_it_works("settle the commit", self._settle_commit)))
+            # refuses a commit after it.
+            await self._settled()
             if self._known.facts.route is Side.SOURCE:
                 raise
         else:
             self._known.learn(route=Side.TARGET)
+
+    async def _settled(self) -> None:
+        """Whatever ends the attempt meanwhile, a deadline or a lease, must not leave the question open: the way back
+        from a committed route would open blue to writes. The end of the control plane may, for the next one asks."""
+        settling = asyncio.ensure_future(until_it_works("settle the commit", self._settle_commit))
+        while not settling.done():
+            try:
+                await asyncio.shield(settling)
+            except asyncio.CancelledError:
+                if self._known.is_left:
+                    raise
 
     async def _settle_commit(self) -> None:
         with contextlib.suppress(ParkBroken):  # committed, or already ended: the route tells which
