@@ -14,7 +14,7 @@ IN_EVERY_RUN = range(1, 20_001, _EACH)
 # What seeds beyond these 20,000 came by, as plans: another list of scenarios makes other runs of the same seeds. An
 # event told twice, a server that was not tried again, a lease that outlived the deadline and one that was renewed after
 # it, an instance that was available without a server, a deadline that was late because a clock was set back, a way back
-# from a commit of which nobody knew yet.
+# from a commit of which nobody knew yet, data that was taken away to make room and then counted as there.
 BROKE_A_PROMISE = [
     ("creation, physical", "stale:3 green_crash:29:after stale:32 error:35 clock_set_back:41 disk_full:45", 45289),
     (
@@ -50,6 +50,11 @@ BROKE_A_PROMISE = [
         "switchover, stragglers to the end",
         "hang:20:after replication_stalls:55 blue_crash:58:after hang:67 router_crash:74 crash:75",
         456705,
+    ),
+    (
+        "replica created",
+        "clock_set_forward:9:after pause:15:after disk_full:16 disk_full:19:after disk_full:20",
+        622296,
     ),
     ("switchover, physical", "crash:1:after error:20:after pause:21 pause:24 lease_lost:25:after", 615844),
     (

@@ -134,10 +134,11 @@ class Saga:
             self._give_up(error)
 
     async def _make_room(self) -> None:
-        """Undo the bulky steps, whatever becomes of it: it is done again, properly, once the decision is recorded."""
+        """Undo the bulky steps, whatever becomes of it: it is done again, properly, once the decision is recorded. Not
+        those that are done: as long as it is not, a death leads forward, and past them."""
         states = self._states()
         for step in reversed(self._steps):
-            if step.bulky and step.undo is not None and states.get(step.name) in ("started", "done"):
+            if step.bulky and step.undo is not None and states.get(step.name) == "started":
                 try:
                     await step.undo()
                 except Exception as error:
