@@ -144,9 +144,11 @@ class _Run:
             return not tx.unfinished_workflows()
 
     def _is_minded(self) -> bool:
-        """No server waits to be tried again, or to be found running."""
-        controller = self.world.controller
-        return controller is None or controller.paused or not (controller.down or controller.untold)
+        """No server waits to be tried again, or to be found running; but what has lost its data never will be."""
+        controller, servers = self.world.controller, self.world.servers
+        if controller is None or controller.paused:
+            return True
+        return not controller.untold and not any(name in servers and servers[name].data for name in controller.down)
 
     def _end(self) -> None:
         world = self.world

@@ -130,6 +130,7 @@ class World:
         self.struck: list[tuple[Fault, str, str]] = []
         self.violation: str | None = None
         self.disk_full_until = 0.0
+        self.back_at: dict[str, float] = {}  # when servers that had died were started again
         self.jump = timedelta()
         self.kept_sessions: set[Controller] = set()  # who has sessions open for the pause
         self.waits_since = 0.0
@@ -199,6 +200,7 @@ class World:
             not self.router.up
             or self.router.up_since > since
             or not self.servers[self.pair[0] if self.pair else ""].running
+            or self.back_at.get(self.pair[0] if self.pair else "", since) > since
             or self.disk_full_until > since
         ):
             return True
@@ -343,6 +345,7 @@ class World:
         for server in self.servers.values():
             if server.wanted and not server.running and server.data:
                 self.note(f"{server.resource_id} is back")
+                self.back_at[server.resource_id] = self.loop.time()
                 server.start()
 
     def committed(self, tx: Transaction) -> None:
