@@ -199,6 +199,13 @@ MUTANTS: tuple[Mutant, ...] = (
         suites=("tests/simulation/test_seeds.py::test_what_broke_a_promise_once",),
     ),
     Mutant(
+        name="a lease begins when it is heard of",
+        file="router/control.py",
+        old="    return max(lease_s - max(passed_s, 0.0), 0.0)\n",
+        new="    return max(lease_s - 0 * max(passed_s, 0.0), 0.0)\n",
+        suites=("tests/simulation/test_seeds.py::test_what_broke_a_promise_once",),
+    ),
+    Mutant(
         name="readers are not committed with production",
         file=STEPS,
         old="along=self._known.readers.require_parks(),",

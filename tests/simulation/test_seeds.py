@@ -14,7 +14,8 @@ IN_EVERY_RUN = range(1, 20_001, _EACH)
 # What seeds beyond these 20,000 came by, as plans: another list of scenarios makes other runs of the same seeds. An
 # event told twice, a server that was not tried again, a lease that outlived the deadline and one that was renewed after
 # it, an instance that was available without a server, a deadline that was late because a clock was set back, a way back
-# from a commit of which nobody knew yet, data that was taken away to make room and then counted as there.
+# from a commit of which nobody knew yet, data that was taken away to make room and then counted as there, a
+# lease that had been measured long before it was asked for.
 BROKE_A_PROMISE = [
     ("creation, physical", "stale:3 green_crash:29:after stale:32 error:35 clock_set_back:41 disk_full:45", 45289),
     (
@@ -66,6 +67,11 @@ BROKE_A_PROMISE = [
         "switchover, set back by stragglers",
         "error:37:after router_crash:38 pause:40 error:66 router_crash:69:after replication_stalls:70:after",
         913473,
+    ),
+    (
+        "switchover with a replica, logical",
+        "pause:2:after lease_lost:14 pause:22 pause:25:after hang:76",
+        808639,
     ),
 ]
 

@@ -86,7 +86,7 @@ class RouterClient:
     async def park(
         self, name: str, *, budget_s: float, lease_s: float, leave_stragglers: bool = False
     ) -> Parked | ParkRefused:
-        command = messages.Park(name, budget_s, lease_s, leave_stragglers)
+        command = messages.Park(name, budget_s, lease_s, leave_stragglers, asyncio.get_running_loop().time())
         outcome = await self._ask(command, messages.ParkOutcome, timeout_s=budget_s + ANSWER_TIMEOUT_S)
         result = outcome.parked or outcome.refused
         if result is None:
@@ -103,7 +103,7 @@ class RouterClient:
         await self._ask(messages.Answered(name), NoneType)
 
     async def renew(self, generation: int, *, lease_s: float) -> None:
-        await self._ask(messages.Renew(generation, lease_s), NoneType)
+        await self._ask(messages.Renew(generation, lease_s, asyncio.get_running_loop().time()), NoneType)
 
     async def hand_over(self, generation: int) -> HandoverReport:
         return await self._ask(messages.HandOver(generation), HandoverReport, timeout_s=None)

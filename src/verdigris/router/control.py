@@ -122,8 +122,9 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             return await service.pins(name, verifiers, budget_s=budget_s)
         case messages.Ready(name, target, verifiers, helpers):
             return await service.ready(name, target, verifiers, helpers)
-        case messages.Park(name, budget_s, lease_s, leave_stragglers):
-            outcome = await service.park(name, budget_s=budget_s, lease_s=lease_s, leave_stragglers=leave_stragglers)
+        case messages.Park(name, budget_s, lease_s, leave_stragglers, asked_at_s):
+            left_s = _left_s(lease_s, asked_at_s)
+            outcome = await service.park(name, budget_s=budget_s, lease_s=left_s, leave_stragglers=leave_stragglers)
             return messages.ParkOutcome.of(outcome)
         case messages.Hold(name):
             await service.hold(name)
@@ -131,8 +132,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             await service.admit(name)
         case messages.Answered(name):
             await service.answered(name)
-        case messages.Renew(generation, lease_s):
-            await service.renew(generation, lease_s=lease_s)
+        case messages.Renew(generation, lease_s, asked_at_s):
+            await service.renew(generation, lease_s=_left_s(lease_s, asked_at_s))
         case messages.HandOver(generation):
             return await service.hand_over(generation)
         case messages.Commit(generation, routes, hold, leave_nobody, along):
@@ -155,3 +156,11 @@ def _reply(command: messages.Command, task: "asyncio.Task[object]") -> messages.
     if not isinstance(error, VerdigrisError):
         log.error("command.failed", command=type(command).__name__, exc_info=error)
     return messages.Failed(type(error).__name__, str(error))
+
+
+def _left_s(lease_s: float, asked_at_s: float | None) -> float:
+    """None: a control plane of before does not say."""
+    if asked_at_s is None:
+        return lease_s
+    passed_s = asyncio.get_running_loop().time() - asked_at_s
+    return max(lease_s - max(passed_s, 0.0), 0.0)

@@ -61,10 +61,14 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Park(Struct, frozen=True, tag=True):
+    """``asked_at_s``: when ``lease_s`` was measured, by the event loop's clock, which is the machine's monotonic one on
+    both sides. Whoever asks may have stood still since then."""
+
     name: str
     budget_s: float
     lease_s: float
     leave_stragglers: bool = False
+    asked_at_s: float | None = None
 
 
 class Hold(Struct, frozen=True, tag=True):
@@ -80,8 +84,11 @@ class Answered(Struct, frozen=True, tag=True):
 
 
 class Renew(Struct, frozen=True, tag=True):
+    """``asked_at_s``: as for ``Park``."""
+
     generation: int
     lease_s: float
+    asked_at_s: float | None = None
 
 
 class HandOver(Struct, frozen=True, tag=True):
