@@ -4,10 +4,12 @@ import inspect
 import re
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 from msgspec import Struct
 
+from tests.simulation.database import Database, MemoryStore
 from verdigris.domain.green import build_steps
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import ReplicationMode, WorkflowKind, WorkflowStatus
@@ -119,8 +121,9 @@ def instance_steps(kind: WorkflowKind, arguments: dict[str, object]) -> tuple[st
         started_at=datetime.now(UTC),
         arguments=arguments,
     )
-    # Its steps are named without anything being asked of the services.
-    return tuple(step.name for step in _CLASSES[kind](cast("Any", None), workflow).steps())
+    # Of the services only the store is asked: whether the instance is a member of a cluster. It knows of none.
+    services: Any = SimpleNamespace(store=MemoryStore(Database()))
+    return tuple(step.name for step in _CLASSES[kind](services, workflow).steps())
 
 
 def topology_steps(mode: ReplicationMode) -> tuple[tuple[str, ...], tuple[str, ...]]:
