@@ -23,39 +23,28 @@ def parse_own_arn(context: Context, text: str) -> Arn:
 
 
 def instance_identifier_of(context: Context, text: str) -> str:
-    """The identifier, lower case, of an instance that is named by identifier or ARN."""
-    if not text.startswith("arn:"):
-        return text.lower()
-    arn = parse_own_arn(context, text)
-    if arn.kind != "db":
-        raise invalid_parameter_value(f"The specified resource name is not that of a DB instance: {text}")
-    return arn.name.lower()
+    return _name_of(context, text, "db", "DB instance")
 
 
 def cluster_identifier_of(context: Context, text: str) -> str:
-    if not text.startswith("arn:"):
-        return text.lower()
-    arn = parse_own_arn(context, text)
-    if arn.kind != "cluster":
-        raise invalid_parameter_value(f"The specified resource name is not that of a DB cluster: {text}")
-    return arn.name.lower()
+    return _name_of(context, text, "cluster", "DB cluster")
 
 
 def deployment_identifier_of(context: Context, text: str) -> str:
-    if not text.startswith("arn:"):
-        return text.lower()
-    arn = parse_own_arn(context, text)
-    if arn.kind != "deployment":
-        raise invalid_parameter_value(f"The specified resource name is not that of a blue/green deployment: {text}")
-    return arn.name.lower()
+    return _name_of(context, text, "deployment", "blue/green deployment")
 
 
 def parameter_group_name_of(context: Context, text: str) -> str:
+    return _name_of(context, text, "pg", "DB parameter group")
+
+
+def _name_of(context: Context, text: str, kind: str, what: str) -> str:
+    """The name, lower case, of what is named by its name or by its ARN."""
     if not text.startswith("arn:"):
         return text.lower()
     arn = parse_own_arn(context, text)
-    if arn.kind != "pg":
-        raise invalid_parameter_value(f"The specified resource name is not that of a DB parameter group: {text}")
+    if arn.kind != kind:
+        raise invalid_parameter_value(f"The specified resource name is not that of a {what}: {text}")
     return arn.name.lower()
 
 
