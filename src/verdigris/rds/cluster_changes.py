@@ -17,8 +17,9 @@ from verdigris.rds.instances import require_free_port
 from verdigris.rds.lookups import cluster_identifier_of, require_cluster
 from verdigris.rds.settings import collect_cluster_settings
 from verdigris.rds.subnet_groups import require_usable
-from verdigris.rds.work import is_busy, start_workflow
+from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
+from verdigris.workflows.services import is_busy
 
 # Members that modify_db_cluster reads itself, or that need nothing done; the others are in ``settings``. Everything is
 # applied at once: clients notice none of it.

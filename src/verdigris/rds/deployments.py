@@ -16,8 +16,9 @@ from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.lookups import require_deployment
 from verdigris.rds.pagination import Key, paginate
-from verdigris.rds.work import is_busy, start_workflow
+from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
+from verdigris.workflows.services import is_busy
 
 # RDS user guide, "Switching a blue/green deployment"; the model knows the minimum only.
 MIN_TIMEOUT_S = 30

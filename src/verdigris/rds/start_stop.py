@@ -17,7 +17,8 @@ from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, require_instance
 from verdigris.rds.states import invalid_instance_state, require_available, require_free_hands
-from verdigris.rds.work import is_busy, start_workflow
+from verdigris.rds.work import start_workflow
+from verdigris.workflows.services import is_busy
 
 
 def stop_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:

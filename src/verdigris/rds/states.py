@@ -5,7 +5,7 @@ from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
 from verdigris.rds.lookups import deployment_of
-from verdigris.rds.work import is_busy
+from verdigris.workflows.services import is_busy
 
 # While a deployment is in one of these, its workflow has the members' servers in its hands.
 _HANDS_OFF = frozenset(

@@ -1,4 +1,4 @@
-"""Starting durable work from a handler, and finding out whether some is still going on."""
+"""Starting durable work from a handler."""
 
 from datetime import datetime
 
@@ -31,8 +31,3 @@ def start_workflow(
             deadline_at=deadline_at,
         )
     )
-
-
-def is_busy(tx: Transaction, subject: str) -> bool:
-    """Whether work on ``subject`` has not ended. A status may say so earlier: undoing goes on behind ``failed``."""
-    return any(workflow.subject == subject for workflow in tx.unfinished_workflows())

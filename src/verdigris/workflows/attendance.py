@@ -9,7 +9,7 @@ from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.workflows.instances import route_of
-from verdigris.workflows.services import Services
+from verdigris.workflows.services import Services, is_busy
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class Attendance:
 
 def _is_undone(tx: Transaction, instance: DBInstance) -> bool:
     """Its creation failed, and what there was of it is being taken away: its server may still run, or run again."""
-    return instance.status is InstanceStatus.FAILED and bool(tx.unfinished_workflows_of([instance.resource_id]))
+    return instance.status is InstanceStatus.FAILED and is_busy(tx, instance.resource_id)
 
 
 def _resources_of_workflows(tx: Transaction) -> set[str]:

@@ -16,7 +16,7 @@ from verdigris.domain.parameters import ApplyMethod, ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
 from verdigris.workflows.instances import route_of
-from verdigris.workflows.services import Services, server_parameters
+from verdigris.workflows.services import Services, is_busy, server_parameters
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +74,7 @@ class ParameterKeeper:
 
 
 def _is_free(tx: Transaction, instance: DBInstance) -> bool:
-    if instance.status is not InstanceStatus.AVAILABLE or any(
-        workflow.subject == instance.resource_id for workflow in tx.unfinished_workflows()
-    ):
+    if instance.status is not InstanceStatus.AVAILABLE or is_busy(tx, instance.resource_id):
         return False
     return not any(
         instance.resource_id in deployment.resource_ids

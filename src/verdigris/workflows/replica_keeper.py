@@ -12,7 +12,7 @@ from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.workflows.replication import replica_record
-from verdigris.workflows.services import Services
+from verdigris.workflows.services import Services, is_busy
 
 log = structlog.get_logger(__name__)
 
@@ -110,5 +110,5 @@ def is_kept(tx: Transaction, instance: DBInstance) -> bool:
     return (
         instance.replica_of is not None
         and instance.status in (InstanceStatus.AVAILABLE, InstanceStatus.FAILED)
-        and not any(workflow.subject == instance.resource_id for workflow in tx.unfinished_workflows())
+        and not is_busy(tx, instance.resource_id)
     )

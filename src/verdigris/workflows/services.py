@@ -77,6 +77,11 @@ def server_parameters(tx: Transaction, group_name: str) -> dict[str, str]:
     return {name: each.value for name, each in group.parameters.items() if name not in SERVICE_PARAMETERS}
 
 
+def is_busy(tx: Transaction, subject: str) -> bool:
+    """Whether work on ``subject`` has not ended. A status may say so earlier: undoing goes on behind ``failed``."""
+    return bool(tx.unfinished_workflows_of([subject]))
+
+
 def taken_ports(tx: Transaction) -> set[int]:
     """Those that endpoints have, or are about to have."""
     moving = (
