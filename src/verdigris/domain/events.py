@@ -102,15 +102,7 @@ def cluster_password_reset(cluster: DBCluster, at: datetime) -> Event:
 
 
 def _of_cluster(cluster: DBCluster, number: str, category: str, message: str, at: datetime) -> Event:
-    return Event(
-        event_id=f"RDS-EVENT-{number}",
-        source_type=SourceType.DB_CLUSTER,
-        source_identifier=cluster.identifier,
-        source_resource_id=cluster.resource_id,
-        categories=(category,),
-        message=message,
-        at=at,
-    )
+    return _event(SourceType.DB_CLUSTER, cluster.identifier, cluster.resource_id, number, category, message, at)
 
 
 # ---------------------------------------------------------------------------------------------------- parameter groups
@@ -129,15 +121,7 @@ def _updated(name: str, now: ParameterValue | None) -> str:
 
 
 def _of_group(group: ParameterGroup, message: str, at: datetime) -> Event:
-    return Event(
-        event_id="RDS-EVENT-0037",
-        source_type=SourceType.DB_PARAMETER_GROUP,
-        source_identifier=group.name,
-        source_resource_id=group.name,
-        categories=(CONFIGURATION_CHANGE,),
-        message=message,
-        at=at,
-    )
+    return _event(SourceType.DB_PARAMETER_GROUP, group.name, group.name, "0037", CONFIGURATION_CHANGE, message, at)
 
 
 # ------------------------------------------------------------------------------------------------------- read replicas
@@ -262,23 +246,23 @@ def _sentence(clause: str) -> str:
 
 
 def _of_instance(instance: DBInstance, number: str, category: str, message: str, at: datetime) -> Event:
-    return Event(
-        event_id=f"RDS-EVENT-{number}",
-        source_type=SourceType.DB_INSTANCE,
-        source_identifier=instance.identifier,
-        source_resource_id=instance.resource_id,
-        categories=(category,),
-        message=message,
-        at=at,
-    )
+    return _event(SourceType.DB_INSTANCE, instance.identifier, instance.resource_id, number, category, message, at)
 
 
 def _of_deployment(deployment: BlueGreenDeployment, number: str, category: str, message: str, at: datetime) -> Event:
+    return _event(
+        SourceType.BLUE_GREEN_DEPLOYMENT, deployment.identifier, deployment.identifier, number, category, message, at
+    )
+
+
+def _event(
+    source_type: SourceType, identifier: str, resource_id: str, number: str, category: str, message: str, at: datetime
+) -> Event:
     return Event(
         event_id=f"RDS-EVENT-{number}",
-        source_type=SourceType.BLUE_GREEN_DEPLOYMENT,
-        source_identifier=deployment.identifier,
-        source_resource_id=deployment.identifier,
+        source_type=source_type,
+        source_identifier=identifier,
+        source_resource_id=resource_id,
         categories=(category,),
         message=message,
         at=at,
