@@ -125,9 +125,7 @@ async def _watch(view: View) -> Sequence[str]:
         if at_work and (errors == 0 or remote_lsn != first[1] or now_s - absent_s > _STAYS_S):
             return []
         failed = errors - first[0]
-        if failed >= ATTEMPTS and now_s - began_s > _WATCH_S:
-            return [f"{failed} failed attempts"]
-        if now_s - began_s > _ABSENCE_S:
+        if now_s - began_s > (_WATCH_S if failed >= ATTEMPTS else _ABSENCE_S):
             return [f"{failed} failed attempts"] if failed else ["no worker applies changes"]
         await asyncio.sleep(_POLL_S)
     return []
