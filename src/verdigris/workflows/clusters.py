@@ -9,21 +9,15 @@ from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, WorkflowKind
 from verdigris.workflows import arguments, cluster_members
 from verdigris.workflows.cluster_routes import close_endpoints, cluster_routes, open_endpoints
-from verdigris.workflows.saga import PATIENCE_S, Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, Step
+from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, add_events, require_cluster
 
 
-class ClusterWorkflow:
+class ClusterWorkflow(SagaWorkflow):
     def __init__(self, services: Services, workflow: Workflow) -> None:
-        self.services = services
-        self.workflow = workflow
+        super().__init__(services, workflow)
         self.resource_id = workflow.subject
-
-    async def run(self) -> None:
-        await Saga(self.services.store, self.services.clock, self.workflow, self.steps(), self).run()
-
-    def steps(self) -> list[Step]:
-        raise NotImplementedError
 
     def cluster(self) -> DBCluster:
         with self.services.store.transaction() as tx:
@@ -35,14 +29,8 @@ class ClusterWorkflow:
 
     # -- Outcome
 
-    def failing(self, tx: Transaction, reason: str) -> None:
-        """By default a failure is shown only once everything is undone."""
-
     def failed(self, tx: Transaction, reason: str) -> None:  # noqa: ARG002 (a cluster has no place for it)
         self.settle(tx, ClusterStatus.AVAILABLE)
-
-    def completed(self, tx: Transaction) -> None:
-        raise NotImplementedError
 
 
 class CreateCluster(ClusterWorkflow):

@@ -12,7 +12,8 @@ from verdigris.domain.model import BlueGreenDeployment, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import topology
-from verdigris.workflows.saga import Saga, Step
+from verdigris.workflows.saga import Step
+from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import (
     Services,
     add_events,
@@ -21,16 +22,14 @@ from verdigris.workflows.services import (
 )
 
 
-class CreateDeployment:
+class CreateDeployment(SagaWorkflow):
     def __init__(self, services: Services, workflow: Workflow) -> None:
-        self.services = services
-        self.workflow = workflow
+        super().__init__(services, workflow)
         self.identifier = workflow.subject
 
-    async def run(self) -> None:
+    def steps(self) -> list[Step]:
         deployment = self._deployment()
-        steps = [self._step(planned) for planned in build_steps(deployment.mode, replicas=len(deployment.replicas))]
-        await Saga(self.services.store, self.services.clock, self.workflow, steps, self).run()
+        return [self._step(planned) for planned in build_steps(deployment.mode, replicas=len(deployment.replicas))]
 
     def _step(self, planned: PlannedStep) -> Step:
         green = self.services.green

@@ -8,11 +8,12 @@ from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import arguments
-from verdigris.workflows.saga import PATIENCE_S, Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, Step
+from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, require_deployment
 
 
-class DeleteDeployment:
+class DeleteDeployment(SagaWorkflow):
     """The handler has set DELETING; what it was before is told by the members, which keep their status meanwhile.
 
     Switched over: the record goes, all instances stay. Not yet switched over: green and its replicas go with it if the
@@ -20,15 +21,11 @@ class DeleteDeployment:
     """
 
     def __init__(self, services: Services, workflow: Workflow) -> None:
-        self.services = services
-        self.workflow = workflow
+        super().__init__(services, workflow)
         self.identifier = workflow.subject
         self.told = msgspec.convert(workflow.arguments, arguments.DeleteDeployment)
 
-    async def run(self) -> None:
-        await Saga(self.services.store, self.services.clock, self.workflow, self._steps(), self).run()
-
-    def _steps(self) -> list[Step]:
+    def steps(self) -> list[Step]:
         deployment = self._deployment()
         if deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED:
             return []

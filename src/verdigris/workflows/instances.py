@@ -14,25 +14,19 @@ from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.workflows import arguments, cluster_members, cluster_routes, membership, replication
-from verdigris.workflows.saga import PATIENCE_S, Saga, Step
+from verdigris.workflows.saga import PATIENCE_S, Step
+from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
 
 log = structlog.get_logger(__name__)
 
 
-class InstanceWorkflow:
+class InstanceWorkflow(SagaWorkflow):
     """What all kinds share: their subject, and how an ending is shown."""
 
     def __init__(self, services: Services, workflow: Workflow) -> None:
-        self.services = services
-        self.workflow = workflow
+        super().__init__(services, workflow)
         self.resource_id = workflow.subject
-
-    async def run(self) -> None:
-        await Saga(self.services.store, self.services.clock, self.workflow, self.steps(), self).run()
-
-    def steps(self) -> list[Step]:
-        raise NotImplementedError
 
     def instance(self) -> DBInstance:
         with self.services.store.transaction() as tx:
@@ -71,14 +65,8 @@ class InstanceWorkflow:
 
     # -- Outcome
 
-    def failing(self, tx: Transaction, reason: str) -> None:
-        """By default a failure is shown only once everything is undone."""
-
     def failed(self, tx: Transaction, reason: str) -> None:
         self._settle_failed(tx, reason)
-
-    def completed(self, tx: Transaction) -> None:
-        raise NotImplementedError
 
 
 def route_of(services: Services, instance: DBInstance) -> Route:
