@@ -10,7 +10,12 @@ from verdigris.domain.model import DBCluster
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind
 from verdigris.rds import checks, cluster_views
-from verdigris.rds.cluster_members import invalid_cluster_state, require_available_cluster
+from verdigris.rds.cluster_members import (
+    invalid_cluster_state,
+    require_available_cluster,
+    unavailable_writer,
+    writer_of,
+)
 from verdigris.rds.clusters import require_default_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_port
@@ -84,11 +89,9 @@ def _require_its_own(tx: Transaction, cluster: DBCluster, params: Mapping[str, A
 
 def _require_writer_available(tx: Transaction, cluster: DBCluster) -> None:
     """It is told the new password."""
-    writer = None if cluster.writer is None else tx.instance(cluster.writer)
+    writer = writer_of(tx, cluster)
     if writer is not None and writer.status is not InstanceStatus.AVAILABLE:
-        raise invalid_cluster_state(
-            f"The writer of DB cluster {cluster.identifier}, {writer.identifier}, is in state {writer.status}"
-        )
+        raise unavailable_writer(cluster, writer)
 
 
 def _status_during(change: arguments.ModifyCluster) -> ClusterStatus:

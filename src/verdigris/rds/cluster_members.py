@@ -23,6 +23,7 @@ from verdigris.rds.states import invalid_instance_state
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
+from verdigris.workflows.cluster_members import LOST
 
 # What a cluster decides for its members, in RDS's words.
 _THE_CLUSTERS: Mapping[str, str] = {
@@ -36,9 +37,6 @@ _THE_CLUSTERS: Mapping[str, str] = {
     "PreferredBackupWindow": "backup window",
     "VpcSecurityGroupIds": "vpc security group",
 }
-
-# From these a writer does not come back by itself: nothing could be copied from it.
-_LOST = frozenset({InstanceStatus.DELETING, InstanceStatus.FAILED, InstanceStatus.STOPPED})
 
 
 def create_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def _create_member(context: Context, params: Mapping[str, Any]) -> dict[str, Any
         require_free_name(tx, params["DBInstanceIdentifier"].lower())
         require_room(context, tx, [storage_gib])
         version = _version(tx, cluster, params)
-        writer = None if cluster.writer is None else tx.instance(cluster.writer)
+        writer = writer_of(tx, cluster)
         if writer is not None:
             _require_copyable(context, tx, cluster, writer)
         member = DBInstance(
@@ -131,10 +129,8 @@ def _require_open(cluster: DBCluster) -> None:
 
 
 def _require_copyable(context: Context, tx: Transaction, cluster: DBCluster, writer: DBInstance) -> None:
-    if writer.status in _LOST:
-        raise invalid_cluster_state(
-            f"The writer of DB cluster {cluster.identifier}, {writer.identifier}, is in state {writer.status}"
-        )
+    if writer.status in LOST:  # nothing could be copied from it
+        raise unavailable_writer(cluster, writer)
     allowed = most(context, Quota.READ_REPLICAS_PER_MASTER)
     if len(tx.replicas_of([writer.resource_id])) >= allowed:
         raise invalid_cluster_state(f"DB cluster {cluster.identifier} has {allowed} readers, which is the limit")
@@ -145,6 +141,16 @@ def _require_copyable(context: Context, tx: Transaction, cluster: DBCluster, wri
 
 def invalid_cluster_state(message: str) -> Fault:
     return Fault("InvalidDBClusterStateFault", message)
+
+
+def writer_of(tx: Transaction, cluster: DBCluster) -> DBInstance | None:
+    return None if cluster.writer is None else tx.instance(cluster.writer)
+
+
+def unavailable_writer(cluster: DBCluster, writer: DBInstance) -> Fault:
+    return invalid_cluster_state(
+        f"The writer of DB cluster {cluster.identifier}, {writer.identifier}, is in state {writer.status}"
+    )
 
 
 def require_available_cluster(cluster: DBCluster) -> None:

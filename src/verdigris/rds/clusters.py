@@ -7,17 +7,15 @@ from typing import Any
 from msgspec import Struct
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value, missing_parameter
-from verdigris.domain.errors import PortInUse
 from verdigris.domain.identifiers import is_instance_identifier, new_cluster_resource_id
 from verdigris.domain.model import DBCluster
-from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import ClusterStatus, WorkflowKind
 from verdigris.rds import checks, cluster_views
 from verdigris.rds.catalogue import CLUSTER_ENGINES, Catalogue, default_cluster_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
-from verdigris.rds.instances import require_free_port
+from verdigris.rds.instances import choose_port
 from verdigris.rds.lookups import cluster_identifier_of, identifier_rule, require_cluster
 from verdigris.rds.pagination import paginate
 from verdigris.rds.quotas import require_less
@@ -26,7 +24,6 @@ from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
-from verdigris.workflows.services import taken_ports
 
 # Members that create_db_cluster reads itself; the others are in ``settings``.
 CREATE_MEMBERS = frozenset(
@@ -99,7 +96,7 @@ def create_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
             master_username=wanted.username,
             master_password_verifier=verifier,
             db_name=wanted.db_name,
-            port=_choose_port(context, tx, wanted.port),
+            port=choose_port(context, tx, wanted.port, on_both=True),
             created_at=context.clock.now(),
             deletion_protection=params.get("DeletionProtection", False),
             settings=settings,
@@ -156,13 +153,3 @@ def require_default_parameter_group(name: str | None, engine: str, version: str)
     """There are no others of clusters: what can be set is set in the parameter groups of their members."""
     if name is not None and name.lower() != default_cluster_parameter_group(engine, version):
         raise Fault("DBClusterParameterGroupNotFoundFault", f"DBClusterParameterGroup not found: {name}")
-
-
-def _choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
-    if wanted is not None:
-        require_free_port(context, tx, wanted, on_both=True)
-        return wanted
-    try:
-        return context.ports.allocate(taken_ports(tx), on_both=True)
-    except PortInUse as error:
-        raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error

@@ -156,12 +156,13 @@ def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:
     )
 
 
-def choose_port(context: Context, tx: Transaction, wanted: int | None) -> int:
+def choose_port(context: Context, tx: Transaction, wanted: int | None, *, on_both: bool = False) -> int:
+    """``on_both``: addresses of a cluster."""
     if wanted is not None:
-        require_free_port(context, tx, wanted)
+        require_free_port(context, tx, wanted, on_both=on_both)
         return wanted
     try:
-        return context.ports.allocate(taken_ports(tx))
+        return context.ports.allocate(taken_ports(tx), on_both=on_both)
     except PortInUse as error:
         raise Fault("InsufficientDBInstanceCapacityFault", str(error)) from error
 

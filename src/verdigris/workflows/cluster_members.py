@@ -5,7 +5,7 @@ import asyncio
 from msgspec import structs
 
 from verdigris.domain.errors import StepFailed
-from verdigris.domain.model import DBInstance
+from verdigris.domain.model import DBCluster, DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus
 from verdigris.workflows.services import Services, require_instance
@@ -13,7 +13,7 @@ from verdigris.workflows.services import Services, require_instance
 _POLL_S = 0.1
 
 # From these a writer does not come back by itself.
-_LOST = frozenset({InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.DELETING})
+LOST = frozenset({InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.DELETING})
 
 
 async def source_available(services: Services, resource_id: str) -> None:
@@ -21,7 +21,7 @@ async def source_available(services: Services, resource_id: str) -> None:
     while True:
         with services.store.transaction() as tx:
             source = tx.instance(require_instance(tx, resource_id).replica_of or "")
-        if source is None or source.status in _LOST:
+        if source is None or source.status in LOST:
             raise StepFailed("the writer of the DB cluster is not available")
         if source.status is InstanceStatus.AVAILABLE:
             return
@@ -42,11 +42,15 @@ async def others_gone(services: Services, cluster_id: str, *, but: str = "") -> 
 
 
 def is_writer(tx: Transaction, instance: DBInstance) -> bool:
-    cluster = None if instance.cluster is None else tx.cluster(instance.cluster)
-    return cluster is not None and cluster.writer == instance.resource_id
+    return _written_by(tx, instance) is not None
 
 
 def deleted(tx: Transaction, instance: DBInstance) -> None:
-    cluster = None if instance.cluster is None else tx.cluster(instance.cluster)
-    if cluster is not None and cluster.writer == instance.resource_id:
+    cluster = _written_by(tx, instance)
+    if cluster is not None:
         tx.put_cluster(structs.replace(cluster, writer=None))
+
+
+def _written_by(tx: Transaction, instance: DBInstance) -> DBCluster | None:
+    cluster = None if instance.cluster is None else tx.cluster(instance.cluster)
+    return cluster if cluster is not None and cluster.writer == instance.resource_id else None
