@@ -410,6 +410,11 @@ class Session:
             self.endpoint.cancel_what_waited(self)
 
     @property
+    def client_is_slow(self) -> bool:
+        """It has not read what it was sent: nothing more is read for it."""
+        return self.client.transport.get_write_buffer_size() > MAX_HELD_BYTES
+
+    @property
     def half_closed(self) -> bool:
         """The client sends no more."""
         return self._client_eof
@@ -487,7 +492,7 @@ class Session:
     def _hear_again(self, server: ServerEnd, rest: bytes) -> None:
         """What the server sends is the client's again, from the bytes on that have been read already."""
         server.write = self.client.transport.write
-        if self.client.transport.get_write_buffer_size() > MAX_HELD_BYTES:
+        if self.client_is_slow:
             server.transport.pause_reading()
         if rest:
             server.bytes_total -= len(rest)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,6 +25,9 @@ from verdigris.router.client import RouterClient
 
 PROTOCOLS = ["3.0", "3.2"]
 SLOW = "SELECT pg_sleep(3)"
+SHORT = "SELECT pg_sleep(0.2)"
+# The short one is over, whatever has come since.
+HAS_RUN = f"SELECT FROM pg_stat_activity WHERE pid = %s AND (query = '{SLOW}' OR query = '{SHORT}' AND state = 'idle')"
 ATTEMPTS = 10
 
 
@@ -75,6 +79,40 @@ async def test_a_request_that_waits_is_cancelled_when_it_runs(
         assert not asked[1].done()
         assert await one(connection, "SELECT 1 FROM pg_sleep(0.3)") == 1
         await asked[1]
+
+
+async def test_what_is_asked_after_a_cancelled_request_is_not_hit(
+    endpoint: Endpoint, switchover: Switchover, pair: Pair
+) -> None:
+    """A request that was given up while it waited may end before the router's cancel request has come to the server,
+    which is frozen here: whoever hears the answer can be sure that nothing more will come."""
+    admin = await psycopg.AsyncConnection.connect(pair.blue_admin, autocommit=True)
+    async with admin, await connect(endpoint) as connection:
+        pid = await one(connection, "SELECT pg_backend_pid()")
+        postmaster = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        parked, _ = await switchover.ready_and_hand_over()
+        before = await bytes_from_clients(switchover.router)
+        asked = asyncio.create_task(connection.execute(SHORT))
+        await until(lambda: has_heard(switchover.router, before + len(SHORT)))
+        await connection.cancel_safe()
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            await end(switchover, parked, commit=False)
+
+            async def next_request() -> object:
+                await asked
+                return await one(connection, SLOW)
+
+            then = asyncio.create_task(next_request())
+
+            async def has_run() -> bool:
+                row = await (await admin.execute(HAS_RUN, (pid,))).fetchone()
+                return row is not None
+
+            await until(has_run)
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
+        assert await then == ""
 
 
 async def test_cancels_do_not_hit_what_the_router_asks(endpoint: Endpoint, switchover: Switchover) -> None:

@@ -84,13 +84,14 @@ class World:
         refused_late: Sequence[str] = (),
         dies_when_cancelled: bool = False,
         late_definitions: int = 0,
+        retry_s: float = 0.0,
     ) -> None:
         self.fault = fault
         # Set by whoever runs the switchover; what the operator was told; and whether that is the control plane's end.
         self.cancel: Callable[[], Coroutine[None, None, bool]] | None = None
         self.asked: asyncio.Task[bool] | None = None
         self.dies_when_cancelled = dies_when_cancelled
-        self.policy = structs.replace(policy or SwitchoverPolicy(), retry_first_s=0.0, retry_max_s=0.0)
+        self.policy = structs.replace(policy or SwitchoverPolicy(), retry_first_s=retry_s, retry_max_s=retry_s)
         # Reasons why sessions cannot be carried: those that any look shows, those that only the handover finds, and
         # those that come up between the handover and the commit.
         self.pins = list(pins)
