@@ -15,6 +15,7 @@ from verdigris.domain.policy import PinnedSessions, Stragglers
 from verdigris.domain.ports import Parked, ParkRefused
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Park, Side, Step
+from verdigris.domain.undoing import to_its_end
 from verdigris.workflows import retrying
 from verdigris.workflows.instances import routes_after_switchover
 from verdigris.workflows.pins import look_for_pins
@@ -147,11 +148,11 @@ class SwitchoverSteps:
             answers = await together([park(self._known.name), *map(park, readers.names)])
         except BaseException:
             # A park may have been granted without our hearing of it; clients shall not wait for its lease to end.
-            await asyncio.shield(asyncio.ensure_future(self._end_unheard_parks()))
+            await to_its_end(self._end_unheard_parks())
             raise
         if any(isinstance(answer, ParkRefused) for answer in answers):
             if readers.each:
-                await asyncio.shield(asyncio.ensure_future(self._end_unheard_parks()))
+                await to_its_end(self._end_unheard_parks())
             self._known.timeline.end_pause()
             await self._set_back_by_stragglers(answers)
             return

@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.undoing import to_its_end
 from verdigris.engines.account import sync_directory
 from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.backends import may_begin_by_themselves
@@ -82,7 +83,7 @@ async def close(source: PostgresServer, *, seal: bool = False) -> None:
         source.reload()
         await until(lambda: _refuses(source), every_s=_POLL_S)
     except BaseException:
-        await asyncio.shield(lift(source))
+        await to_its_end(lift(source))
         raise
     log.info("source.closed", source=source.resource_id, sealed=seal)
 
@@ -108,7 +109,7 @@ async def raise_fence(source: PostgresServer, keep: Collection[int], *, closed: 
         await _make_read_only(source)
         await clear(source, keep)
     except BaseException:
-        await asyncio.shield(lift(source))
+        await to_its_end(lift(source))
         raise
     log.info("source.fenced", source=source.resource_id, kept=len(keep))
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from verdigris.domain.parameters import ApplyType, DataType, ParameterInfo
+from verdigris.domain.undoing import to_its_end
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.installations import Installation
@@ -147,7 +148,7 @@ async def _ask(installation: Installation, account: EngineAccount) -> bytes:
         )
         return bytes.fromhex(account.read_file(answer).strip())
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, directory))
+        await to_its_end(asyncio.to_thread(shutil.rmtree, directory))
 
 
 def _info(setting: _Setting, managed: frozenset[str], preloadable: tuple[str, ...]) -> ParameterInfo:

@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import BackendAddress
+from verdigris.domain.undoing import to_its_end
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount, sync_directory
 from verdigris.engines.control import Control
@@ -195,7 +196,7 @@ class PostgresServer:
             partial.rename(data_dir)
             sync_directory(data_dir.parent)
         except BaseException:
-            await asyncio.shield(self._delete(partial))
+            await to_its_end(self._delete(partial))
             raise
         finally:
             password_file.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import structlog
 from verdigris.domain.errors import ControllerSuperseded, EngineError
 from verdigris.domain.parameters import ApplyStatus, ParameterInfo
 from verdigris.domain.ports import BackendAddress, EngineVersionInfo, LogFile, ServerSpec
+from verdigris.domain.undoing import to_its_end
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.account import EngineAccount
 from verdigris.engines.catalogue import ENGINE, Catalogue
@@ -109,7 +110,7 @@ class PostgresServers:
                 )
             server.save(created=True)
         except BaseException:
-            await asyncio.shield(self.remove(spec.resource_id))
+            await to_its_end(self.remove(spec.resource_id))
             raise
         log.info("server.created", resource_id=spec.resource_id, version=str(server.version))
 
@@ -245,7 +246,7 @@ class PostgresServers:
             server.use_installation(installation)
             await server.start()
         except BaseException:
-            await asyncio.shield(self._return_to(server, before))
+            await to_its_end(self._return_to(server, before))
             raise
 
     async def extensions_in_use(self, server: PostgresServer) -> frozenset[str]:
@@ -303,7 +304,7 @@ class PostgresServers:
             server.make_directories()
             server.save()
         except BaseException:
-            await asyncio.shield(self.remove(spec.resource_id))
+            await to_its_end(self.remove(spec.resource_id))
             raise
         return server
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.undoing import to_its_end
 from verdigris.engines.postgres import own_sessions
 from verdigris.engines.postgres.own_sessions import Setting
 from verdigris.engines.postgres.server import PostgresServer
@@ -247,7 +248,7 @@ async def sessions(
             pair = f"{source.resource_id} and {target.resource_id}"
             raise EngineError(f"{pair}, database {dbname}: {describe(error)}") from error
     finally:
-        await asyncio.shield(_return_opened(servers, opening, dbname))
+        await to_its_end(_return_opened(servers, opening, dbname))
 
 
 async def _return_opened(

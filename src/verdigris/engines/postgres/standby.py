@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.undoing import to_its_end
 from verdigris.engines.postgres import wal_limit
 from verdigris.engines.postgres.server import NOT_LESS_THAN_PRIMARY, PostgresServer
 from verdigris.engines.postgres.sessions import Session, session, until
@@ -65,7 +66,7 @@ async def base_backup(
         with target.control.effect():
             partial.rename(target.data_dir)
     except BaseException:
-        await asyncio.shield(_delete(partial))
+        await to_its_end(_delete(partial))
         raise
     log.info("copy.taken", source=source.resource_id, target=target.resource_id)
 

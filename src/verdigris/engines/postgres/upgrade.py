@@ -10,6 +10,7 @@ import structlog
 from psycopg import sql
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.undoing import to_its_end
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.installations import Installation
 from verdigris.engines.postgres import config
@@ -110,10 +111,10 @@ async def _run_pg_upgrade(target: PostgresServer, new: Path, installation: Insta
             if completed.exit_status != 0:
                 raise EngineError("pg_upgrade refused: " + _complaint(completed.stdout + completed.stderr, new))
     except BaseException:
-        await asyncio.shield(end_strays(target, server_too=True))
+        await to_its_end(end_strays(target, server_too=True))
         raise
     finally:
-        await asyncio.shield(_delete(work))
+        await to_its_end(_delete(work))
 
 
 def _complaint(output: str, new: Path) -> str:
