@@ -365,6 +365,42 @@ class Replicas(Protocol):
         """Have the source keep nothing back for it; a source that does not run, as soon as it does."""
 
 
+# ----------------------------------------------------------------------------------------------------------- snapshots
+
+
+class Restoration(Struct, frozen=True, kw_only=True):
+    """A server to be made of a snapshot. Users, passwords and databases are the snapshot's."""
+
+    snapshot_id: str
+    resource_id: str
+    engine_version: str  # the snapshot's major version
+    instance_class: str
+    parameters: dict[str, str] = {}  # of its parameter group, formulas as they are
+
+
+class Snapshots(Protocol):
+    """Copies of whole servers, each as it was at one moment, that nothing runs on."""
+
+    async def take(self, snapshot_id: str, resource_id: str) -> int:
+        """Of a running server, from nothing each time. Complete, checked and durable when it returns; how large it is,
+        in bytes."""
+
+    async def discard(self, snapshot_id: str, resource_id: str) -> None:
+        """What there is of one that was to be taken, and what its server keeps back for it."""
+
+    async def protect_source(self, snapshot_id: str, resource_id: str) -> None:
+        """While it is taken: as ``Replicas.protect_source``."""
+
+    async def copy(self, snapshot_id: str, source_id: str) -> None:
+        """Another one of the same content, that does not need the first."""
+
+    async def restore(self, restoration: Restoration) -> None:
+        """A server with what the snapshot has, running, that stands alone: it follows nobody, nobody's deployment has
+        anything on it. From nothing, unless it is complete."""
+
+    async def remove(self, snapshot_id: str) -> None: ...
+
+
 # ---------------------------------------------------------------------------------------------------------- switchover
 
 

@@ -18,10 +18,14 @@ class Layout:
     def __init__(self, home: Path) -> None:
         self.home = Path(os.path.realpath(home))
         self.instances = self.home / "instances"
+        self.snapshots = self.home / "snapshots"
         self.run = self.home / "run"
 
     def directory(self, resource_id: str) -> Path:
         return self.instances / resource_id
+
+    def snapshot(self, snapshot_id: str) -> Path:
+        return self.snapshots / snapshot_id
 
     def socket_dir(self, resource_id: str) -> Path:
         return self.run / resource_id.lower()
@@ -39,7 +43,7 @@ class Layout:
         """Make the common directories: passable for the engine account, listable for nobody else."""
         self.home.mkdir(parents=True, exist_ok=True)
         mode = 0o711 if account.drops_privileges else 0o700
-        for path in (self.instances, self.run):
+        for path in (self.instances, self.snapshots, self.run):
             path.mkdir(mode=mode, exist_ok=True)
             path.chmod(mode)
         if not account.can_enter(self.instances):

@@ -126,22 +126,30 @@ class PostgresServers:
         """A server directory without data, for a physical copy of ``like`` to be put into: same master user, same
         internal password (the copy has it). It does nothing if it is there, except that it takes the rest from
         the arguments."""
+        record = ServerRecord(
+            installation=installation,
+            instance_class=instance_class,
+            master_username=like.record.master_username,
+            db_name=like.record.db_name,
+            parameters=dict(parameters),
+            created=True,
+        )
+        return self.shell(resource_id, record, passfile=self.account.read_file(like.passfile))
+
+    def shell(self, resource_id: str, record: ServerRecord, *, passfile: str) -> PostgresServer:
+        """As ``clone_shell``, for data whose internal password is in ``passfile``."""
         self.control.require()
         if PostgresServer.read_record(self.layout.directory(resource_id)) is None:
-            record = ServerRecord(
-                installation=installation,
-                instance_class=instance_class,
-                master_username=like.record.master_username,
-                db_name=like.record.db_name,
-                parameters=dict(parameters),
-                created=True,
-            )
             self._servers[resource_id] = self._object(resource_id, record)
         server = self.server(resource_id) if resource_id not in self._servers else self._servers[resource_id]
         server.account.make_directory(server.directory)
-        self.account.write_file(server.passfile, self.account.read_file(like.passfile))
+        self.account.write_file(server.passfile, passfile)
         server.make_directories()
-        server.save(installation=installation, instance_class=instance_class, parameters=dict(parameters))
+        server.save(
+            installation=record.installation,
+            instance_class=record.instance_class,
+            parameters=record.parameters,
+        )
         return server
 
     async def start(self, resource_id: str) -> None:

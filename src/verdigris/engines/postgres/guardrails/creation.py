@@ -8,6 +8,7 @@ from pathlib import Path
 from psycopg import sql
 
 from verdigris.domain.errors import EngineError
+from verdigris.engines.disk import FREE_DISK_FACTOR, tree_bytes
 from verdigris.engines.installations import Installation
 from verdigris.engines.postgres.guardrails.model import (
     ENGINE,
@@ -22,9 +23,6 @@ from verdigris.engines.postgres.guardrails.model import (
     on_source,
 )
 from verdigris.engines.postgres.sessions import databases
-
-# The copy itself, and as much again of WAL and working room as a tenth of it.
-FREE_DISK_FACTOR = 1.1
 
 _TABLESPACES = sql.SQL("SELECT spcname FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global') ORDER BY 1")
 _CLOSED = sql.SQL("SELECT datname FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1")
@@ -78,7 +76,7 @@ async def _too_little_disk(view: View) -> Sequence[str]:
     source = view.subject.source
     if source is None:
         return []
-    size_bytes = await asyncio.to_thread(_tree_bytes, source.data_dir)
+    size_bytes = await asyncio.to_thread(tree_bytes, source.data_dir)
     free_bytes = shutil.disk_usage(source.data_dir).free
     if free_bytes >= size_bytes * FREE_DISK_FACTOR:
         return []
@@ -109,17 +107,6 @@ async def _installation(view: View) -> Installation:
     servers, pair = view.subject.servers, view.subject.pair
     extensions = await servers.extensions_in_use(servers.server(pair.source_resource_id))
     return await servers.catalogue.installation(pair.target_version, extensions=extensions)
-
-
-def _tree_bytes(directory: Path) -> int:
-    """Space used. Files of a running server come and go."""
-    total = 0
-    for path in directory.rglob("*"):
-        try:
-            total += path.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
-    return total
 
 
 GUARDRAILS = (

@@ -1,0 +1,51 @@
+"""Room on a disk that servers share with copies of them: production must not find it full because of a copy."""
+
+import asyncio
+import shutil
+from collections.abc import Coroutine
+from pathlib import Path
+
+from verdigris.domain.errors import EngineError
+
+# The copy itself, and as much again of WAL and working room as a tenth of it.
+FREE_DISK_FACTOR = 1.1
+
+# What is left for everybody else while something is being copied: a share of the disk, and of a large one not more than
+# anybody can need before he is looked after.
+_RESERVE_SHARE = 0.05
+_RESERVE_MAX_BYTES = 1 << 30
+_POLL_S = 0.2
+
+
+def tree_bytes(directory: Path) -> int:
+    """Space used. Files of a running server come and go."""
+    total = 0
+    for path in directory.rglob("*"):
+        try:
+            total += path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def require_room(directory: Path, size_bytes: int) -> None:
+    """For a copy of that size in ``directory``. Raises ``EngineError``."""
+    needed, free = int(size_bytes * FREE_DISK_FACTOR), shutil.disk_usage(directory).free
+    if free < needed:
+        raise EngineError(f"too little free disk: about {needed >> 20} MiB are needed and {free >> 20} MiB are free")
+
+
+async def while_there_is_room(directory: Path, copying: Coroutine[object, object, None]) -> None:
+    """Do it, unless ``directory``'s disk runs short meanwhile, whoever fills it: then it is cancelled, and
+    ``EngineError`` raised."""
+    task = asyncio.ensure_future(copying)
+    try:
+        while not (await asyncio.wait({task}, timeout=_POLL_S))[0]:
+            usage = shutil.disk_usage(directory)
+            if usage.free < min(usage.total * _RESERVE_SHARE, _RESERVE_MAX_BYTES):
+                raise EngineError(f"the disk runs full, {usage.free >> 20} MiB are free: nothing more is copied to it")
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
