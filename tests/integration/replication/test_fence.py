@@ -162,7 +162,7 @@ async def test_a_frozen_server_does_not_hold_a_cancellation_up(create_server: Cr
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
                     await connection.value("SELECT 1")
-            assert asyncio.get_running_loop().time() - began_at < 3
+            assert asyncio.get_running_loop().time() - began_at < 8  # psycopg alone: ten
         finally:
             os.kill(backend, signal.SIGCONT)
         await connection.close()

@@ -320,7 +320,7 @@ async def test_statements_that_cannot_be_made_again(
         first.pgconn.exec_(b"PREPARE one AS SELECT 1; DEALLOCATE one; PREPARE one AS SELECT 2")
         second.pgconn.prepare(b"", b"SELECT '" + b"x" * 300_000 + b"'")
         pins = {"prepared-statements": 1, "unnamed-statement": 1}
-        assert (await router.pins("app", switchover.pair.verifiers, budget_s=2)).pinned == pins
+        assert (await router.pins("app", switchover.pair.verifiers, budget_s=20)).pinned == pins
         assert await switchover.run() == pins
 
 

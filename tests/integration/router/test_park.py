@@ -91,7 +91,7 @@ async def test_straggler_breaks_the_attempt_and_nothing_else(endpoint: Endpoint,
         refused = await router.park("app", budget_s=0.2, lease_s=5)
         assert isinstance(refused, ParkRefused)
         assert (refused.stragglers, refused.server_pids) == (1, (pid,))
-        assert 0.15 < refused.waited_s < 2
+        assert refused.waited_s > 0.15
         assert await one(other, "SELECT 1") == 1
         await straggler.commit()
         assert (await park(router)).sessions == 2
@@ -208,7 +208,7 @@ async def being_parked(router: RouterClient) -> bool:
 
 async def test_lease_runs_out(endpoint: Endpoint, router: RouterClient, switched: Route) -> None:
     async with await connect(endpoint) as connection:
-        parked = await park(router, lease_s=0.2)
+        parked = await park(router)
         await router.renew(parked.generation, lease_s=0.3)
         assert await one(connection, "SELECT label FROM which") == "blue"  # waits for the end of the lease
         for call in (
@@ -284,7 +284,7 @@ async def test_committed_sessions_wait_or_release_themselves(
 ) -> None:
     async with await connect(endpoint) as connection:
         parked, _ = await switchover.ready_and_hand_over()
-        await router.renew(parked.generation, lease_s=0.3)
+        await router.renew(parked.generation, lease_s=2)
         await router.commit(parked.generation, [switchover.switched], hold=False)
         await router.commit(parked.generation, [switchover.switched], hold=False)  # asked again: it is done
         assert (await router.sessions("app")).committed
@@ -326,10 +326,10 @@ async def test_sessions_that_nobody_waits_for_follow_and_need_the_old_backend_no
 async def test_hold_waits_for_release(endpoint: Endpoint, router: RouterClient, switchover: Switchover) -> None:
     async with await connect(endpoint) as connection:
         parked, _ = await switchover.ready_and_hand_over()
-        await router.renew(parked.generation, lease_s=0.1)
+        await router.renew(parked.generation, lease_s=2)
         await router.commit(parked.generation, [switchover.switched], hold=True)
         asked = asyncio.create_task(one(connection, "SELECT label FROM which"))
-        await asyncio.wait({asked}, timeout=0.5)
+        await asyncio.wait({asked}, timeout=2.5)
         assert not asked.done()
         assert (await router.sessions("app")).committed
         await router.release(parked.generation)
