@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec import structs
+
 from verdigris.aws.errors import invalid_parameter_value
 from verdigris.domain.ports import EngineVersionInfo
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds import views
-from verdigris.rds.catalogue import ENGINE, Catalogue, parameter_group_family
+from verdigris.rds.catalogue import CLUSTER_ENGINES, Catalogue, parameter_group_family
 from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.pagination import Key, paginate
@@ -42,18 +44,19 @@ def describe_db_engine_versions(context: Context, params: Mapping[str, Any]) -> 
 
 
 def _chosen(catalogue: Catalogue, params: Mapping[str, Any]) -> Iterable[EngineVersionInfo]:
-    engine = params.get("Engine", ENGINE).lower()
-    if engine != ENGINE:
-        if not engine.startswith(_OTHER_ENGINES):
-            raise invalid_parameter_value(f"Unrecognized engine name: {engine}")
-        return []
+    """Of all engines unless one is named. A cluster's may have another name, and has the same versions."""
+    engine = params["Engine"].lower() if "Engine" in params else None
+    if engine not in (None, *CLUSTER_ENGINES) and not engine.startswith(_OTHER_ENGINES):
+        raise invalid_parameter_value(f"Unrecognized engine name: {engine}")
     family = params.get("DBParameterGroupFamily")
     found = [
         info
         for info in catalogue.versions
         if _is_version(info, params.get("EngineVersion")) and family in (None, parameter_group_family(info.version))
     ]
-    return _defaults(catalogue, found) if params.get("DefaultOnly") else found
+    if params.get("DefaultOnly"):
+        found = _defaults(catalogue, found)
+    return [structs.replace(info, engine=name) for name in CLUSTER_ENGINES if engine in (None, name) for info in found]
 
 
 def _is_version(info: EngineVersionInfo, wanted: str | None) -> bool:

@@ -29,7 +29,7 @@ from verdigris.domain.statuses import (
 )
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds.catalogue import ENGINE, parameter_group_family
+from verdigris.rds.catalogue import parameter_group_family
 from verdigris.rds.checks import MAX_STORAGE_GIB, MIN_STORAGE_GIB
 from verdigris.rds.context import Context
 from verdigris.workflows import arguments
@@ -346,10 +346,10 @@ def engine_version_view(info: EngineVersionInfo, *, lists: Iterable[str]) -> Vie
     }
 
 
-def orderable_option_view(context: Context, version: str, instance_class: str, licence: str) -> View:
+def orderable_option_view(context: Context, engine: str, version: str, instance_class: str, licence: str) -> View:
     """What only AWS's hardware has is shown as missing; storage is the machine's own, whatever it is called."""
     return {
-        "Engine": ENGINE,
+        "Engine": engine,
         "EngineVersion": version,
         "DBInstanceClass": instance_class,
         "LicenseModel": licence,
@@ -374,7 +374,7 @@ def orderable_option_view(context: Context, version: str, instance_class: str, l
         "SupportedActivityStreamModes": [],
         "SupportsGlobalDatabases": False,
         "SupportedNetworkTypes": ["IPV4"],
-        "SupportsClusters": False,
+        "SupportsClusters": True,
         "SupportsDedicatedLogVolume": False,
         "SupportsAdditionalStorageVolumes": False,
         "SupportsHttpEndpoint": False,

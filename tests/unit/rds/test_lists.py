@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from tests.unit.rds.world import APP_ARN, World
 from verdigris.aws.errors import Fault
@@ -19,6 +20,7 @@ from verdigris.rds.settings import CLUSTER_KEPT, CLUSTER_OFF_ONLY, KEPT, OFF_ONL
 
 
 def versions(world: World, **params: Any) -> list[str]:
+    params = {"Engine": "postgres"} | params
     return [view["EngineVersion"] for view in world.call("DescribeDBEngineVersions", **params)["DBEngineVersions"]]
 
 
@@ -46,7 +48,7 @@ class TestEngineVersions:
         assert versions(world, **params) == found
 
     def test_what_they_can_be_upgraded_to(self, world: World) -> None:
-        (view,) = world.call("DescribeDBEngineVersions", EngineVersion="17.9")["DBEngineVersions"]
+        (view,) = world.call("DescribeDBEngineVersions", Engine="postgres", EngineVersion="17.9")["DBEngineVersions"]
         targets = [(t["EngineVersion"], t["IsMajorVersionUpgrade"]) for t in view["ValidUpgradeTarget"]]
         assert targets == [("17.10", False), ("18.6", True)]
         assert (view["MajorEngineVersion"], view["DBParameterGroupFamily"]) == ("17", "postgres17")
@@ -54,6 +56,36 @@ class TestEngineVersions:
     def test_one_version_of_several_sources_is_shown_once(self, world: World) -> None:
         world.servers.catalogue *= 2
         assert versions(world) == ["16.14", "17.9", "17.10", "18.6"]
+
+    @pytest.mark.parametrize(
+        ("params", "engines"),
+        [
+            ({}, ["aurora-postgresql", "postgres"]),
+            ({"Engine": "Aurora-PostgreSQL"}, ["aurora-postgresql"]),
+            ({"Filters": [{"Name": "engine", "Values": ["postgres"]}]}, ["postgres"]),
+        ],
+        ids=repr,
+    )
+    def test_a_cluster_has_the_same_by_another_name(
+        self, world: World, params: dict[str, Any], engines: list[str]
+    ) -> None:
+        views = world.call("DescribeDBEngineVersions", EngineVersion="17.10", **params)["DBEngineVersions"]
+        assert [(view["Engine"], view["ValidUpgradeTarget"][0]["Engine"]) for view in views] == [
+            (engine, engine) for engine in engines
+        ]
+
+    def test_pages_go_on_from_one_engine_to_the_next(self, world: World) -> None:
+        known = world.servers.catalogue
+        known += [structs.replace(known[0], version=f"16.{minor}") for minor in range(20, 35)]
+        pages: list[list[tuple[str, str]]] = []
+        marker: dict[str, str] = {}
+        while not pages or marker:
+            answer = world.call("DescribeDBEngineVersions", MaxRecords=20, **marker)
+            pages.append([(view["Engine"], view["EngineVersion"]) for view in answer["DBEngineVersions"]])
+            marker = {"Marker": answer["Marker"]} if "Marker" in answer else {}
+        shown = [each for page in pages for each in page]
+        assert ([len(page) for page in pages], len(set(shown))) == ([20, 18], 38)
+        assert [engine for engine, _ in shown] == ["aurora-postgresql"] * 19 + ["postgres"] * 19
 
     def test_an_engine_that_nobody_has(self, world: World) -> None:
         with world.refused("InvalidParameterValue", "postgers"):

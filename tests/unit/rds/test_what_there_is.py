@@ -106,6 +106,8 @@ def test_every_class_is_offered_for_every_version(world: World) -> None:
     for params, some in (({"Vpc": True}, True), ({"Vpc": False}, False)):
         shown = world.call("DescribeOrderableDBInstanceOptions", Engine="postgres", **params)
         assert bool(shown["OrderableDBInstanceOptions"]) is some
+    cluster = world.call("DescribeOrderableDBInstanceOptions", Engine="Aurora-PostgreSQL", EngineVersion="17.10")
+    assert {each["Engine"] for each in cluster["OrderableDBInstanceOptions"]} == {"aurora-postgresql"}
     with world.refused("InvalidParameterValue"):
         world.call("DescribeOrderableDBInstanceOptions", Engine="oracle-ee")
 
