@@ -2,12 +2,13 @@
 
 Both build from the same running blue, in turn, the one who begins changing each round; both start after a checkpoint.
 Logical mode (a major upgrade) is held against ``pg_basebackup``, recovery, ``initdb``, ``pg_upgrade --link`` and the
-start of the new server; physical mode against ``pg_basebackup`` and the start of the standby.
+start of the new server; physical mode against ``pg_basebackup`` and the start of the standby. Then blue is given read
+replicas, and green with as many members is held against the one without.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import psycopg
@@ -49,15 +50,17 @@ _FILLER_ROW_BYTES = 1000
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """``filler_mb``: one set of builds for each, on the demo's ``rows`` and a table of that size beside them."""
+    """``filler_mb``: one set of builds for each, on the demo's ``rows`` and a table of that size beside them.
+    ``members``: of another blue with the demo's rows alone, itself included."""
 
     rounds: int = 3
     rows: int = 50_000
     filler_mb: tuple[int, ...] = (0, 1000)
     modes: tuple[str, ...] = ("logical", "physical")
+    members: tuple[int, ...] = (1, 2, 4)
 
 
-QUICK = Options(rounds=1, rows=1000, filler_mb=(0,), modes=("logical",))
+QUICK = Options(rounds=1, rows=1000, filler_mb=(0,), modes=("logical",), members=(1, 2))
 
 
 class Round(Struct, frozen=True, kw_only=True):
@@ -69,6 +72,17 @@ class Round(Struct, frozen=True, kw_only=True):
     bare: Timings
 
 
+class Build(Struct, frozen=True):
+    """Of a whole topology; seconds as in ``Round``."""
+
+    spans: list[Span]
+    seen_s: float
+
+    @property
+    def whole_s(self) -> float:
+        return _whole_s(self.spans)
+
+
 class Subject(Struct, frozen=True, kw_only=True):
     """Blue, and what the benchmark has to know of it."""
 
@@ -78,8 +92,7 @@ class Subject(Struct, frozen=True, kw_only=True):
     binaries: Binaries  # of the target version
 
 
-def prepare(verdigris: Installation, options: Options) -> Subject:
-    name = "blue"
+def prepare(verdigris: Installation, name: str, options: Options) -> Subject:
     instance = verdigris.create_instance(name, BLUE_VERSION, DBInstanceClass=INSTANCE_CLASS)
     note(f"loading {options.rows:,} rows")
     load_data(verdigris.dsn(name), options.rows)
@@ -148,6 +161,33 @@ def _checkpoint(subject: Subject) -> None:
         connection.execute("CHECKPOINT")
 
 
+def measure_members(subject: Subject, options: Options) -> dict[ReplicationMode, dict[int, list[Build]]]:
+    """By number of members, of green as of blue, which is given more and more replicas."""
+    built: dict[ReplicationMode, dict[int, list[Build]]] = {ReplicationMode(mode): {} for mode in options.modes}
+    for members in sorted(options.members):
+        add_replicas(subject, members - 1)
+        for mode, of_mode in built.items():
+            of_mode[members] = []
+            for n in range(options.rounds):
+                _checkpoint(subject)
+                of_mode[members].append(Build(*_green(subject, mode)))
+                note(f"{mode} mode, {members} members: round {n + 1} of {options.rounds}")
+    return built
+
+
+def add_replicas(subject: Subject, number_: int) -> None:
+    """Until there are so many."""
+    there = subject.verdigris.instance(subject.name).get("ReadReplicaDBInstanceIdentifiers", [])
+    for n in range(len(there) + 1, number_ + 1):
+        replica = f"{subject.name}-replica-{n}"
+        subject.verdigris.rds.create_db_instance_read_replica(
+            DBInstanceIdentifier=replica, SourceDBInstanceIdentifier=subject.name
+        )
+        subject.verdigris.rds.get_waiter("db_instance_available").wait(
+            DBInstanceIdentifier=replica, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+        )
+
+
 # ----------------------------------------------------------------------------------------------------------- reporting
 
 
@@ -174,6 +214,15 @@ def round_table(mode: ReplicationMode, rounds: Sequence[Round]) -> str:
     )
 
 
+def members_table(built: Mapping[int, Sequence[Build]]) -> str:
+    fewest = median(build.whole_s for build in built[min(built)])
+    rows: list[list[str | float]] = []
+    for members, builds in built.items():
+        whole = median(build.whole_s for build in builds)
+        rows.append([str(members), whole, f"{whole / fewest:.2f}", median(build.seen_s for build in builds)])
+    return table(("members", "first step to last, s", "ratio", "API call to AVAILABLE, s"), rows)
+
+
 # -------------------------------------------------------------------------------------------------------------- command
 
 
@@ -184,7 +233,7 @@ def benchmark(options: Options) -> None:
     )
     print(f"## Building green\n\n{facts}")
     with running_verdigris() as verdigris:
-        subject = prepare(verdigris, options)
+        subject = prepare(verdigris, "blue", options)
         for megabytes in options.filler_mb:
             note(f"filling up to {megabytes} MB")
             size_mb = fill(subject, megabytes) / 1_000_000
@@ -194,6 +243,11 @@ def benchmark(options: Options) -> None:
                     rounds.append(measure(subject, mode, n))
                     note(f"{mode} mode, {size_mb:,.0f} MB: round {n + 1} of {options.rounds}")
                 print(f"\n### {mode} mode, database of {size_mb:,.0f} MB\n\n{round_table(mode, rounds)}")
+        if options.members:
+            topology = prepare(verdigris, "topology", options)
+            size_mb = fill(topology, 0) / 1_000_000
+            for mode, built in measure_members(topology, options).items():
+                print(f"\n### {mode} mode, by members, database of {size_mb:,.0f} MB\n\n{members_table(built)}")
     print(f"\n- load after: {machine.load()}")
 
 
@@ -203,6 +257,7 @@ def parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--rows", type=int, help="of the demo's data")
     parser.add_argument("--filler-mb", type=int, nargs="+", help="sizes of the table beside them, rising")
+    parser.add_argument("--members", type=int, nargs="*", help="of a topology, its primary included; rising")
     parser.add_argument("--modes", choices=[mode.value for mode in ReplicationMode], nargs="+")
     given = vars(parser.parse_args(arguments))
     defaults = QUICK if given.pop("quick") else Options()

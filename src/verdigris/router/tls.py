@@ -21,4 +21,6 @@ def server_context(directory: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(certificate, key)
     context.set_alpn_protocols([ALPN])
+    # As PostgreSQL does: its clients take no session up again, so that tickets are made, sent and kept for nothing.
+    context.num_tickets = 0
     return context

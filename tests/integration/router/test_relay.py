@@ -40,6 +40,8 @@ async def test_direct_tls_needs_alpn(endpoint: Endpoint) -> None:
     context.verify_mode = ssl.CERT_NONE
     reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.route.port, ssl=context)
     assert b"08P01" in await reader.read()
+    made = writer.get_extra_info("ssl_object")
+    assert (made.version(), made.session.has_ticket) == ("TLSv1.3", False)  # as with PostgreSQL: nobody comes back
     writer.close()
 
 
