@@ -418,4 +418,25 @@ MUTANTS: tuple[Mutant, ...] = (
         new="return self.quiet",
         suites=(TRACKER,),
     ),
+    Mutant(
+        name="a cancellation is granted while the route is being committed",
+        file=EXECUTOR,
+        old="        async with self._known.deciding:\n            if self._known.facts.route is Side.TARGET or",
+        new="        async with asyncio.Lock():\n            if self._known.facts.route is Side.TARGET or",
+        suites=(LOGICAL,),
+    ),
+    Mutant(
+        name="a cancellation is refused before it is known which side production is on",
+        file=EXECUTOR,
+        old="        await self._known.observed.wait()\n",
+        new="",
+        suites=("tests/unit/workflows/test_switch_over.py",),
+    ),
+    Mutant(
+        name="a cancellation is told that was not written down",
+        file="workflows/cancellation.py",
+        old="    records.note_cancellation()",
+        new="    try:\n        records.note_cancellation()\n    except Exception:\n        pass",
+        suites=("tests/unit/workflows/test_switch_over.py",),
+    ),
 )

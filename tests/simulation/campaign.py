@@ -24,6 +24,9 @@ _WEIGHTS = [3 if scenario.timeout_s is not None else 1 for scenario in SCENARIOS
 # Runs are longer than those without a fault, by what has to be undone and resumed.
 _REACH = 1.4
 
+_SWITCHOVERS = frozenset(scenario.name for scenario in SCENARIOS if scenario.timeout_s is not None)
+_ALL_BUT_CANCEL = tuple(kind for kind in Kind if kind is not Kind.CANCEL)
+
 Job = tuple[Scenario, Plan, int]
 
 
@@ -76,14 +79,16 @@ def campaign(jobs: Iterable[Job], *, stop_after: int = 5) -> Summary:
     return summary
 
 
-def kinds_at(point: str) -> Iterable[Kind]:
-    return OF_STORE if point == "commit" else Kind
+def kinds_at(point: str, scenario: str) -> Iterable[Kind]:
+    if point == "commit":
+        return OF_STORE
+    return Kind if scenario in _SWITCHOVERS else _ALL_BUT_CANCEL
 
 
 def faults_of(result: Result) -> Iterator[Fault]:
     """Every fault before and after every point that a run came by."""
     for point, name in enumerate(result.points):
-        for kind in kinds_at(name):
+        for kind in kinds_at(name, result.scenario):
             yield Fault(point, kind, after=False)
             yield Fault(point, kind, after=True)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from tests.simulation.engines import WorldGreen, WorldServers, WorldSwitchover
 from tests.simulation.loop import PROCESS
+from tests.simulation.records import DEPLOYMENT
 from tests.simulation.replicas import WorldReplicas
 from tests.simulation.router import WorldRouterClient
 from tests.simulation.world import Controller, World
@@ -17,6 +18,7 @@ from verdigris.domain.switchover import Facts, Step
 from verdigris.testing.fakes import FakeRandomText
 from verdigris.workflows import switch_over
 from verdigris.workflows.attendance import Attendance
+from verdigris.workflows.cancellation import cancel_switchover
 from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.parameters import ParameterKeeper
@@ -93,6 +95,7 @@ async def serve(world: World, controller: Controller) -> None:
     await attendance.bring_up()
     runner = WorkflowRunner(services.store, factories(services))
     controller.wake = runner.wake
+    controller.cancel = lambda: cancel_switchover(services, runner, DEPLOYMENT)
     await asyncio.gather(
         runner.run(),
         DeploymentMonitor(services).run(),

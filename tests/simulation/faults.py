@@ -21,6 +21,9 @@ class Kind(StrEnum):
     DISK_FULL = "disk full"  # nothing can be written for a while: not by servers, the router, the store, or clients
     CLOCK_BACK = "clock set back"  # an hour
     CLOCK_ON = "clock set forward"  # an hour
+    CANCEL = (
+        "cancellation"  # the operator asks for that of the switchover, which is no fault, but comes at any time, too
+    )
 
 
 # What a commit of the store can meet: it is the controller's own doing.

@@ -157,6 +157,8 @@ class _Run:
                 after = self._after(tx)
             self.outcome = after.workflow.status.value
             self.scenario.ended(world, after)
+            if world.too_late and not world.crossed:
+                world.violate("the operator was told that the switchover could not be cancelled any more")
             if world.controller in world.kept_sessions:
                 world.violate("at the end: sessions are kept for a pause that is over")
         except (KeyError, VerdigrisError) as error:

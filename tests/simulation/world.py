@@ -22,6 +22,7 @@ from verdigris.router.endpoint import Endpoint
 from verdigris.router.errors import RouterUnavailable
 from verdigris.router.routes import Table
 from verdigris.router.states import State
+from verdigris.workflows.cancellation import TooLate
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class Controller(Process):
         self.epoch = 0
         self.dead = False
         self.wake: Callable[[], None] = lambda: None
+        self.cancel: Callable[[], Awaitable[None]] | None = None  # once it serves
         self.since = 0.0
         self.down: set[str] = set()  # servers that it could not start
         self.untold: set[str] = set()  # servers that it has found running, and told nobody yet
@@ -144,6 +146,8 @@ class World:
         self.findings: list[Finding] = []
         self.stale_until = 0.0
         self.crossed = False  # production's route leads to target
+        self.cancelled = False  # so the operator was told
+        self.too_late = False  # as well
         self.served_at = 0.0  # when a client could last write through the router
         self.ended = False
         self._outside = contextvars.copy_context()
@@ -292,6 +296,8 @@ class World:
                 await asyncio.sleep(0)
             case _:
                 self._befall(fault.kind)
+                if fault.kind is Kind.CANCEL:  # while the call is still under way
+                    await asyncio.sleep(self.rng.random() * _SLOWEST_S)
 
     def _planted(self, name: str) -> VerdigrisError:
         if name.startswith("router."):
@@ -321,8 +327,26 @@ class World:
                 self.jump -= timedelta(hours=1)
             case Kind.CLOCK_ON:
                 self.jump += timedelta(hours=1)
+            case Kind.CANCEL:
+                controller = self.controller
+                if controller is not None and controller.cancel is not None:
+                    self.loop.create_task(self._cancel(controller.cancel), context=controller.context)
             case _:
                 raise AssertionError(kind)
+
+    async def _cancel(self, cancel: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await cancel()
+        except TooLate as error:
+            self.note(f"the operator is told: {error}")
+            self.too_late = True
+        except (VerdigrisError, OSError) as error:  # nothing was promised
+            self.note(f"the operator is told: {error}")
+        else:
+            self.note("the operator is told that the switchover does not happen")
+            self.cancelled = True
+            if self.crossed:
+                self.violate("the operator was told that the switchover does not happen, and it had")
 
     def in_world(self, delay_s: float, callback: Callable[[], None]) -> None:
         """Outside all processes of it."""
@@ -506,6 +530,8 @@ class World:
             return
         self.crossed = True
         self.note("the point of no return is passed")
+        if self.cancelled:
+            self.violate("the operator was told that the switchover does not happen")
         self.check_ledger("at the point of no return")
         self._check_readers()
 

@@ -14,6 +14,10 @@ class CannotCancel(VerdigrisError):
     """There is nothing to cancel, or it is too late for it. The text says which."""
 
 
+class TooLate(CannotCancel):
+    """Past the point of no return: the switchover will be completed."""
+
+
 async def cancel_switchover(services: Services, runner: WorkflowRunner, identifier: str) -> None:
     """Return once it is certain that the switchover does not happen; undoing what it did may take a little longer.
 
@@ -24,7 +28,7 @@ async def cancel_switchover(services: Services, runner: WorkflowRunner, identifi
     running = runner.running(workflow.workflow_id)
     if isinstance(running, SwitchOver):
         if not await running.cancel():
-            raise CannotCancel(
+            raise TooLate(
                 f"the switchover of {identifier} is past its point of no return: green serves production already, and "
                 "what remains to be done will be done"
             )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from verdigris.domain import status_details
-from verdigris.domain.errors import ParkBroken, SetBack, VerdigrisError
+from verdigris.domain.errors import ControllerSuperseded, ParkBroken, SetBack, VerdigrisError
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Facts, Park, Side, Step, plan
@@ -47,9 +47,11 @@ class SwitchOver:
         try:
             async with self._known.deciding:
                 self._known.facts = await until_it_works("observe", self._observe)
+            self._known.observed.set()
             while not self._known.ended:
                 await self._do(plan(self._known.facts))
         finally:
+            self._known.observed.set()
             await self._known.lease.let_go()
             with contextlib.suppress(VerdigrisError):
                 await self._services.switchover.stand_down(self._known.pair)
@@ -57,6 +59,7 @@ class SwitchOver:
     async def cancel(self) -> bool:
         """The operator's wish: the way back, as if the deadline had come. Whether it is granted; it is not at and after
         the point of no return. While the route is being committed the answer waits for what comes of that."""
+        await self._known.observed.wait()
         async with self._known.deciding:
             if self._known.facts.route is Side.TARGET or self._known.ended:
                 return self._known.facts.route is Side.SOURCE
@@ -65,7 +68,15 @@ class SwitchOver:
             with contextlib.suppress(RuntimeError):  # nothing is going on that could be cut short
                 if self._known.limit is not None:
                     self._known.limit.reschedule(self._known.deadline)
-            self._known.records.note_cancellation()
+            try:
+                self._known.records.note_cancellation()
+            except ControllerSuperseded:
+                raise
+            except Exception as error:
+                # It counts all the same: this run goes back, and so does a control plane that finds it interrupted.
+                log.warning(
+                    "switchover.cancellation_not_noted", deployment=self._known.deployment.identifier, reason=str(error)
+                )
             return True
 
     # -- observing and driving

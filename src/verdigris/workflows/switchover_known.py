@@ -33,6 +33,7 @@ class Known:
         # Held while it is being decided which side production is on: what comes of it is not to be guessed at.
         self.deciding = asyncio.Lock()
         self.facts = Facts(route=Side.TARGET)  # until they are observed nothing can be taken back
+        self.observed = asyncio.Event()
 
     @property
     def is_left(self) -> bool:

@@ -6,7 +6,6 @@ import structlog
 from msgspec import structs, to_builtins
 
 from verdigris.domain import events, status_details
-from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
@@ -39,15 +38,9 @@ class SwitchoverRecords:
         return self._has(_RENAME)
 
     def note_cancellation(self) -> None:
-        """The operator's wish. One that cannot be written down counts all the same: whoever is told of it goes back,
-        and so does a control plane that finds the switchover interrupted."""
-        try:
-            with self._services.store.transaction() as tx:
-                self._journal(tx, _CANCEL)
-        except ControllerSuperseded:
-            raise
-        except Exception as error:
-            log.warning("switchover.cancellation_not_noted", deployment=self._workflow.subject, reason=str(error))
+        """The operator's wish."""
+        with self._services.store.transaction() as tx:
+            self._journal(tx, _CANCEL)
 
     def is_cancelled(self) -> bool:
         return self._has(_CANCEL)

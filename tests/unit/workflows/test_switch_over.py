@@ -35,6 +35,7 @@ from verdigris.workflows.cancellation import CannotCancel, cancel_switchover
 from verdigris.workflows.runner import WorkflowRunner
 from verdigris.workflows.switch_over import SwitchOver
 from verdigris.workflows.switchover_known import Known
+from verdigris.workflows.switchover_records import SwitchoverRecords
 from verdigris.workflows.timeline import TimelineRecord
 
 MAX_RESTARTS = 3
@@ -437,3 +438,50 @@ async def test_one_that_has_not_begun_yet_is_cancelled_as_it_begins(store: SqlSt
         await cancel_switchover(services(world, store), runner, DEPLOYMENT)
     with pytest.raises(CannotCancel, match="there is no blue/green deployment bgd-nobody"):
         await cancel_switchover(services(world, store), runner, "bgd-nobody")
+
+
+async def test_a_cancellation_that_comes_as_it_begins_is_granted(store: SqlStore) -> None:
+    """Nobody knows yet which side production is on: that it is too late would be a guess."""
+    world = World()
+    over = SwitchOver(services(world, store), plant_records(store))
+    asked, running = asyncio.create_task(over.cancel()), asyncio.create_task(over.run())
+    await asyncio.gather(running, asked)
+    assert asked.result()
+    assert_as_before(world, store)
+
+
+async def test_nobody_is_told_of_a_cancellation_that_may_be_forgotten(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has not begun yet knows of it only by what is written down."""
+    world = World()
+    plant_records(store)
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(SwitchoverRecords, "_journal", full)
+        with pytest.raises(OSError, match="No space"):
+            await cancel_switchover(services(world, store), WorkflowRunner(store, {}), DEPLOYMENT)
+    await resume(world, store)
+    assert_completed(world, store)
+
+
+async def test_one_that_runs_is_cancelled_also_when_that_cannot_be_written_down(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(stragglers=10**9)
+    world.policy = structs.replace(world.policy, retry_first_s=600.0, retry_max_s=600.0)
+    over = SwitchOver(services(world, store), plant_records(store))
+    running = asyncio.create_task(over.run())
+    await until(lambda: (records(store)[0].status_details or "").startswith("Attempt set back"))
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(SwitchoverRecords, "note_cancellation", full)
+        assert await over.cancel()
+    await asyncio.wait_for(running, 30)
+    assert_as_before(world, store)
