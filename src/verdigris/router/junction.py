@@ -5,6 +5,7 @@ to, and is in nothing different from those that came there directly: parks, pins
 are its own, too. Which one is decided once.
 """
 
+import asyncio
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import count
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from verdigris.router.session import Session
 
 
+# How long one is left out that took a connection and did not answer.
+_LEFT_OUT_S = 15.0
+
+
 class Junction(Endpoint):
     def __init__(
         self,
@@ -35,6 +40,7 @@ class Junction(Endpoint):
         self._others = others  # all endpoints, by name, as they are at any time
         self._turns = count(1)
         self._latest_turn: dict[str, int] = {}
+        self._silent_until: dict[str, float] = {}  # event loop time, by name
         super().__init__(route, listener, tls, limits, lender)
 
     def seat(self, session: "Session") -> bool:
@@ -47,11 +53,19 @@ class Junction(Endpoint):
         branches = self.route.branches
         if branches is None:
             return None
-        for names in (branches.members, branches.otherwise):
-            found = [self._others[name] for name in names if name in self._others and name not in tried]
-            if found:
-                return self._next(found)
+        now = asyncio.get_running_loop().time()
+        for silent in (False, True):
+            for names in (branches.members, branches.otherwise):
+                there = [self._others[name] for name in names if name in self._others and name not in tried]
+                found = [each for each in there if (self._silent_until.get(each.name, now) > now) is silent]
+                if found:
+                    return self._next(found)
         return None
+
+    def leave_out(self, endpoint: Endpoint) -> None:
+        """For a while, unless there is nobody else: it takes connections and does not answer, as a server that is
+        frozen does."""
+        self._silent_until[endpoint.name] = asyncio.get_running_loop().time() + _LEFT_OUT_S
 
     def _next(self, found: Iterable[Endpoint]) -> Endpoint:
         """Those first where clients need not wait, and where there are fewest; of equals the one whose turn is longest
@@ -83,3 +97,8 @@ class Detour:
         self._tried.add(found.name)
         session.move_to(found)
         return True
+
+    def turn_from(self, silent: Endpoint) -> bool:
+        """False: there is nobody else, so that its answer has to be waited for."""
+        self._junction.leave_out(silent)
+        return self._junction.choose(self._tried) is not None

@@ -34,6 +34,8 @@ MAX_HELD_BYTES = 64 * 1024
 # authentication_timeout of the server: how long a client may take to say what it wants.
 STARTUP_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 10.0
+# How long a server may say nothing to a client's first words, where there are others.
+SILENT_S = 2.0
 # How long the last words to a client that does not read are kept.
 LINGER_S = 10.0
 
@@ -256,6 +258,7 @@ class Session:
         if self.detour is not None:
             self.detour.packet = packet
             end.feed, end.write = _unheard, partial(self._first_words, end)
+            loop.call_later(SILENT_S, self._silent, end)
         try:
             self._flow()
         except ProtocolError as error:
@@ -272,6 +275,13 @@ class Session:
         server.write = self.client.transport.write
         server.bytes_total -= len(data)
         server.data_received(data)
+
+    def _silent(self, server: ServerEnd) -> None:
+        """It has had the time for an answer."""
+        if self.server is server and self._is_unheard() and self.detour is not None:
+            log.warning("backend.silent", endpoint=self.endpoint.name)
+            if self.detour.turn_from(self.endpoint):
+                self._go_elsewhere(server)
 
     def _is_unheard(self) -> bool:
         """The client has heard nothing yet, and has said nothing but who it is."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -18,6 +19,7 @@ from verdigris.domain.errors import PortInUse
 from verdigris.domain.ports import NOWHERE, BackendAddress, Branches, Route
 from verdigris.router.client import RouterClient
 from verdigris.router.process import RouterProcess
+from verdigris.router.session import SILENT_S
 from verdigris.wire.postgres import messages
 
 
@@ -119,6 +121,52 @@ async def test_a_server_that_dies_as_it_is_asked(shop: Endpoint, router: RouterC
         await lead(router, shop, "dying")
         with pytest.raises(psycopg.OperationalError):
             await connect(shop)
+
+
+@pytest.fixture
+async def silent(router: RouterClient, verdigris_home: Path) -> AsyncIterator[socket.socket]:
+    """As a server that is frozen: the kernel takes connections for it. It has an endpoint."""
+    path = verdigris_home / "silent"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(100)
+        listening.setblocking(False)
+        await put(router, "silent", BackendAddress("db-SILENT", str(path)))
+        yield listening
+
+
+def taken(listening: socket.socket) -> int:
+    """Connections that the kernel has taken since the last time."""
+    count = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            listening.accept()[0].close()
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "require"])
+async def test_who_says_nothing_is_left_out_for_a_while(
+    shop: Endpoint, router: RouterClient, silent: socket.socket, sslmode: str
+) -> None:
+    await lead(router, shop, "silent", otherwise=("green",))
+    for _ in range(2):
+        async with await connect(shop, sslmode=sslmode) as session:
+            assert await label(session) == "green"
+    assert taken(silent) == 1
+    assert (await router.sessions("silent")).sessions == 0
+
+
+async def test_where_there_is_nobody_else_an_answer_is_waited_for(
+    shop: Endpoint, router: RouterClient, silent: socket.socket
+) -> None:
+    await lead(router, shop, "silent")
+    with pytest.raises(psycopg.errors.ConnectionTimeout):
+        await connect(shop, connect_timeout="4")
+    await lead(router, shop, "silent", otherwise=("green",))
+    async with asyncio.timeout(SILENT_S * 5), await connect(shop) as session:
+        assert await label(session) == "green"
+    assert taken(silent) == 1
 
 
 async def test_nobody_answers(shop: Endpoint, router: RouterClient, busy: BackendAddress) -> None:
