@@ -32,6 +32,7 @@ from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.green import PostgresGreenBuilder
 from verdigris.engines.postgres.replicas import PostgresReplicas
 from verdigris.engines.postgres.servers import PostgresServers
+from verdigris.engines.postgres.snapshots import PostgresSnapshots
 from verdigris.engines.postgres.switchover import PostgresSwitchoverEngine
 from verdigris.engines.supervisor import ServerCondition
 from verdigris.keys import KeyRing
@@ -91,6 +92,7 @@ class ControlPlane:
             router=self.router,
             green=green,
             replicas=PostgresReplicas(self.servers, copy_rate_mib=settings.copy_rate_mib),
+            snapshots=PostgresSnapshots(self.servers, copy_rate_mib=settings.copy_rate_mib),
             switchover=PostgresSwitchoverEngine(self.servers, green),
             random_text=random_text,
             policy=settings.switchover,

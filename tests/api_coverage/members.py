@@ -21,10 +21,15 @@ from verdigris.rds.settings import CLUSTER_OFF_ONLY, OFF_ONLY
 # for each that is ignored, and for no other.
 WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
     "CreateBlueGreenDeployment": {"UpgradeTargetStorageConfig": "green's files are made anew anyway"},
+    "CopyDBSnapshot": {"CopyOptionGroup": "PostgreSQL has no options"},
     "CreateDBInstanceReadReplica": {"UpgradeStorageConfig": "a replica's files are made anew anyway"},
     "DeleteDBInstance": {"DeleteAutomatedBackups": "there are no automated backups"},
     "DeleteDBCluster": {"DeleteAutomatedBackups": "there are no automated backups"},
     "DescribeDBClusters": {"IncludeShared": "nothing is shared between accounts"},
+    "DescribeDBSnapshots": {
+        "IncludePublic": "nothing is shared between accounts",
+        "IncludeShared": "nothing is shared between accounts",
+    },
     "DescribeDBEngineVersions": {"IncludeAll": "there are no versions that cannot be had"},
     "ModifyDBCluster": {"ApplyImmediately": "every change is applied at once"},
     "ModifyDBInstance": {

@@ -54,7 +54,7 @@ def _asked(operation: str, member: str) -> Asked:
         ("CreateDBInstance", "TdeCredentialArn", Fate.REFUSED, "refused"),
         ("CreateBlueGreenDeployment", "TargetIops", Fate.KEPT, "kept"),
         ("DeleteDBInstance", "SkipFinalSnapshot", Fate.CHECKED, "is required unless SkipFinalSnapshot is true"),
-        ("DeleteDBInstance", "FinalDBSnapshotIdentifier", Fate.REFUSED, "does not make snapshots"),
+        ("DeleteDBInstance", "FinalDBSnapshotIdentifier", Fate.DOES, ""),
         ("RebootDBInstance", "ForceFailover", Fate.REFUSED, "not configured for MultiAZ"),
         ("ModifyDBInstance", "ApplyImmediately", Fate.DOES, ""),
         ("ModifyDBInstance", "CertificateRotationRestart", Fate.IGNORED, "not rotated"),

@@ -14,7 +14,7 @@ from verdigris.domain.green import build_steps
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import ReplicationMode, WorkflowKind, WorkflowStatus
 from verdigris.domain.switchover import Step
-from verdigris.workflows import instances, replicas
+from verdigris.workflows import instance_deletion, instances, replicas
 from verdigris.workflows.delete_deployment import DeleteDeployment
 
 
@@ -109,7 +109,7 @@ _INSTANCE_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
     (Scene.DELETE_SOURCE, WorkflowKind.DELETE_INSTANCE, {"has_replicas": True}),
     (Scene.REBOOT_CHANGED, WorkflowKind.REBOOT_INSTANCE, _WAITING),
 )
-_CLASSES = {**instances.KINDS, **replicas.KINDS}
+_CLASSES = {**instances.KINDS, **instance_deletion.KINDS, **replicas.KINDS}
 
 
 def instance_steps(kind: WorkflowKind, arguments: dict[str, object]) -> tuple[str, ...]:

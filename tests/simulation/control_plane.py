@@ -10,6 +10,7 @@ from tests.simulation.loop import PROCESS
 from tests.simulation.records import DEPLOYMENT
 from tests.simulation.replicas import WorldReplicas
 from tests.simulation.router import WorldRouterClient
+from tests.simulation.snapshots import WorldSnapshots
 from tests.simulation.world import Controller, World
 from verdigris.domain import switchover as planner
 from verdigris.domain.errors import EngineError, PortInUse
@@ -77,6 +78,7 @@ def services_of(world: World, controller: Controller, store: Store) -> Services:
         router=WorldRouterClient(world, controller),
         green=WorldGreen(world, controller),
         replicas=WorldReplicas(world, controller),
+        snapshots=WorldSnapshots(world, controller),
         switchover=WorldSwitchover(world, controller),
         random_text=FakeRandomText(controller.epoch),
         policy=world.policy,

@@ -10,6 +10,7 @@ from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
     DBInstance,
+    DBSnapshot,
     DBSubnetGroup,
     Event,
     JournalEntry,
@@ -29,6 +30,7 @@ class Tables:
     def __init__(self) -> None:
         self.instances: dict[str, DBInstance] = {}
         self.clusters: dict[str, DBCluster] = {}
+        self.snapshots: dict[str, DBSnapshot] = {}
         self.deployments: dict[str, BlueGreenDeployment] = {}
         self.workflows: dict[str, Workflow] = {}
         self.journal: list[JournalEntry] = []
@@ -41,6 +43,7 @@ class Tables:
         new = Tables()
         new.instances = self.instances.copy()
         new.clusters = self.clusters.copy()
+        new.snapshots = self.snapshots.copy()
         new.deployments = self.deployments.copy()
         new.workflows = self.workflows.copy()
         new.journal = self.journal.copy()
@@ -104,6 +107,21 @@ class MemoryTransaction:
 
     def delete_cluster(self, resource_id: str) -> None:
         self._write().clusters.pop(resource_id, None)
+
+    def snapshot(self, snapshot_id: str) -> DBSnapshot | None:
+        return self._tables.snapshots.get(snapshot_id)
+
+    def snapshot_named(self, identifier: str) -> DBSnapshot | None:
+        return next((snapshot for snapshot in self.snapshots() if snapshot.identifier == identifier.lower()), None)
+
+    def snapshots(self) -> list[DBSnapshot]:
+        return sorted(self._tables.snapshots.values(), key=lambda snapshot: snapshot.identifier)
+
+    def put_snapshot(self, snapshot: DBSnapshot) -> None:
+        self._write().snapshots[snapshot.snapshot_id] = snapshot
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        self._write().snapshots.pop(snapshot_id, None)
 
     def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
         found = self._tables.instances

@@ -206,6 +206,16 @@ class Dismantling(Engines):
     def _unsubscribe(self, target: Server) -> None:
         target.subscription, target.subscribed, target.follows = None, False, None
 
+    async def release_slot(self, resource_id: str, name: str) -> None:
+        source = self.world.servers.get(resource_id)
+        if source is None:
+            return
+        if not source.running:
+            await self.do("source.clean_later", lambda: source.to_clean.add(name))
+            return
+        await self.do("source.drop_slots", lambda: source.slots.discard(name), source)
+        await self.do("source.wal_limit_off", lambda: source.wal_limits.discard(name))
+
     async def clean_source(self, source: Server, name: str) -> None:
         await self.lift(source)
         if not source.running:

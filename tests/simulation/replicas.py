@@ -48,11 +48,4 @@ class WorldReplicas(Dismantling):
             await self.do("replica.set_free", lambda: promote(target))
 
     async def release_source(self, replica: Replica) -> None:
-        source, name = self.world.servers.get(replica.source_resource_id), replica.resource_id
-        if source is None:
-            return
-        if not source.running:
-            await self.do("source.clean_later", lambda: source.to_clean.add(name))
-            return
-        await self.do("source.drop_slots", lambda: source.slots.discard(name), source)
-        await self.do("source.wal_limit_off", lambda: source.wal_limits.discard(name))
+        await self.release_slot(replica.source_resource_id, replica.resource_id)

@@ -172,6 +172,7 @@ class _Run:
         return After(
             workflow=workflow,
             instances={found.resource_id: found for found in tx.instances()},
+            snapshots={found.snapshot_id: found for found in tx.snapshots()},
             deployment=tx.deployment(DEPLOYMENT),
             events=[event.event_id for event in tx.events(since=BEGINNING - far, until=BEGINNING + far)],
             before=self.before,

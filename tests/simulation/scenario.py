@@ -5,7 +5,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from tests.simulation.world import World
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, DBSnapshot, Workflow
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
 
@@ -27,6 +27,7 @@ class After(Struct, frozen=True, kw_only=True):
 
     workflow: Workflow
     instances: dict[str, DBInstance]
+    snapshots: dict[str, DBSnapshot]
     deployment: BlueGreenDeployment | None
     events: list[str]
     before: "Before"

@@ -24,6 +24,7 @@ from tests.simulation.records import (
 )
 from tests.simulation.replica_scenarios import REPLICA_SCENARIOS
 from tests.simulation.scenario import After, Scenario, requirer
+from tests.simulation.snapshot_scenarios import SNAPSHOT_SCENARIOS
 from tests.simulation.topology_scenarios import TOPOLOGY_SCENARIOS
 from tests.simulation.world import World
 from verdigris.domain.model import Member
@@ -434,4 +435,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *REPLICA_SCENARIOS,
     *TOPOLOGY_SCENARIOS,
     *CLUSTER_SCENARIOS,
+    *SNAPSHOT_SCENARIOS,
 )

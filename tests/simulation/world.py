@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.simulation.database import AnyStore, Database, GuardedStore, MemoryStore
 from tests.simulation.faults import OF_STORE, Fault, Kind, Plan
@@ -23,6 +23,9 @@ from verdigris.router.errors import RouterUnavailable
 from verdigris.router.routes import Table
 from verdigris.router.states import State
 from verdigris.workflows.cancellation import TooLate
+
+if TYPE_CHECKING:
+    from tests.simulation.snapshots import Snapshot
 
 T = TypeVar("T")
 
@@ -123,6 +126,7 @@ class World:
         self.database = Database()
         self.open_store = open_store
         self.servers: dict[str, Server] = {}
+        self.snapshots: dict[str, Snapshot] = {}
         self.router = RouterHost(self, Table())
         self.controllers: list[Controller] = []
         self.engine_epoch = 0  # that the servers' side has been told

@@ -7,11 +7,20 @@ of its own (a rename, a failed change) the general notification RDS-EVENT-0044 c
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member, ParameterGroup
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBCluster,
+    DBInstance,
+    DBSnapshot,
+    Event,
+    Member,
+    ParameterGroup,
+)
 from verdigris.domain.parameters import ParameterValue
 from verdigris.domain.statuses import SourceType
 
 AVAILABILITY = "availability"
+BACKUP = "backup"
 CONFIGURATION_CHANGE = "configuration change"
 CREATION = "creation"
 DELETION = "deletion"
@@ -19,22 +28,28 @@ FAILURE = "failure"
 MAINTENANCE = "maintenance"
 NOTIFICATION = "notification"
 READ_REPLICA = "read replica"
+RESTORATION = "restoration"
 
 # Those that the builders below use, by kind of source.
 CATEGORIES: Mapping[SourceType, frozenset[str]] = {
     SourceType.BLUE_GREEN_DEPLOYMENT: frozenset({CREATION, DELETION, FAILURE, NOTIFICATION}),
     SourceType.DB_CLUSTER: frozenset({CONFIGURATION_CHANGE, CREATION, DELETION}),
     SourceType.DB_INSTANCE: frozenset(
-        {AVAILABILITY, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION, READ_REPLICA}
+        {
+            AVAILABILITY, BACKUP, CONFIGURATION_CHANGE, CREATION, DELETION, FAILURE, MAINTENANCE, NOTIFICATION,
+            READ_REPLICA,
+        }
     ),
     SourceType.DB_PARAMETER_GROUP: frozenset({CONFIGURATION_CHANGE}),
-}
+    SourceType.DB_SNAPSHOT: frozenset({CREATION, DELETION, NOTIFICATION, RESTORATION}),
+}  # fmt: skip
 
 ARN_KINDS: Mapping[SourceType, str] = {
     SourceType.BLUE_GREEN_DEPLOYMENT: "deployment",
     SourceType.DB_CLUSTER: "cluster",
     SourceType.DB_INSTANCE: "db",
     SourceType.DB_PARAMETER_GROUP: "pg",
+    SourceType.DB_SNAPSHOT: "snapshot",
 }
 
 # ----------------------------------------------------------------------------------------------------------- instances
@@ -84,6 +99,55 @@ def storage_modified(instance: DBInstance, at: datetime) -> Event:
 
 def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Event:
     return _of_instance(instance, "0044", NOTIFICATION, f"Modification of the DB instance failed: {reason}", at)
+
+
+# ----------------------------------------------------------------------------------------------------------- snapshots
+
+
+def snapshot_begun(snapshot: DBSnapshot, instance: DBInstance, at: datetime) -> list[Event]:
+    return [
+        _of_instance(instance, "0001", BACKUP, "Backing up DB instance", at),
+        _of_snapshot(snapshot, "0040", CREATION, "Creating manual snapshot", at),
+    ]
+
+
+def snapshot_taken(snapshot: DBSnapshot, instance: DBInstance, at: datetime) -> list[Event]:
+    return [
+        _of_snapshot(snapshot, "0042", CREATION, "Manual snapshot created", at),
+        _of_instance(instance, "0002", BACKUP, "Finished DB Instance backup", at),
+    ]
+
+
+def snapshot_failed(snapshot: DBSnapshot, instance: DBInstance, reason: str, at: datetime) -> Event:
+    message = f"The DB snapshot {snapshot.identifier} could not be taken. {_sentence(reason)}"
+    return _of_instance(instance, "0044", NOTIFICATION, message, at)
+
+
+def snapshot_deleted(snapshot: DBSnapshot, at: datetime) -> Event:
+    return _of_snapshot(snapshot, "0041", DELETION, "Deleted user snapshot", at)
+
+
+def snapshot_restored(snapshot: DBSnapshot, at: datetime) -> Event:
+    return _of_snapshot(snapshot, "0043", RESTORATION, f"Restored from snapshot {snapshot.identifier}", at)
+
+
+def snapshot_copy_begun(source: str, copy: DBSnapshot, region: str, at: datetime) -> Event:
+    message = f"Started copy of snapshot {source} in region {region}"
+    return _of_snapshot(copy, "0196", NOTIFICATION, message, at)
+
+
+def snapshot_copied(source: str, copy: DBSnapshot, region: str, at: datetime) -> Event:
+    message = f"Finished copy of snapshot {source} in region {region}"
+    return _of_snapshot(copy, "0197", NOTIFICATION, message, at)
+
+
+def snapshot_copy_failed(source: str, copy: DBSnapshot, region: str, reason: str, at: datetime) -> Event:
+    message = f"Canceled snapshot copy request of {source} in region {region}. {_sentence(reason)}"
+    return _of_snapshot(copy, "0190", NOTIFICATION, message, at)
+
+
+def _of_snapshot(snapshot: DBSnapshot, number: str, category: str, message: str, at: datetime) -> Event:
+    return _event(SourceType.DB_SNAPSHOT, snapshot.identifier, snapshot.snapshot_id, number, category, message, at)
 
 
 # ------------------------------------------------------------------------------------------------------------ clusters

@@ -12,6 +12,7 @@ from msgspec import Struct
 _INSTANCE_IDENTIFIER = re.compile(r"[a-zA-Z](?:-?[a-zA-Z0-9])*")
 INSTANCE_IDENTIFIER_MAX = 63
 PARAMETER_GROUP_NAME_MAX = 255
+SNAPSHOT_IDENTIFIER_MAX = 255
 
 RESOURCE_ID_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 SUFFIX_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -27,12 +28,20 @@ def is_parameter_group_name(text: str) -> bool:
     return len(text) <= PARAMETER_GROUP_NAME_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
 
 
+def is_snapshot_identifier(text: str) -> bool:
+    return len(text) <= SNAPSHOT_IDENTIFIER_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+
+
 def new_resource_id(random_text: RandomText) -> str:
     return "db-" + random_text(RESOURCE_ID_ALPHABET, 26)
 
 
 def new_cluster_resource_id(random_text: RandomText) -> str:
     return "cluster-" + random_text(RESOURCE_ID_ALPHABET, 26)
+
+
+def new_snapshot_id(random_text: RandomText) -> str:
+    return "snap-" + random_text(SUFFIX_ALPHABET, 20)
 
 
 def new_deployment_identifier(random_text: RandomText) -> str:
@@ -65,7 +74,7 @@ def cluster_endpoint_names(cluster: str) -> tuple[str, str]:
 
 
 class Arn(Struct, frozen=True):
-    """``arn:aws:rds:REGION:ACCOUNT:KIND:NAME``; kinds here: ``db``, ``cluster``, ``deployment``, ``pg`` ..."""
+    """``arn:aws:rds:REGION:ACCOUNT:KIND:NAME``; kinds here: ``db``, ``cluster``, ``snapshot``, ``pg`` ..."""
 
     region: str
     account_id: str

@@ -12,6 +12,7 @@ from verdigris.domain.statuses import (
     InstanceStatus,
     MemberStatus,
     ReplicationMode,
+    SnapshotStatus,
     SourceType,
     TaskName,
     TaskStatus,
@@ -65,6 +66,31 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.
     settings: dict[str, Any] = {}
+    tags: tuple[Tag, ...] = ()
+
+
+class DBSnapshot(Struct, frozen=True, kw_only=True):
+    """An instance as it was at one moment: its data, under ``snapshot_id``, and what was known of it."""
+
+    snapshot_id: str
+    identifier: str  # lower case
+    status: SnapshotStatus
+    resource_id: str  # of the instance, which may be gone
+    instance_identifier: str  # as it was called
+    instance_created_at: datetime
+    engine: str
+    engine_version: str
+    instance_class: str
+    master_username: str
+    db_name: str | None = None
+    port: int
+    allocated_storage_gib: int
+    taken_at: datetime | None = None  # of a copy, when it was made; None until it is available
+    data_of: datetime | None = None  # the moment whose data it has
+    size_bytes: int | None = None
+    copy_of: str | None = None  # snapshot id, of one that may be gone
+    settings: dict[str, Any] = {}  # the instance's, and its tags
+    instance_tags: tuple[Tag, ...] = ()
     tags: tuple[Tag, ...] = ()
 
 

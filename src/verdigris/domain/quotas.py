@@ -11,6 +11,7 @@ class Quota(StrEnum):
     DB_PARAMETER_GROUPS = "DBParameterGroups"
     DB_SUBNET_GROUPS = "DBSubnetGroups"
     EVENT_SUBSCRIPTIONS = "EventSubscriptions"
+    MANUAL_SNAPSHOTS = "ManualSnapshots"
     READ_REPLICAS_PER_MASTER = "ReadReplicasPerMaster"
     SUBNETS_PER_DB_SUBNET_GROUP = "SubnetsPerDBSubnetGroup"
 
@@ -23,6 +24,7 @@ DEFAULTS: Mapping[Quota, int] = {
     Quota.DB_PARAMETER_GROUPS: 50,
     Quota.DB_SUBNET_GROUPS: 50,
     Quota.EVENT_SUBSCRIPTIONS: 20,
+    Quota.MANUAL_SNAPSHOTS: 100,
     Quota.READ_REPLICAS_PER_MASTER: 15,
     Quota.SUBNETS_PER_DB_SUBNET_GROUP: 20,
 }

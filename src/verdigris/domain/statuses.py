@@ -12,6 +12,7 @@ class InstanceStatus(StrEnum):
     RENAMING = "renaming"
     UPGRADING = "upgrading"
     REBOOTING = "rebooting"
+    BACKING_UP = "backing-up"
     RESETTING_MASTER_CREDENTIALS = "resetting-master-credentials"
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -29,6 +30,15 @@ class ClusterStatus(StrEnum):
     RESETTING_MASTER_CREDENTIALS = "resetting-master-credentials"
     DELETING = "deleting"
     FAILED = "failed"
+
+
+class SnapshotStatus(StrEnum):
+    """``DBSnapshot.Status``: creating -> available | failed; available | failed -> deleting."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    FAILED = "failed"
+    DELETING = "deleting"
 
 
 class DeploymentStatus(StrEnum):
@@ -102,6 +112,10 @@ class WorkflowKind(StrEnum):
     CREATE_CLUSTER = "create_cluster"
     MODIFY_CLUSTER = "modify_cluster"
     DELETE_CLUSTER = "delete_cluster"
+    CREATE_SNAPSHOT = "create_snapshot"
+    COPY_SNAPSHOT = "copy_snapshot"
+    DELETE_SNAPSHOT = "delete_snapshot"
+    RESTORE_INSTANCE = "restore_instance"
 
 
 class WorkflowStatus(StrEnum):
@@ -119,4 +133,5 @@ class SourceType(StrEnum):
     DB_INSTANCE = "db-instance"
     DB_CLUSTER = "db-cluster"
     DB_PARAMETER_GROUP = "db-parameter-group"
+    DB_SNAPSHOT = "db-snapshot"
     BLUE_GREEN_DEPLOYMENT = "blue-green-deployment"

@@ -21,15 +21,19 @@ _KINDS = {
     "DBClusterParameterGroupName": "cluster-pg",
     "DBInstanceIdentifier": "db",
     "DBParameterGroupName": "pg",
+    "DBSnapshotIdentifier": "snapshot",
     "DBSubnetGroupName": "subgrp",
+    "FinalDBSnapshotIdentifier": "snapshot",
     "ResourceName": "db",
     "Source": "db",
     "SourceDBClusterIdentifier": "cluster",
     "SourceDBInstanceIdentifier": "db",
     "SourceDBParameterGroupIdentifier": "pg",
+    "SourceDBSnapshotIdentifier": "snapshot",
     "SubscriptionName": "es",
     "TargetDBParameterGroupIdentifier": "pg",
     "TargetDBParameterGroupName": "pg",
+    "TargetDBSnapshotIdentifier": "snapshot",
 }
 
 # What an operation is about that names nothing: all of a kind. Any other one is about no resource.
@@ -38,6 +42,7 @@ _KIND_OF_ALL = {
     "DescribeDBClusters": "cluster",
     "DescribeDBInstances": "db",
     "DescribeDBParameterGroups": "pg",
+    "DescribeDBSnapshots": "snapshot",
     "DescribeDBSubnetGroups": "subgrp",
     "DescribeEventSubscriptions": "es",
 }

@@ -131,7 +131,7 @@ def _check_final_snapshot(params: Mapping[str, Any]) -> None:
         )
     if name:
         raise invalid_parameter_combination(
-            "This server does not make snapshots yet: a DB cluster can only be deleted with SkipFinalSnapshot=true."
+            "Snapshots of DB clusters are not offered here: one can only be deleted with SkipFinalSnapshot=true."
         )
     if not skips:
         raise invalid_parameter_combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is true.")

@@ -41,6 +41,9 @@ class Context:
     def cluster_arn(self, identifier: str) -> str:
         return self.arn("cluster", identifier)
 
+    def snapshot_arn(self, identifier: str) -> str:
+        return self.arn("snapshot", identifier)
+
     def parameter_group_arn(self, name: str) -> str:
         return self.arn("pg", name)
 

@@ -173,6 +173,8 @@ def _require_source(tx: Transaction, source_type: str | None, identifier: str) -
             known = tx.instance_named(identifier) is not None
         case SourceType.DB_CLUSTER:
             known = tx.cluster_named(identifier) is not None
+        case SourceType.DB_SNAPSHOT:
+            known = tx.snapshot_named(identifier) is not None
         case SourceType.BLUE_GREEN_DEPLOYMENT:
             known = tx.deployment(identifier) is not None
         case SourceType.DB_PARAMETER_GROUP:

@@ -27,6 +27,7 @@ from verdigris.rds.lookups import deployment_of, identifier_rule, require_instan
 from verdigris.rds.quotas import require_storage
 from verdigris.rds.read_replicas import hold_replicas, require_backups_where_replicated, require_no_replicas_below
 from verdigris.rds.settings import collect_settings
+from verdigris.rds.snapshots import begin_snapshot
 from verdigris.rds.states import (
     invalid_instance_state,
     require_available,
@@ -263,9 +264,15 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             raise invalid_parameter_combination(
                 "Cannot delete protected DB Instance, please disable deletion protection and try again."
             )
+        final = _begin_final_snapshot(context, tx, instance, params)
         # Of a cluster's writer the readers are being deleted, too: nobody is promoted.
         has_replicas = instance.cluster is None and hold_replicas(tx, instance)
-        told = arguments.DeleteInstance(is_replica=instance.replica_of is not None, has_replicas=has_replicas)
+        told = arguments.DeleteInstance(
+            is_replica=instance.replica_of is not None,
+            has_replicas=has_replicas,
+            final_snapshot=final,
+            was_stopped=instance.status is InstanceStatus.STOPPED,
+        )
         instance = structs.replace(instance, status=InstanceStatus.DELETING)
         tx.put_instance(instance)
         start_workflow(context, tx, WorkflowKind.DELETE_INSTANCE, instance.resource_id, told)
@@ -282,13 +289,30 @@ def _check_final_snapshot(params: Mapping[str, Any], *, needed: bool) -> None:
         raise invalid_parameter_combination(
             "FinalDBSnapshotIdentifier cannot be specified when deleting a DB instance with SkipFinalSnapshot"
         )
-    if name:
-        raise invalid_parameter_combination(
-            "This server does not make snapshots yet: a DB instance can only be deleted with SkipFinalSnapshot=true, "
-            "and its data is gone then. Dump what you need to keep first."
-        )
-    if needed and not skips:
+    if needed and not name and not skips:
         raise invalid_parameter_combination("FinalDBSnapshotIdentifier is required unless SkipFinalSnapshot is true.")
+
+
+def _begin_final_snapshot(
+    context: Context, tx: Transaction, instance: DBInstance, params: Mapping[str, Any]
+) -> str | None:
+    if not params.get("FinalDBSnapshotIdentifier"):
+        return None
+    if instance.cluster is not None:
+        raise invalid_parameter_combination(
+            "FinalDBSnapshotIdentifier cannot be specified when deleting a member of a DB cluster: snapshots of DB "
+            "clusters are not offered here"
+        )
+    if instance.replica_of is not None:
+        raise invalid_parameter_combination(
+            "FinalDBSnapshotIdentifier cannot be specified when deleting a read replica"
+        )
+    if instance.status is InstanceStatus.FAILED:
+        raise invalid_instance_state(
+            f"DB instance {instance.identifier} is in state {instance.status}: it can only be deleted with "
+            "SkipFinalSnapshot=true"
+        )
+    return begin_snapshot(context, tx, instance, "FinalDBSnapshotIdentifier", params).snapshot_id
 
 
 def _require_possible_while_stopped(instance: DBInstance, changed: DBInstance) -> None:

@@ -2,7 +2,7 @@
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSubnetGroup, ParameterGroup
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSnapshot, DBSubnetGroup, ParameterGroup
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds.context import Context
@@ -28,6 +28,10 @@ def instance_identifier_of(context: Context, text: str) -> str:
 
 def cluster_identifier_of(context: Context, text: str) -> str:
     return _name_of(context, text, "cluster", "DB cluster")
+
+
+def snapshot_identifier_of(context: Context, text: str) -> str:
+    return _name_of(context, text, "snapshot", "DB snapshot")
 
 
 def deployment_identifier_of(context: Context, text: str) -> str:
@@ -81,6 +85,13 @@ def require_cluster(tx: Transaction, identifier: str) -> DBCluster:
 
 def cluster_not_found(identifier: str) -> Fault:
     return Fault("DBClusterNotFoundFault", f"DBCluster {identifier.lower()} not found.")
+
+
+def require_snapshot(tx: Transaction, identifier: str) -> DBSnapshot:
+    snapshot = tx.snapshot_named(identifier)
+    if snapshot is None:
+        raise Fault("DBSnapshotNotFoundFault", f"DBSnapshot {identifier.lower()} not found.")
+    return snapshot
 
 
 def identifier_rule(parameter: str) -> str:

@@ -24,6 +24,7 @@ def describe_account_attributes(context: Context, _params: Mapping[str, Any]) ->
             Quota.DB_PARAMETER_GROUPS: len(tx.parameter_groups()),
             Quota.DB_SUBNET_GROUPS: len(groups),
             Quota.EVENT_SUBSCRIPTIONS: len(tx.event_subscriptions()),
+            Quota.MANUAL_SNAPSHOTS: len(tx.snapshots()),
             Quota.READ_REPLICAS_PER_MASTER: max(replicas.values(), default=0),
             Quota.SUBNETS_PER_DB_SUBNET_GROUP: max((len(group.subnet_ids) for group in groups), default=0),
         }

@@ -56,6 +56,10 @@ def _is_maintenance_window(name: str, value: str) -> None:
 
 
 def _is_default_option_group(_name: str, value: str) -> None:
+    check_option_group(value)
+
+
+def check_option_group(value: str) -> None:
     """PostgreSQL has no options; RDS shows an empty default group all the same, and tools send it back."""
     if not value.lower().startswith("default:postgres-"):
         raise Fault("OptionGroupNotFoundFault", f"Specified OptionGroupName: {value} not found.")

@@ -6,7 +6,7 @@ Nobody starts a stopped instance after seven days, as RDS does: whoever stops on
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from verdigris.aws.errors import invalid_parameter_combination
 from verdigris.domain.model import DBInstance
@@ -16,21 +16,26 @@ from verdigris.rds import views
 from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, require_instance
+from verdigris.rds.snapshots import begin_snapshot
 from verdigris.rds.states import invalid_instance_state, require_available, require_free_hands
 from verdigris.rds.work import start_workflow
+from verdigris.workflows import arguments
 from verdigris.workflows.services import is_busy
 
 
 def stop_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     _refuse(params, "DetachFromDBCapacityReservation", "there are no capacity reservations here")
-    _refuse(params, "DBSnapshotIdentifier", "this server does not make snapshots yet. Stop the DB instance without one")
     with context.store.transaction() as tx:
         instance = require_instance(tx, params["DBInstanceIdentifier"])
         require_no_member(instance, "cannot be stopped by itself.")
         require_available(instance)
         require_free_hands(tx, instance)
         _require_nobody_follows(tx, instance)
-        instance = _begin(context, tx, instance, InstanceStatus.STOPPING, WorkflowKind.STOP_INSTANCE)
+        told = arguments.StopInstance()
+        if params.get("DBSnapshotIdentifier"):
+            snapshot = begin_snapshot(context, tx, instance, "DBSnapshotIdentifier", params)
+            told = arguments.StopInstance(snapshot_id=snapshot.snapshot_id)
+        instance = _begin(context, tx, instance, InstanceStatus.STOPPING, WorkflowKind.STOP_INSTANCE, told)
         around = views.surroundings(tx, [instance])
     context.wake()
     return {"DBInstance": views.instance_view(context, instance, around(instance))}
@@ -51,11 +56,16 @@ def start_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str, 
 
 
 def _begin(
-    context: Context, tx: Transaction, instance: DBInstance, status: InstanceStatus, kind: WorkflowKind
+    context: Context,
+    tx: Transaction,
+    instance: DBInstance,
+    status: InstanceStatus,
+    kind: WorkflowKind,
+    told: Struct | None = None,
 ) -> DBInstance:
     instance = structs.replace(instance, status=status)
     tx.put_instance(instance)
-    start_workflow(context, tx, kind, instance.resource_id)
+    start_workflow(context, tx, kind, instance.resource_id, told)
     return instance
 
 

@@ -7,7 +7,15 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSubnetGroup, ParameterGroup, Tag
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBCluster,
+    DBInstance,
+    DBSnapshot,
+    DBSubnetGroup,
+    ParameterGroup,
+    Tag,
+)
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds import views
@@ -18,6 +26,7 @@ from verdigris.rds.lookups import (
     parse_own_arn,
     require_event_subscription,
     require_own_parameter_group,
+    require_snapshot,
     require_subnet_group,
 )
 
@@ -31,7 +40,6 @@ _NONE_HERE = {
     "db-proxy-endpoint": ("DBProxyEndpointNotFoundFault", "DBProxyEndpoint"),
     "integration": ("IntegrationNotFoundFault", "Integration"),
     "shard-group": ("DBShardGroupNotFoundFault", "DBShardGroup"),
-    "snapshot": ("DBSnapshotNotFoundFault", "DBSnapshot"),
     "snapshot-tenant-database": ("DBSnapshotTenantDatabaseNotFoundFault", "Snapshot tenant database"),
     "target-group": ("DBProxyTargetGroupNotFoundFault", "DBProxyTargetGroup"),
     "tenant-database": ("TenantDatabaseNotFoundFault", "Tenant database"),
@@ -97,7 +105,7 @@ def _is_allowed(character: str) -> bool:
     return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
 
 
-Tagged = DBInstance | DBCluster | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
+Tagged = DBInstance | DBSnapshot | DBCluster | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
 
 
 def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
@@ -113,6 +121,8 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
             if deployment is None:
                 raise Fault("BlueGreenDeploymentNotFoundFault", f"Blue/green deployment {arn.name} not found.")
             return deployment
+        case "snapshot":
+            return require_snapshot(tx, arn.name)
         case "pg":
             return require_own_parameter_group(tx, arn.name.lower(), "tagged")
         case "subgrp":
@@ -134,6 +144,8 @@ def _put_tags(tx: Transaction, resource: Tagged, tags: tuple[Tag, ...]) -> None:
     changed = structs.replace(resource, tags=tags)
     if isinstance(changed, DBInstance):
         tx.put_instance(changed)
+    elif isinstance(changed, DBSnapshot):
+        tx.put_snapshot(changed)
     elif isinstance(changed, DBCluster):
         tx.put_cluster(changed)
     elif isinstance(changed, ParameterGroup):

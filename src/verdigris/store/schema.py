@@ -18,6 +18,7 @@ from verdigris.domain.statuses import (
     InstanceStatus,
     MemberStatus,
     ReplicationMode,
+    SnapshotStatus,
     SourceType,
     WorkflowKind,
     WorkflowStatus,
@@ -44,7 +45,7 @@ instances = sa.Table(
     sa.Column("engine", sa.Text, nullable=False),
     sa.Column("engine_version", sa.Text, nullable=False),
     sa.Column("instance_class", sa.Text, nullable=False),
-    # creating -> available | failed; available -> modifying | renaming | upgrading | rebooting
+    # creating -> available | failed; available -> modifying | renaming | upgrading | rebooting | backing-up
     # | resetting-master-credentials -> available; available -> stopping -> stopped -> starting -> available;
     # any -> deleting -> (row gone)
     sa.Column("status", sa.Text, nullable=False),
@@ -96,6 +97,36 @@ clusters = sa.Table(
     sa.CheckConstraint(one_of("status", ClusterStatus), name="status"),
     sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
     sa.CheckConstraint("port BETWEEN 1 AND 65535", name="port"),
+)
+
+# No reference to instances: a snapshot outlives its own.
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("snapshot_id", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, nullable=False, unique=True),
+    # creating -> available | failed; available | failed -> deleting -> (row gone)
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("resource_id", sa.Text, nullable=False),
+    sa.Column("instance_identifier", sa.Text, nullable=False),
+    sa.Column("instance_created_at", Moment, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("engine_version", sa.Text, nullable=False),
+    sa.Column("instance_class", sa.Text, nullable=False),
+    sa.Column("master_username", sa.Text, nullable=False),
+    sa.Column("db_name", sa.Text),
+    sa.Column("port", sa.Integer, nullable=False),
+    sa.Column("allocated_storage_gib", sa.Integer, nullable=False),
+    sa.Column("taken_at", Moment),
+    sa.Column("data_of", Moment),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("copy_of", sa.Text),
+    sa.Column("settings", Json(dict[str, object]), nullable=False),
+    sa.Column("instance_tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint(one_of("status", SnapshotStatus), name="status"),
+    sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
+    sa.CheckConstraint("status <> 'available' OR taken_at IS NOT NULL", name="taken_at"),
 )
 
 parameter_groups = sa.Table(

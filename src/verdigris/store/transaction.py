@@ -11,6 +11,7 @@ from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
     DBInstance,
+    DBSnapshot,
     DBSubnetGroup,
     Event,
     JournalEntry,
@@ -144,6 +145,27 @@ class SqlTransaction(SubscriptionQueries):
     def _clusters(self, condition: sa.ColumnElement[bool]) -> list[DBCluster]:
         rows = self._connection.execute(sa.select(schema.clusters).where(condition)).mappings()
         return sorted((from_row(row, DBCluster) for row in rows), key=lambda cluster: cluster.identifier)
+
+    # ------------------------------------------------------------------------------------------------------ snapshots
+
+    def snapshot(self, snapshot_id: str) -> DBSnapshot | None:
+        return next(iter(self._snapshots(schema.snapshots.c.snapshot_id == snapshot_id)), None)
+
+    def snapshot_named(self, identifier: str) -> DBSnapshot | None:
+        return next(iter(self._snapshots(schema.snapshots.c.identifier == identifier.lower())), None)
+
+    def snapshots(self) -> list[DBSnapshot]:
+        return self._snapshots(sa.true())
+
+    def put_snapshot(self, snapshot: DBSnapshot) -> None:
+        self._upsert(schema.snapshots, "snapshot_id", to_row(snapshot))
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        self._connection.execute(sa.delete(schema.snapshots).where(schema.snapshots.c.snapshot_id == snapshot_id))
+
+    def _snapshots(self, condition: sa.ColumnElement[bool]) -> list[DBSnapshot]:
+        rows = self._connection.execute(sa.select(schema.snapshots).where(condition)).mappings()
+        return sorted((from_row(row, DBSnapshot) for row in rows), key=lambda snapshot: snapshot.identifier)
 
     # ----------------------------------------------------------------------------------------------- parameter groups
 

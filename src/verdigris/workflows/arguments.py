@@ -32,6 +32,26 @@ class DeleteInstance(Struct, frozen=True, kw_only=True):
 
     is_replica: bool = False
     has_replicas: bool = False
+    final_snapshot: str | None = None  # snapshot id
+    was_stopped: bool = False
+
+
+class StopInstance(Struct, frozen=True, kw_only=True):
+    snapshot_id: str | None = None  # taken before
+
+
+class CreateSnapshot(Struct, frozen=True, kw_only=True):
+    snapshot_id: str
+
+
+class CopySnapshot(Struct, frozen=True, kw_only=True):
+    source_id: str
+    region: str  # for the events
+
+
+class RestoreInstance(Struct, frozen=True, kw_only=True):
+    snapshot_id: str
+    port_requested: bool = False  # as for CreateInstance
 
 
 class CreateCluster(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import WorkflowKind
-from verdigris.workflows import clusters, instances, replicas
+from verdigris.workflows import clusters, instance_deletion, instances, replicas, snapshots
 from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
 from verdigris.workflows.runner import Factory, Runnable
@@ -13,8 +13,10 @@ from verdigris.workflows.switch_over import SwitchOver
 
 _CLASSES: dict[WorkflowKind, Callable[[Services, Workflow], Runnable]] = {
     **instances.KINDS,
+    **instance_deletion.KINDS,
     **replicas.KINDS,
     **clusters.KINDS,
+    **snapshots.KINDS,
     WorkflowKind.CREATE_DEPLOYMENT: CreateDeployment,
     WorkflowKind.SWITCH_OVER: SwitchOver,
     WorkflowKind.DELETE_DEPLOYMENT: DeleteDeployment,

@@ -1,4 +1,4 @@
-"""Create, modify, reboot, stop, start and delete one instance."""
+"""Create, modify, reboot, stop and start one instance."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,10 +13,11 @@ from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, cluster_members, cluster_routes, membership, replication
-from verdigris.workflows.saga import PATIENCE_S, Step
+from verdigris.workflows import arguments, cluster_routes, membership
+from verdigris.workflows.saga import Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
+from verdigris.workflows.snapshot_taking import SnapshotTaking
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,9 @@ class InstanceWorkflow(SagaWorkflow):
 
     async def close_endpoint(self) -> None:
         await self.services.router.remove_route(self.instance().identifier)
+
+    def taking(self, snapshot_id: str) -> SnapshotTaking:
+        return SnapshotTaking(self.services, snapshot_id, self.resource_id)
 
     # -- Outcome
 
@@ -309,14 +313,24 @@ class RebootInstance(_WithAllParameters, ModifyInstance):
 class StopInstance(InstanceWorkflow):
     """Its endpoint stays: nobody else gets the port meanwhile, and clients are told that the server is not there."""
 
+    def __init__(self, services: Services, workflow: Workflow) -> None:
+        super().__init__(services, workflow)
+        told = msgspec.convert(workflow.arguments, arguments.StopInstance)
+        self._taking = None if told.snapshot_id is None else self.taking(told.snapshot_id)
+
     def steps(self) -> list[Step]:
-        return [Step(name="stop", do=self._stop, undo=self._start)]
+        snapshot = [] if self._taking is None else [self._taking.step()]
+        return [*snapshot, Step(name="stop", do=self._stop, undo=self._start)]
 
     async def _stop(self) -> None:
         await self.services.servers.stop(self.resource_id)
 
     async def _start(self) -> None:
         await self.services.servers.start(self.resource_id)
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        if self._taking is not None:
+            self._taking.failing(tx, reason)
 
     def failed(self, tx: Transaction, reason: str) -> None:
         self.settle_unchanged(tx, reason)
@@ -340,74 +354,10 @@ class StartInstance(_WithAllParameters):
         self.begun_anew(tx, events.instance_started(instance, self.services.clock.now()))
 
 
-class DeleteInstance(InstanceWorkflow):
-    def __init__(self, services: Services, workflow: Workflow) -> None:
-        super().__init__(services, workflow)
-        self.told = msgspec.convert(workflow.arguments, arguments.DeleteInstance)
-
-    def steps(self) -> list[Step]:
-        """Replicas receive the rest when no client can write any more; a replica's slot goes when nobody uses it."""
-        steps = [
-            *self.steps_of_members(
-                Step(name="members", do=self._await_readers),
-                Step(name="cluster", do=self.lead_cluster, patience_s=PATIENCE_S),
-            ),
-            Step(name="deployment", do=self._leave_deployment, patience_s=PATIENCE_S),
-            Step(name="endpoint", do=self.close_endpoint, patience_s=PATIENCE_S),
-        ]
-        if self.told.has_replicas:
-            steps.append(
-                Step(name="replicas", do=self._set_replicas_free, done=self._record_freedom, patience_s=PATIENCE_S)
-            )
-        steps.append(Step(name="server", do=self._remove_server, patience_s=PATIENCE_S))
-        if self.told.is_replica:
-            steps.append(Step(name="source", do=self._release_source, patience_s=PATIENCE_S))
-        return steps
-
-    async def _await_readers(self) -> None:
-        """Of a writer: they are being deleted, too."""
-        with self.services.store.transaction() as tx:
-            instance = require_instance(tx, self.resource_id)
-            is_writer = cluster_members.is_writer(tx, instance)
-        if is_writer and instance.cluster is not None:
-            await cluster_members.others_gone(self.services, instance.cluster, but=self.resource_id)
-
-    async def _leave_deployment(self) -> None:
-        """What a deployment keeps on the other member for this one (slots above all) goes with it."""
-        for pair in membership.unfinished_pairs_of(self.services, self.resource_id):
-            await self.services.green.dismantle(pair)
-
-    async def _set_replicas_free(self) -> None:
-        await replication.set_replicas_free(self.services, self.resource_id)
-
-    def _record_freedom(self, tx: Transaction) -> None:
-        replication.record_freedom(tx, self.services, self.resource_id)
-
-    async def _remove_server(self) -> None:
-        await self.services.servers.remove(self.resource_id)
-
-    async def _release_source(self) -> None:
-        with self.services.store.transaction() as tx:
-            replica = replication.replica_record(tx, require_instance(tx, self.resource_id))
-        await self.services.replicas.release_source(replica)
-
-    def failed(self, tx: Transaction, reason: str) -> None:
-        super().failed(tx, reason)
-        replication.release_replicas(tx, self.resource_id)
-
-    def completed(self, tx: Transaction) -> None:
-        instance = require_instance(tx, self.resource_id)
-        membership.deleted(tx, instance)
-        cluster_members.deleted(tx, instance)
-        tx.delete_instance(self.resource_id)
-        tx.add_event(events.instance_deleted(instance, self.services.clock.now()))
-
-
 KINDS: dict[WorkflowKind, type[InstanceWorkflow]] = {
     WorkflowKind.CREATE_INSTANCE: CreateInstance,
     WorkflowKind.MODIFY_INSTANCE: ModifyInstance,
     WorkflowKind.REBOOT_INSTANCE: RebootInstance,
     WorkflowKind.STOP_INSTANCE: StopInstance,
     WorkflowKind.START_INSTANCE: StartInstance,
-    WorkflowKind.DELETE_INSTANCE: DeleteInstance,
 }

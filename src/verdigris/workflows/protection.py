@@ -1,5 +1,5 @@
-"""Production comes first: as long as there is a green, or a read replica, what its source keeps for it stays within
-bounds.
+"""Production comes first: as long as there is a green, or a read replica, or a snapshot is taken, what its source keeps
+for it stays within bounds.
 
 A loop of its own, because none of them, however slow or frozen, may keep it from looking.
 """
@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 import structlog
 
 from verdigris.domain.errors import VerdigrisError
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, SnapshotStatus
 from verdigris.workflows.replication import replica_record
 from verdigris.workflows.services import Services, pair_of
 
@@ -44,10 +44,12 @@ class SourceProtection:
                 for instance in tx.instances()
                 if instance.replica_of is not None and instance.status is not InstanceStatus.DELETING
             ]
-        green, ours = self._services.green, self._services.replicas
+            taken = [each for each in tx.snapshots() if each.status is SnapshotStatus.CREATING and not each.copy_of]
+        green, ours, snapshots = self._services.green, self._services.replicas, self._services.snapshots
         await asyncio.gather(
             *(self._look_at(pair.deployment_id, green.protect_source(pair)) for pair in pairs),
             *(self._look_at(replica.resource_id, ours.protect_source(replica)) for replica in replicas),
+            *(self._look_at(s.identifier, snapshots.protect_source(s.snapshot_id, s.resource_id)) for s in taken),
         )
 
     async def _look_at(self, follower: str, protecting: Awaitable[None]) -> None:

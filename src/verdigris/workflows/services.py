@@ -16,6 +16,7 @@ from verdigris.domain.ports import (
     Ports,
     Replicas,
     Router,
+    Snapshots,
     Store,
     SwitchoverEngine,
     Transaction,
@@ -32,6 +33,7 @@ class Services:
     router: Router
     green: GreenBuilder
     replicas: Replicas
+    snapshots: Snapshots
     switchover: SwitchoverEngine
     random_text: Callable[[str, int], str]
     policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)

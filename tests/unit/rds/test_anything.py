@@ -19,8 +19,8 @@ from verdigris.store import open_store, sqlite_url
 
 # Values that mean something somewhere, so that random calls get past the first check.
 _MEANINGFUL = [
-    "app", "APP", "second", APP_ARN, APP_ARN.replace("app", "second"), "up", "postgres", "17", "17.10", "18.6",
-    "db.t3.medium", "db.m5.large", "boss", "correct-horse-7", "default.postgres17", "default.postgres18",
+    "app", "APP", "second", "monday", APP_ARN, APP_ARN.replace("app", "second"), "up", "postgres", "17", "17.10",
+    "18.6", "db.t3.medium", "db.m5.large", "boss", "correct-horse-7", "default.postgres17", "default.postgres18",
     "db-instance-id", "source", "target", "engine", "blue-green-deployment-name", "gp3", "db-instance", "creation",
     "01:00-02:00", "mon:01:00-mon:02:00", "", "bgd-none", "arn:aws:rds:::", "a" * 300, "ü",
     "'; DROP TABLE instances;--",
@@ -33,6 +33,10 @@ _LIKELY: Mapping[str, Mapping[str, Any]] = {
     "DeleteDBInstance": {"DBInstanceIdentifier": "app", "SkipFinalSnapshot": True},
     "ModifyDBInstance": {"DBInstanceIdentifier": "app"},
     "RebootDBInstance": {"DBInstanceIdentifier": "app"},
+    "CreateDBSnapshot": {"DBInstanceIdentifier": "app", "DBSnapshotIdentifier": "monday"},
+    "CopyDBSnapshot": {"SourceDBSnapshotIdentifier": "monday", "TargetDBSnapshotIdentifier": "second"},
+    "RestoreDBInstanceFromDBSnapshot": {"DBInstanceIdentifier": "second", "DBSnapshotIdentifier": "monday"},
+    "DeleteDBSnapshot": {"DBSnapshotIdentifier": "monday"},
 }
 
 

@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from tests.unit.rds.world import NEW_CLUSTER, NEW_INSTANCE, NEW_MEMBER, PASSWORD, SHOP_ARN, World
 from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind
+from verdigris.workflows import arguments
 
 INVALID_CLUSTER = "InvalidDBClusterStateFault"
 COMBINATION = "InvalidParameterCombination"
@@ -302,7 +304,7 @@ class TestDelete:
         with shop.refused(INVALID_CLUSTER, "deleting"):
             shop.call("DeleteDBCluster", DBClusterIdentifier="shop", SkipFinalSnapshot=True)
         told = {workflow.kind: workflow.arguments for workflow in shop.workflows()}
-        assert told[WorkflowKind.DELETE_INSTANCE] == {"is_replica": False, "has_replicas": False}
+        assert told[WorkflowKind.DELETE_INSTANCE] == to_builtins(arguments.DeleteInstance())
         shop.finish()
         assert shop.instances() == []
         assert shop.call("DescribeDBClusters")["DBClusters"] == []

@@ -10,7 +10,7 @@ import botocore.session
 import pytest
 
 from tests.unit.rds.world import APP_ARN, NEW_CLUSTER, NEW_INSTANCE, NEW_MEMBER, SHOP_ARN, TOPIC, World
-from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus
+from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus, SnapshotStatus
 from verdigris.rds.operations import HANDLERS
 
 _MODEL = botocore.session.get_session().get_service_model("rds")
@@ -92,6 +92,28 @@ def _no_reader_host(world: World) -> None:
     world.ports.reader_host = None
 
 
+def _kept(world: World) -> None:
+    world.create_snapshot()
+
+
+def _going(world: World) -> None:
+    world.create_snapshot()
+    world.change_snapshot(status=SnapshotStatus.DELETING)
+
+
+def _kept_and(**quotas: int) -> Callable[[World], None]:
+    def prepare(world: World) -> None:
+        world.create_snapshot()
+        world.set_quotas(**quotas)
+
+    return prepare
+
+
+def _kept_without_ports(world: World) -> None:
+    world.create_snapshot()
+    world.ports.used_by_others.update(world.ports.range)
+
+
 def _most(**quotas: int) -> Callable[[World], None]:
     return lambda world: world.set_quotas(**quotas)
 
@@ -115,6 +137,10 @@ _SUBNET_GROUP = {"DBSubnetGroupName": "more", "DBSubnetGroupDescription": "Ours"
 _SUBSCRIPTION = {"SubscriptionName": "more", "SnsTopicArn": TOPIC}
 _SOURCE = {"SubscriptionName": "mine", "SourceIdentifier": "app"}
 _MINE = {"SubscriptionName": "mine"}
+_SNAPSHOT = {"DBInstanceIdentifier": "app", "DBSnapshotIdentifier": "monday"}
+_NO_SNAPSHOT = {"DBSnapshotIdentifier": NONE}
+_SNAPSHOT_COPY = {"SourceDBSnapshotIdentifier": "monday", "TargetDBSnapshotIdentifier": "tuesday"}
+_RESTORE = {"DBInstanceIdentifier": "other", "DBSnapshotIdentifier": "monday"}
 
 _Case = tuple[dict[str, Any], Callable[[World], None]]
 
@@ -207,6 +233,50 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     ("StartDBInstance", "InvalidDBInstanceStateFault"): (_APP, _nothing),
     ("StopDBInstance", "DBInstanceNotFoundFault"): (_NO_APP, _nothing),
     ("StopDBInstance", "InvalidDBInstanceStateFault"): (_APP, _stopped),
+    ("DeleteDBInstance", "DBSnapshotAlreadyExistsFault"): ({**_APP, "FinalDBSnapshotIdentifier": "monday"}, _kept),
+    ("DeleteDBInstance", "SnapshotQuotaExceededFault"): (
+        {**_APP, "FinalDBSnapshotIdentifier": "monday"},
+        _most(ManualSnapshots=0),
+    ),
+    ("StopDBInstance", "DBSnapshotAlreadyExistsFault"): (_SNAPSHOT, _kept),
+    ("StopDBInstance", "SnapshotQuotaExceededFault"): (_SNAPSHOT, _most(ManualSnapshots=0)),
+    # snapshots
+    ("CopyDBSnapshot", "CustomAvailabilityZoneNotFoundFault"): (
+        {**_SNAPSHOT_COPY, "TargetCustomAvailabilityZone": NONE},
+        _kept,
+    ),
+    ("CopyDBSnapshot", "DBSnapshotAlreadyExistsFault"): (
+        {**_SNAPSHOT_COPY, "TargetDBSnapshotIdentifier": "monday"},
+        _kept,
+    ),
+    ("CopyDBSnapshot", "DBSnapshotNotFoundFault"): (_SNAPSHOT_COPY, _nothing),
+    ("CopyDBSnapshot", "InvalidDBSnapshotStateFault"): (_SNAPSHOT_COPY, _going),
+    ("CopyDBSnapshot", "SnapshotQuotaExceededFault"): (_SNAPSHOT_COPY, _kept_and(ManualSnapshots=1)),
+    ("CreateDBSnapshot", "DBInstanceNotFoundFault"): ({**_SNAPSHOT, **_NO_APP}, _nothing),
+    ("CreateDBSnapshot", "DBSnapshotAlreadyExistsFault"): (_SNAPSHOT, _kept),
+    ("CreateDBSnapshot", "InvalidDBInstanceStateFault"): (_SNAPSHOT, _busy),
+    ("CreateDBSnapshot", "SnapshotQuotaExceededFault"): (_SNAPSHOT, _most(ManualSnapshots=0)),
+    ("DeleteDBSnapshot", "DBSnapshotNotFoundFault"): (_NO_SNAPSHOT, _nothing),
+    ("DeleteDBSnapshot", "InvalidDBSnapshotStateFault"): ({"DBSnapshotIdentifier": "monday"}, _going),
+    ("DescribeDBSnapshots", "DBSnapshotNotFoundFault"): (_NO_SNAPSHOT, _nothing),
+    ("ModifyDBSnapshot", "DBSnapshotNotFoundFault"): (_NO_SNAPSHOT, _nothing),
+    ("ModifyDBSnapshot", "InvalidDBSnapshotStateFault"): ({"DBSnapshotIdentifier": "monday"}, _going),
+    **{
+        ("RestoreDBInstanceFromDBSnapshot", error): ({**_RESTORE, **params}, prepare)
+        for error, params, prepare in (
+            ("CertificateNotFoundFault", {"CACertificateIdentifier": NONE}, _kept),
+            ("DBClusterSnapshotNotFoundFault", {"DBClusterSnapshotIdentifier": NONE}, _kept),
+            ("DBInstanceAlreadyExistsFault", {"DBInstanceIdentifier": "app"}, _kept),
+            ("DBParameterGroupNotFoundFault", {"DBParameterGroupName": NONE}, _kept),
+            ("DBSnapshotNotFoundFault", {}, _nothing),
+            ("DBSubnetGroupNotFoundFault", {"DBSubnetGroupName": NONE}, _kept),
+            ("InstanceQuotaExceededFault", {}, _kept_and(DBInstances=1)),
+            ("InsufficientDBInstanceCapacityFault", {}, _kept_without_ports),
+            ("InvalidDBSnapshotStateFault", {}, _going),
+            ("OptionGroupNotFoundFault", {"OptionGroupName": NONE}, _kept),
+            ("StorageQuotaExceededFault", {}, _kept_and(AllocatedStorage=39)),
+        )
+    },
     # clusters
     ("CreateDBCluster", "DBClusterAlreadyExistsFault"): (NEW_CLUSTER, _clustered),
     ("CreateDBCluster", "DBClusterParameterGroupNotFoundFault"): (
@@ -372,7 +442,8 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
 _NO_GREEN_CLUSTERS = "there are no deployments of clusters yet"
 _NO_CLUSTER_ENDPOINTS = "there are no custom endpoints of clusters yet"
 _ALONE = "a member of a cluster is neither stopped nor started by itself"
-_NO_SNAPSHOTS = "there are no snapshots yet, and a request for a final one is refused by its member's name"
+_NO_BACKUPS = "there are no automated backups yet"
+_NO_CLUSTER_SNAPSHOTS = "there are none of clusters yet: a final one is refused by its member's name"
 _NO_NETWORK = "subnets and networks have no effect"
 _MEMBER_REFUSED = "the member that it is about is refused by name"
 
@@ -381,19 +452,19 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     "AuthorizationNotFoundFault": "security groups are kept and have no effect",
     "BackupPolicyNotFoundFault": "there is no such thing outside Oracle",
     "DBCapacityReservationNotFoundFault": _MEMBER_REFUSED,
-    "DBClusterAutomatedBackupQuotaExceededFault": _NO_SNAPSHOTS,
+    "DBClusterAutomatedBackupQuotaExceededFault": _NO_BACKUPS,
     "DBClusterRoleQuotaExceededFault": _MEMBER_REFUSED,
-    "DBClusterSnapshotAlreadyExistsFault": _NO_SNAPSHOTS,
-    "DBInstanceAutomatedBackupQuotaExceededFault": _NO_SNAPSHOTS,
+    "DBClusterSnapshotAlreadyExistsFault": _NO_CLUSTER_SNAPSHOTS,
+    "DBInstanceAutomatedBackupQuotaExceededFault": _NO_BACKUPS,
     "DBSecurityGroupNotFoundFault": _MEMBER_REFUSED,
-    "DBSnapshotAlreadyExistsFault": _NO_SNAPSHOTS,
     "DBSubnetGroupNotAllowedFault": "replicas are in the one region that there is, where any group will do",
     "DomainNotFoundFault": _MEMBER_REFUSED,
     "InvalidDBCapacityReservationStateFault": _MEMBER_REFUSED,
     "GlobalClusterNotFoundFault": _MEMBER_REFUSED,
     "InsufficientStorageClusterCapacityFault": "a cluster has no storage of its own",
     "InvalidDBClusterEndpointStateFault": _NO_CLUSTER_ENDPOINTS,
-    "InvalidDBClusterSnapshotStateFault": _NO_SNAPSHOTS,
+    "InvalidDBClusterSnapshotStateFault": _NO_CLUSTER_SNAPSHOTS,
+    "InvalidRestoreFault": "there is one network, and nothing else that a DB snapshot could not be restored to",
     "InvalidDBSecurityGroupStateFault": _MEMBER_REFUSED,
     "InvalidDBSubnetGroupFault": "replicas are in the one network that there is",
     "InvalidDBSubnetStateFault": _NO_NETWORK,
@@ -403,7 +474,6 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     "NetworkTypeNotSupported": "any other type than IPV4 is InvalidParameterValue",
     "ProvisionedIopsNotAvailableInAZFault": "they are kept and have no effect",
     "SNSNoAuthorizationFault": "topics are configured, and webhooks of one's own",
-    "SnapshotQuotaExceededFault": _NO_SNAPSHOTS,
     "StorageTypeNotAvailableFault": "they have no effect",
     "StorageTypeNotSupportedFault": "they have no effect, and an unknown one is InvalidParameterValue",
     "SubnetAlreadyInUse": _NO_NETWORK,
@@ -447,6 +517,10 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     ("ModifyEventSubscription", "EventSubscriptionQuotaExceededFault"): "nothing is added",
     ("RemoveTagsFromResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("RemoveTagsFromResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
+    ("DeleteDBCluster", "SnapshotQuotaExceededFault"): _NO_CLUSTER_SNAPSHOTS,
+    ("RestoreDBInstanceFromDBSnapshot", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,
+    ("RestoreDBInstanceFromDBSnapshot", "InvalidSubnet"): _NO_NETWORK,
+    ("RestoreDBInstanceFromDBSnapshot", "InvalidVPCNetworkStateFault"): _NO_NETWORK,
     ("StartDBInstance", "DBClusterNotFoundFault"): _ALONE,
     ("StartDBInstance", "InvalidDBClusterStateFault"): _ALONE,
     ("StartDBInstance", "InvalidVPCNetworkStateFault"): _NO_NETWORK,

@@ -187,7 +187,7 @@ class TestSdk:
             ),
             ("create_db_instance", {"DBInstanceIdentifier": "app"}, "ValidationError", 400),
             ("create_db_instance", {**NEW_INSTANCE, "Engine": "oracle"}, "InvalidParameterValue", 400),
-            ("describe_db_snapshots", {}, "NotImplemented", 501),
+            ("describe_db_cluster_snapshots", {}, "NotImplemented", 501),
             ("add_tags_to_resource", {"ResourceName": APP_ARN, "Tags": []}, "DBInstanceNotFound", 404),
         ],
         ids=lambda value: value if isinstance(value, str) else "",

@@ -282,7 +282,6 @@ class TestDelete:
         ("params", "part"),
         [
             ({"SkipFinalSnapshot": False}, "FinalDBSnapshotIdentifier is required"),
-            ({"SkipFinalSnapshot": False, "FinalDBSnapshotIdentifier": "last"}, "SkipFinalSnapshot=true"),
             ({"FinalDBSnapshotIdentifier": "last"}, "cannot be specified"),
         ],
     )

@@ -16,6 +16,7 @@ from verdigris.rds import cluster_changes, clusters, read_replicas
 from verdigris.rds.instance_changes import MODIFY_MEMBERS
 from verdigris.rds.instances import CREATE_MEMBERS
 from verdigris.rds.operations import HANDLERS
+from verdigris.rds.restores import RESTORE_MEMBERS
 from verdigris.rds.settings import CLUSTER_KEPT, CLUSTER_OFF_ONLY, KEPT, OFF_ONLY
 
 
@@ -300,6 +301,7 @@ class TestMembers:
             ("CreateDBInstanceReadReplica", read_replicas.CREATE_MEMBERS),
             ("ModifyDBInstance", MODIFY_MEMBERS),
             ("PromoteReadReplica", frozenset({"DBInstanceIdentifier"})),
+            ("RestoreDBInstanceFromDBSnapshot", RESTORE_MEMBERS),
         ],
     )
     def test_each_is_handled_kept_or_off_only(self, operation: str, handled: frozenset[str]) -> None:

@@ -20,6 +20,7 @@ def test_how_much_there_is_and_may_be(world: World) -> None:
         "DBParameterGroups": (0, 50),
         "DBSubnetGroups": (0, 50),
         "EventSubscriptions": (0, 20),
+        "ManualSnapshots": (0, 100),
         "ReadReplicasPerMaster": (0, 15),
         "SubnetsPerDBSubnetGroup": (0, 20),
     }

@@ -59,7 +59,6 @@ def test_not_twice(stopped: World) -> None:
 @pytest.mark.parametrize(
     ("operation", "params"),
     [
-        (stop, {"DBSnapshotIdentifier": "before"}),
         (stop, {"DetachFromDBCapacityReservation": True}),
         (start, {"DBCapacityReservationIdentifier": "dbcr-1"}),
     ],

@@ -114,7 +114,7 @@ def test_every_class_is_offered_for_every_version(world: World) -> None:
 
 def test_categories(world: World) -> None:
     shown = world.call("DescribeEventCategories")["EventCategoriesMapList"]
-    types = ["blue-green-deployment", "db-cluster", "db-instance", "db-parameter-group"]
+    types = ["blue-green-deployment", "db-cluster", "db-instance", "db-parameter-group", "db-snapshot"]
     assert [each["SourceType"] for each in shown] == types
     (one,) = world.call("DescribeEventCategories", SourceType="blue-green-deployment")["EventCategoriesMapList"]
     assert one["EventCategories"] == ["creation", "deletion", "failure", "notification"]

@@ -17,7 +17,7 @@ from verdigris.aws.serialize import serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain import events
 from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSnapshot, Workflow
 from verdigris.domain.ports import ServerSpec, Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import (
@@ -25,6 +25,7 @@ from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
+    SnapshotStatus,
     WorkflowKind,
     WorkflowStatus,
 )
@@ -55,9 +56,13 @@ NEW_MEMBER = {"DBInstanceClass": "db.t3.medium", "Engine": "aurora-postgresql"}
 SHOP_ARN = "arn:aws:rds:us-east-1:123456789012:cluster:shop"
 TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
 APP_ARN = "arn:aws:rds:us-east-1:123456789012:db:app"
+SNAPSHOT_ARN = "arn:aws:rds:us-east-1:123456789012:snapshot:monday"
 
 _MODEL = botocore.session.get_session().get_service_model("rds")
 _PARSER = botocore.parsers.create_parser("query")
+
+
+_STATUS_AFTER = {WorkflowKind.STOP_INSTANCE: InstanceStatus.STOPPED}
 
 
 class World:
@@ -124,7 +129,7 @@ class World:
         now = self.clock.now()
         with self.store.transaction() as tx:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
-            lists = tx.parameter_groups(), tx.subnet_groups(), tx.event_subscriptions()
+            lists = tx.parameter_groups(), tx.subnet_groups(), tx.event_subscriptions(), tx.snapshots()
             return tx.instances(), tx.clusters(), tx.deployments(), tx.unfinished_workflows(), lists, recent
 
     def set_quotas(self, **quotas: int) -> None:
@@ -142,6 +147,12 @@ class World:
     def cluster(self, identifier: str = "shop") -> DBCluster:
         with self.store.transaction() as tx:
             found = tx.cluster_named(identifier)
+        assert found is not None
+        return found
+
+    def snapshot_of(self, identifier: str = "monday") -> DBSnapshot:
+        with self.store.transaction() as tx:
+            found = tx.snapshot_named(identifier)
         assert found is not None
         return found
 
@@ -204,6 +215,17 @@ class World:
         self.finish()
         return self.instance(identifier)
 
+    def create_snapshot(self, identifier: str = "monday", *, instance: str = "app", **params: Any) -> DBSnapshot:
+        named = {"DBSnapshotIdentifier": identifier, "DBInstanceIdentifier": instance}
+        self.call("CreateDBSnapshot", **named, **params)
+        self.finish()
+        return self.snapshot_of(identifier)
+
+    def change_snapshot(self, identifier: str = "monday", **changes: object) -> None:
+        snapshot = self.snapshot_of(identifier)
+        with self.store.transaction() as tx:
+            tx.put_snapshot(structs.replace(snapshot, **changes))
+
     def plant_server(self) -> None:
         """As the workflow that creates ``app`` does."""
         instance = self.instance()
@@ -246,6 +268,7 @@ class World:
         elif cluster is not None:
             port = workflow.arguments.get("port") or cluster.port
             tx.put_cluster(structs.replace(cluster, status=ClusterStatus.AVAILABLE, port=port))
+        self._end_snapshot(tx, workflow)
         if instance is not None:
             self._end_instance(tx, workflow, instance)
         elif deployment is not None and workflow.kind is WorkflowKind.CREATE_DEPLOYMENT:
@@ -254,6 +277,17 @@ class World:
             self._switch_over(tx, deployment)
         elif deployment is not None:
             tx.delete_deployment(deployment.identifier)
+
+    def _end_snapshot(self, tx: Transaction, workflow: Workflow) -> None:
+        """Of one that it has made or deleted."""
+        if workflow.kind is WorkflowKind.DELETE_SNAPSHOT:
+            tx.delete_snapshot(workflow.subject)
+        for snapshot_id in (workflow.subject, *map(str, workflow.arguments.values())):
+            snapshot = tx.snapshot(snapshot_id)
+            if snapshot is not None and snapshot.status is SnapshotStatus.CREATING:
+                now = self.clock.now()
+                done = structs.replace(snapshot, status=SnapshotStatus.AVAILABLE, taken_at=now, size_bytes=1 << 20)
+                tx.put_snapshot(structs.replace(done, data_of=done.data_of or now))
 
     def _end_instance(self, tx: Transaction, workflow: Workflow, instance: DBInstance) -> None:
         if workflow.kind is WorkflowKind.DELETE_INSTANCE:
@@ -269,7 +303,7 @@ class World:
         tx.put_instance(
             structs.replace(
                 instance,
-                status=InstanceStatus.AVAILABLE,
+                status=_STATUS_AFTER.get(workflow.kind, InstanceStatus.AVAILABLE),
                 identifier=told.get("new_identifier") or instance.identifier,
                 port=told.get("port") or instance.port,
                 engine_version=told.get("engine_version") or instance.engine_version,

@@ -20,6 +20,7 @@ from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
     DBInstance,
+    DBSnapshot,
     Event,
     JournalEntry,
     Member,
@@ -35,6 +36,7 @@ from verdigris.domain.statuses import (
     InstanceStatus,
     MemberStatus,
     ReplicationMode,
+    SnapshotStatus,
     SourceType,
     TaskName,
     TaskStatus,
@@ -83,6 +85,23 @@ def a_cluster(identifier: str = "shop", *, port: int = 21000) -> DBCluster:
         master_password_verifier="SCRAM-SHA-256$4096:",
         port=port,
         created_at=NOON,
+    )
+
+
+def a_snapshot(identifier: str = "monday") -> DBSnapshot:
+    return DBSnapshot(
+        snapshot_id=f"snap-{identifier}",
+        identifier=identifier,
+        status=SnapshotStatus.CREATING,
+        resource_id="db-APP",
+        instance_identifier="app",
+        instance_created_at=NOON,
+        engine="postgres",
+        engine_version="17.10",
+        instance_class="db.t3.medium",
+        master_username="boss",
+        port=20000,
+        allocated_storage_gib=20,
     )
 
 
@@ -440,6 +459,39 @@ class TestEpoch:
             successor.close()
 
 
+class TestSnapshots:
+    def test_a_record_comes_back_as_it_was_put(self, store: SqlStore) -> None:
+        snapshot = replace(
+            a_snapshot(), status=SnapshotStatus.AVAILABLE, taken_at=NOON, size_bytes=1 << 40, tags=(Tag("a", "b"),)
+        )
+        with store.transaction() as transaction:
+            transaction.put_snapshot(a_snapshot())
+            transaction.put_snapshot(snapshot)
+        with store.transaction() as transaction:
+            assert transaction.snapshot(snapshot.snapshot_id) == transaction.snapshot_named("Monday") == snapshot
+            transaction.put_snapshot(a_snapshot("friday"))
+            assert [each.identifier for each in transaction.snapshots()] == ["friday", "monday"]
+            transaction.delete_snapshot(snapshot.snapshot_id)
+        with store.transaction() as transaction:
+            assert transaction.snapshot_named("monday") is None
+            assert transaction.snapshots() == [a_snapshot("friday")]
+
+    @pytest.mark.parametrize(
+        "second",
+        [
+            replace(a_snapshot(), snapshot_id="snap-other"),
+            replace(a_snapshot("Friday")),
+            replace(a_snapshot("friday"), status=SnapshotStatus.AVAILABLE),
+        ],
+        ids=["a name twice", "capitals", "no moment"],
+    )
+    def test_the_schema_refuses(self, store: SqlStore, second: DBSnapshot) -> None:
+        with store.transaction() as transaction:
+            transaction.put_snapshot(a_snapshot())
+        with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
+            transaction.put_snapshot(second)
+
+
 class TestSchema:
     def test_the_migrations_lead_to_the_schema(self, store: SqlStore) -> None:
         with store._engine.connect() as connection:
@@ -451,6 +503,7 @@ class TestSchema:
         [
             (schema.instances, model.DBInstance, set()),
             (schema.clusters, model.DBCluster, set()),
+            (schema.snapshots, model.DBSnapshot, set()),
             (schema.parameter_groups, model.ParameterGroup, set()),
             (schema.subnet_groups, model.DBSubnetGroup, set()),
             (schema.event_subscriptions, EventSubscription, set()),
@@ -532,6 +585,9 @@ class TestSchema:
             for number, cluster_status in enumerate(ClusterStatus):
                 cluster = a_cluster(f"c{number}", port=21000 + number)
                 transaction.put_cluster(replace(cluster, status=cluster_status))
+            for snapshot_status in SnapshotStatus:
+                snapshot = replace(a_snapshot(snapshot_status.value), taken_at=NOON)
+                transaction.put_snapshot(replace(snapshot, status=snapshot_status))
             for kind in WorkflowKind:
                 transaction.put_workflow(a_workflow(f"wf-{kind}", kind=kind, subject=kind))
             for source_type in SourceType:

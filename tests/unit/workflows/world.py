@@ -417,6 +417,7 @@ def services(world: World, store: SqlStore) -> Services:
         router=WorldRouter(world),
         green=None,  # type: ignore[arg-type]  # a switchover does not build
         replicas=None,  # type: ignore[arg-type]  # nor has it any
+        snapshots=None,  # type: ignore[arg-type]  # likewise
         switchover=WorldEngine(world),
         random_text=lambda alphabet, length: alphabet[0] * length,
         policy=world.policy,
