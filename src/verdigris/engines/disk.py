@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from verdigris.domain.errors import EngineError
+from verdigris.domain.undoing import to_its_end
 
 # The copy itself, and as much again of WAL and working room as a tenth of it.
 FREE_DISK_FACTOR = 1.1
@@ -48,4 +49,4 @@ async def while_there_is_room(directory: Path, copying: Coroutine[object, object
     finally:
         if not task.done():
             task.cancel()
-            await asyncio.wait({task})
+            await to_its_end(asyncio.wait({task}))

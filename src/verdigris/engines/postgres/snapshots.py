@@ -18,6 +18,7 @@ from psycopg import sql
 
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Restoration
+from verdigris.domain.undoing import to_its_end
 from verdigris.engines.account import sync_directory
 from verdigris.engines.disk import require_room, tree_bytes, while_there_is_room
 from verdigris.engines.installations import Installation
@@ -70,7 +71,7 @@ class PostgresSnapshots:
             await self._enrol(directory, source)
             await while_there_is_room(directory, self._back_up(directory, source, ObjectNames(snapshot_id)))
         except BaseException:
-            await asyncio.shield(_delete(directory))
+            await to_its_end(_delete(directory))
             raise
         await dismantling.release_slot(source, ObjectNames(snapshot_id))
         log.info("snapshot.taken", snapshot=snapshot_id, source=resource_id)
@@ -152,7 +153,7 @@ class PostgresSnapshots:
                 sync_directory(directory)
                 sync_directory(directory.parent)
         except BaseException:
-            await asyncio.shield(_delete(directory))
+            await to_its_end(_delete(directory))
             raise
         log.info("snapshot.copied", snapshot=snapshot_id, source=source_id)
 
@@ -185,7 +186,7 @@ class PostgresSnapshots:
             await self._servers.start(restoration.resource_id)
             target.save(created=True)
         except BaseException:
-            await asyncio.shield(self._servers.remove(restoration.resource_id))
+            await to_its_end(self._servers.remove(restoration.resource_id))
             raise
         log.info("snapshot.restored", snapshot=restoration.snapshot_id, resource_id=restoration.resource_id)
 
