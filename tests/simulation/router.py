@@ -18,6 +18,7 @@ import msgspec
 from tests.simulation.loop import Process
 from tests.simulation.servers import Backend
 from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.policy import PinnedSessions
 from verdigris.domain.ports import HandoverReport, PinReport, ReadyReport
 from verdigris.router import control, endpoint, endpoints, messages, service
 from verdigris.router.client import RouterClient
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 ROUTER_BACK_AFTER_S = 0.3
 _DIALLING_S = 0.003
 _PATH = Path("/nowhere")
+_PIN = PinReason.TEMPORARY_OBJECTS
 
 
 # ------------------------------------------------------------------------------------------------------------ sessions
@@ -73,6 +75,7 @@ class FakeSession:
         self.dialled: FakeDialled | None = None
         self.pinned: str | None = None
         self.in_transaction = False
+        self.cannot_be_carried = False
         self.tracker = SimpleNamespace(logged_in=True, safe=True, sequence_values=SimpleNamespace(asked=False))
         endpoint.sessions.add(cast("Any", self))
         if endpoint.admits:
@@ -151,6 +154,8 @@ class FakeSession:
 
     def fail(self, sqlstate: str, text: str, *, detail: str = "") -> None:
         self.world.note(f"a client is told {sqlstate} {text}")
+        if self.pinned is not None and self.world.policy.pinned_sessions is not PinnedSessions.CLOSE:
+            self.world.violate("a session that cannot be carried was ended against the policy")
         self.close()
 
     def close(self, farewell: bytes = b"") -> None:
@@ -190,7 +195,7 @@ class FakeCensus:
     def forget(self, session: object) -> None: ...
     async def take(self, endpoint: Endpoint, verifiers: object, *, budget_s: float) -> PinReport:
         await asyncio.sleep(0.01)
-        return PinReport(sessions=len(endpoint.live()))
+        return PinReport(sessions=len(endpoint.live()), pinned=_seen(endpoint.live()))
 
 
 async def _ready(endpoint: Endpoint, sessions: Iterable[Any]) -> ReadyReport:
@@ -199,7 +204,11 @@ async def _ready(endpoint: Endpoint, sessions: Iterable[Any]) -> ReadyReport:
     live: list[FakeSession] = list(sessions)
     for session in live:
         dialled += _dial(endpoint, session)
-    return ReadyReport(sessions=len(live), dialled=dialled)
+    return ReadyReport(sessions=len(live), dialled=dialled, pinned=_seen(live))
+
+
+def _seen(sessions: Iterable[Any]) -> Counter[str]:
+    return Counter(_PIN.value for session in sessions if session.cannot_be_carried and not session.world.pins_hide)
 
 
 def _dial(endpoint: Endpoint, session: FakeSession) -> bool:
@@ -221,7 +230,9 @@ async def _hand_over(park: Park) -> HandoverReport:
     sessions = cast("list[FakeSession]", park.sessions())
     await asyncio.sleep(_DIALLING_S)
     for session in sessions:
-        if session.open and session.server is not None and session.server.alive and _dial(park.endpoint, session):
+        if session.open and session.cannot_be_carried:
+            park.pins[cast("Any", session)] = _PIN
+        elif session.open and session.server is not None and session.server.alive and _dial(park.endpoint, session):
             assert session.dialled is not None
             session.dialled.carries = True
         elif session.open:

@@ -128,6 +128,18 @@ def with_stragglers(mode: ReplicationMode, until_s: float | None) -> Callable[[W
     return begin
 
 
+def with_pins(*, until_s: float | None, hidden: bool) -> Callable[[World], None]:
+    """One client's session cannot be carried, for good or for a while; if it is ``hidden`` only the handover sees it."""
+
+    def begin(world: World) -> None:
+        begin_switchover(LOGICAL)(world)
+        world.pinned, world.pins_hide = True, hidden
+        if until_s is not None:
+            world.in_world(until_s, world.end_pins)
+
+    return begin
+
+
 def begin_stalled(world: World) -> None:
     """Green stops following in the pause, for longer than the switchover may take."""
     begin_switchover(LOGICAL)(world)
@@ -340,6 +352,7 @@ MODIFICATION = arguments.ModifyInstance(
 
 CLOSE_STRAGGLERS = SwitchoverPolicy(stragglers=Stragglers.CLOSE)
 REFUSE_PINS = SwitchoverPolicy(pinned_sessions=PinnedSessions.REFUSE)
+WAIT_FOR_PINS = SwitchoverPolicy(pinned_sessions=PinnedSessions.WAIT)
 
 
 def _switchover(name: str, begin: Callable[[World], None], policy: SwitchoverPolicy | None = None) -> Scenario:
@@ -361,6 +374,9 @@ SCENARIOS: tuple[Scenario, ...] = (
     _switchover("switchover, stragglers closed", with_stragglers(LOGICAL, None), CLOSE_STRAGGLERS),
     _switchover("switchover, replication stalled", begin_stalled),
     _switchover("switchover, refused by a guardrail", begin_refused, REFUSE_PINS),
+    _switchover("switchover, pinned session closed", with_pins(until_s=None, hidden=False)),
+    _switchover("switchover, pinned session waited for", with_pins(until_s=3.0, hidden=True), WAIT_FOR_PINS),
+    _switchover("switchover, refused for a pinned session", with_pins(until_s=None, hidden=True), REFUSE_PINS),
     *(
         Scenario(
             name=f"creation, {mode}",

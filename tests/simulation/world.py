@@ -145,6 +145,8 @@ class World:
         self.clients: list[FakeSession | None] = []
         self.pair: tuple[str, str] | None = None  # of which one may be written at a time
         self.endpoint_name = ""
+        self.pinned = False  # one of the clients cannot be carried
+        self.pins_hide = False  # until the handover
         self.stragglers = False  # the clients' transactions are long
         self.last_fault_at = 0.0
         self.findings: list[Finding] = []
@@ -441,6 +443,12 @@ class World:
             if session is not None and session.open and session.in_transaction:
                 session.end_transaction()
 
+    def end_pins(self) -> None:
+        self.pinned = False
+        for session in self.clients:
+            if session is not None:
+                session.cannot_be_carried = False
+
     def end_backend(self, backend: Backend) -> None:
         backend.alive = False
 
@@ -472,6 +480,7 @@ class World:
             if session is None or not session.open:
                 session = self.clients[n] = FakeSession(self, found)
                 session.in_transaction = self.stragglers and n == 0
+                session.cannot_be_carried = self.pinned and n == 0
             if n == len(self.clients) - 1:
                 self._require_patience(session, found, now)
             if session.state is not State.FLOWING or session.in_transaction or session.server is None:
