@@ -129,7 +129,7 @@ def with_stragglers(mode: ReplicationMode, until_s: float | None) -> Callable[[W
 
 
 def with_pins(*, until_s: float | None, hidden: bool) -> Callable[[World], None]:
-    """One client's session cannot be carried, for good or for a while; if it is ``hidden`` only the handover sees it."""
+    """One client's session cannot be carried, for good or for a while; if it is ``hidden``, the handover finds it."""
 
     def begin(world: World) -> None:
         begin_switchover(LOGICAL)(world)
