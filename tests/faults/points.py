@@ -14,7 +14,7 @@ from verdigris.domain.green import build_steps
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import ReplicationMode, WorkflowKind, WorkflowStatus
 from verdigris.domain.switchover import Step
-from verdigris.workflows import instance_deletion, instances, replicas
+from verdigris.workflows import instance_deletion, instances, replicas, snapshots
 from verdigris.workflows.delete_deployment import DeleteDeployment
 
 
@@ -42,6 +42,11 @@ class Scene(StrEnum):
     DELETE_REPLICA = "delete read replica"
     DELETE_SOURCE = "delete source of a read replica"
     REBOOT_CHANGED = "reboot instance with changes that waited"
+    CREATE_SNAPSHOT = "create snapshot"
+    RESTORE_INSTANCE = "restore instance from a snapshot"
+    DELETE_WITH_SNAPSHOT = "delete instance with a final snapshot"
+    COPY_SNAPSHOT = "copy snapshot"
+    DELETE_SNAPSHOT = "delete snapshot"
     CREATE_TOPOLOGY = "create deployment of a source with a read replica"
     DELETE_TOPOLOGY = "delete deployment of a source with a read replica"
 
@@ -109,7 +114,14 @@ _INSTANCE_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
     (Scene.DELETE_SOURCE, WorkflowKind.DELETE_INSTANCE, {"has_replicas": True}),
     (Scene.REBOOT_CHANGED, WorkflowKind.REBOOT_INSTANCE, _WAITING),
 )
-_CLASSES = {**instances.KINDS, **instance_deletion.KINDS, **replicas.KINDS}
+_SNAPSHOT_SCENES: tuple[tuple[Scene, WorkflowKind, dict[str, object]], ...] = (
+    (Scene.CREATE_SNAPSHOT, WorkflowKind.CREATE_SNAPSHOT, {"snapshot_id": "snap"}),
+    (Scene.RESTORE_INSTANCE, WorkflowKind.RESTORE_INSTANCE, {"snapshot_id": "snap"}),
+    (Scene.DELETE_WITH_SNAPSHOT, WorkflowKind.DELETE_INSTANCE, {"final_snapshot": "snap"}),
+    (Scene.COPY_SNAPSHOT, WorkflowKind.COPY_SNAPSHOT, {"source_id": "snap", "region": "us-east-1"}),
+    (Scene.DELETE_SNAPSHOT, WorkflowKind.DELETE_SNAPSHOT, {}),
+)
+_CLASSES = {**instances.KINDS, **instance_deletion.KINDS, **replicas.KINDS, **snapshots.KINDS}
 
 
 def instance_steps(kind: WorkflowKind, arguments: dict[str, object]) -> tuple[str, ...]:
@@ -146,4 +158,5 @@ def every_point() -> list[Point]:
     for mode in ReplicationMode:
         created, deleted = topology_steps(mode)
         named += [(Scene.CREATE_TOPOLOGY, mode, created), (Scene.DELETE_TOPOLOGY, mode, deleted)]
+    named += [(scene, None, instance_steps(kind, arguments)) for scene, kind, arguments in _SNAPSHOT_SCENES]
     return [Point(scene, mode, step, moment) for scene, mode, steps in named for step in steps for moment in Moment]

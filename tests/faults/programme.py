@@ -13,6 +13,13 @@ from tests.faults.plays_life import (
     StopInstancePlay,
 )
 from tests.faults.plays_replicas import CreateReplicaPlay, DeleteReplicaPlay, DeleteSourcePlay, PromoteReplicaPlay
+from tests.faults.plays_snapshots import (
+    CopySnapshotPlay,
+    CreateSnapshotPlay,
+    DeleteSnapshotPlay,
+    DeleteWithSnapshotPlay,
+    RestoreInstancePlay,
+)
 from tests.faults.plays_topology import CreateTopologyPlay, DeleteTopologyPlay
 from tests.faults.points import Scene
 
@@ -33,6 +40,11 @@ PLAYS: dict[Scene, type[Play]] = {
     Scene.DELETE_REPLICA: DeleteReplicaPlay,
     Scene.DELETE_SOURCE: DeleteSourcePlay,
     Scene.REBOOT_CHANGED: RebootChangedPlay,
+    Scene.CREATE_SNAPSHOT: CreateSnapshotPlay,
+    Scene.RESTORE_INSTANCE: RestoreInstancePlay,
+    Scene.DELETE_WITH_SNAPSHOT: DeleteWithSnapshotPlay,
+    Scene.COPY_SNAPSHOT: CopySnapshotPlay,
+    Scene.DELETE_SNAPSHOT: DeleteSnapshotPlay,
     Scene.CREATE_TOPOLOGY: CreateTopologyPlay,
     Scene.DELETE_TOPOLOGY: DeleteTopologyPlay,
 }

@@ -439,4 +439,25 @@ MUTANTS: tuple[Mutant, ...] = (
         new="    try:\n        records.note_cancellation()\n    except Exception:\n        pass",
         suites=("tests/unit/workflows/test_switch_over.py",),
     ),
+    Mutant(
+        name="a final snapshot is taken away although it was recorded",
+        file="workflows/snapshot_taking.py",
+        old="        if not taken:\n",
+        new="        if True:\n",
+        suites=(f"{SIMULATION}::test_every_single_fault[instance deleted with a final snapshot]",),
+    ),
+    Mutant(
+        name="a final snapshot is taken while clients write",
+        file="workflows/instance_deletion.py",
+        old='            Step(name="close", do=self.close_endpoint, undo=self._open_again, patience_s=PATIENCE_S),\n',
+        new="",
+        suites=(f"{SIMULATION}::test_undisturbed[instance deleted with a final snapshot]",),
+    ),
+    Mutant(
+        name="a stopped instance is left running when its final snapshot fails",
+        file="workflows/instance_deletion.py",
+        old="            if self.told.was_stopped and not self._has_final_snapshot():\n",
+        new="            if False:\n",
+        suites=(f"{SIMULATION}::test_every_single_fault[stopped instance deleted with a final snapshot]",),
+    ),
 )

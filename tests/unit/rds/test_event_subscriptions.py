@@ -90,6 +90,7 @@ def test_changes(world: World) -> None:
         ({"SourceType": "db-instance", "SourceIds": ["none"]}, "SourceNotFound"),
         ({"SourceType": "blue-green-deployment", "SourceIds": ["bgd-none"]}, "SourceNotFound"),
         ({"SourceType": "db-parameter-group", "SourceIds": ["none"]}, "SourceNotFound"),
+        ({"SourceType": "db-snapshot", "SourceIds": ["none"]}, "SourceNotFound"),
         ({"SourceType": "db-proxy", "SourceIds": ["none"]}, "SourceNotFound"),
         ({"SourceType": "db-parameter-group", "EventCategories": ["creation"]}, "SubscriptionCategoryNotFound"),
         ({"EventCategories": ["weather"]}, "SubscriptionCategoryNotFound"),

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, World
 from verdigris.clock import SystemClock
 from verdigris.domain.access import AccessKey, Rule
-from verdigris.domain.statuses import InstanceStatus
+from verdigris.domain.statuses import InstanceStatus, SnapshotStatus
 from verdigris.rds import exchange
 from verdigris.rds.asgi import create_app
 from verdigris.rds.throttle import Throttle
@@ -134,6 +134,20 @@ class TestSdk:
             client.delete_db_instance(DBInstanceIdentifier="app-old1", SkipFinalSnapshot=True)
             client.get_waiter("db_instance_deleted").wait(DBInstanceIdentifier="app-old1", WaiterConfig=QUICK)
 
+    def test_the_waiters_of_snapshots(self, world: World, client: Any) -> None:
+        world.create_instance()
+        named = {"DBSnapshotIdentifier": "monday"}
+        with Runner(world):
+            client.create_db_snapshot(DBInstanceIdentifier="app", **named)
+            for waiter in ("db_snapshot_available", "db_snapshot_completed"):
+                client.get_waiter(waiter).wait(**named, WaiterConfig=QUICK)
+            client.delete_db_snapshot(**named)
+            client.get_waiter("db_snapshot_deleted").wait(**named, WaiterConfig=QUICK)
+        world.create_snapshot()
+        world.change_snapshot(status=SnapshotStatus.FAILED)
+        with pytest.raises(WaiterError, match="terminal failure"):
+            client.get_waiter("db_snapshot_available").wait(**named, WaiterConfig=QUICK)
+
     def test_a_waiter_sees_a_failure(self, world: World, client: Any) -> None:
         client.create_db_instance(**NEW_INSTANCE)
         world.change("app", status=InstanceStatus.FAILED)
@@ -151,6 +165,7 @@ class TestSdk:
         names = [instance["DBInstanceIdentifier"] for page in pages for instance in page["DBInstances"]]
         assert names == [f"i{number:02}" for number in range(45)]
         assert [*client.get_paginator("describe_db_engine_versions").paginate().search("DBEngineVersions[]")]
+        assert list(client.get_paginator("describe_db_snapshots").paginate().search("DBSnapshots[]")) == []
         assert list(client.get_paginator("describe_blue_green_deployments").paginate().search("Marker")) == [None]
 
     def test_times_come_back_as_they_are(self, world: World, client: Any) -> None:

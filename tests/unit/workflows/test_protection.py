@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.store.test_store import NOON, a_snapshot
 from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Pair
-from verdigris.domain.statuses import DeploymentStatus
+from verdigris.domain.statuses import DeploymentStatus, SnapshotStatus
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.workflows.protection import SourceProtection
 
@@ -23,6 +24,14 @@ class Green:
         self.protected.append(pair.deployment_id)
         if pair.deployment_id == DEPLOYMENT:
             raise EngineError("it does not answer")
+
+
+class Snapshots:
+    def __init__(self) -> None:
+        self.protected: list[tuple[str, str]] = []
+
+    async def protect_source(self, snapshot_id: str, resource_id: str) -> None:
+        self.protected.append((snapshot_id, resource_id))
 
 
 @pytest.fixture
@@ -58,3 +67,15 @@ async def test_blue_is_looked_after_as_long_as_there_may_be_slots(store: SqlStor
     await protection.look()
     over = {DeploymentStatus.SWITCHOVER_COMPLETED, DeploymentStatus.DELETING}
     assert set(green.protected) == ({other} if status in over else {DEPLOYMENT, other})
+
+
+async def test_whose_snapshot_is_taken_is_looked_after(store: SqlStore) -> None:
+    being_copied = structs.replace(a_snapshot("copy"), copy_of="snap-monday")
+    available = structs.replace(a_snapshot("friday"), status=SnapshotStatus.AVAILABLE, taken_at=NOON)
+    with store.transaction() as tx:
+        for snapshot in (a_snapshot(), being_copied, available):
+            tx.put_snapshot(snapshot)
+    snapshots = Snapshots()
+    world = dataclasses.replace(services(World(), store), green=Green(), snapshots=snapshots)  # type: ignore[arg-type]  # protect_source
+    await SourceProtection(world).look()
+    assert snapshots.protected == [("snap-monday", "db-APP")]
