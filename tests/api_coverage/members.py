@@ -38,6 +38,12 @@ WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# Settings of instances that are kept by the operations that take them, and acted on by others: what comes of them.
+ACTED_ON_LATER: Mapping[str, str] = {
+    "CopyTagsToSnapshot": "snapshots of the instance get its tags",
+    "PreferredMaintenanceWindow": "changes that interrupt clients are done in it",
+}
+
 _OF_CLUSTERS = frozenset({"CreateDBCluster", "ModifyDBCluster"})
 
 
@@ -136,6 +142,8 @@ def _asked(operation: Operation, name: str, found: Found) -> Asked:
         return Asked(name, required, *_filters(found, documentation))
     if name in found.does:
         return Asked(name, required, Fate.DOES, "")
+    if name in found.kept and name in ACTED_ON_LATER and operation.name not in _OF_CLUSTERS:
+        return Asked(name, required, Fate.DOES, ACTED_ON_LATER[name])
     if name in found.kept:
         return Asked(name, required, Fate.KEPT, "kept and shown; nothing acts on it")
     if name not in found.refusals:

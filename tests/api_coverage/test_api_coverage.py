@@ -12,7 +12,16 @@ from tests.api_coverage import page
 from tests.api_coverage.code import FOLLOWED
 from tests.api_coverage.expressions import IDLE_FIELDS, Unfollowable
 from tests.api_coverage.following import Found, follow
-from tests.api_coverage.members import WHY_IGNORED, Asked, Fate, Watched, all_given, coverage, overlooked
+from tests.api_coverage.members import (
+    ACTED_ON_LATER,
+    WHY_IGNORED,
+    Asked,
+    Fate,
+    Watched,
+    all_given,
+    coverage,
+    overlooked,
+)
 from tests.api_coverage.value import constants_of
 from verdigris.aws.errors import invalid_parameter_value
 from verdigris.rds.filters import apply_filters
@@ -106,6 +115,12 @@ def test_nothing_acts_on_what_is_only_kept() -> None:
     for layer in ("engines", "router"):
         for path in (PACKAGE / layer).rglob("*.py"):
             assert not RECORDS & set(_imported(ast.parse(path.read_text()))), path
+
+
+def test_what_is_acted_on_later_is_read_by_its_name() -> None:
+    read = "".join(path.read_text() for path in (PACKAGE / "rds").glob("*.py"))
+    for name in ACTED_ON_LATER:
+        assert f'.settings.get("{name}"' in read
 
 
 def _reads_of_idle_fields(tree: ast.AST) -> Iterator[str]:

@@ -23,7 +23,6 @@ _KINDS = {
     "DBParameterGroupName": "pg",
     "DBSnapshotIdentifier": "snapshot",
     "DBSubnetGroupName": "subgrp",
-    "FinalDBSnapshotIdentifier": "snapshot",
     "ResourceName": "db",
     "Source": "db",
     "SourceDBClusterIdentifier": "cluster",
@@ -35,6 +34,9 @@ _KINDS = {
     "TargetDBParameterGroupName": "pg",
     "TargetDBSnapshotIdentifier": "snapshot",
 }
+
+# Named, but not what it is about: who may stop an instance may do so with a snapshot.
+_NOT_ABOUT = frozenset({("StopDBInstance", "DBSnapshotIdentifier")})
 
 # What an operation is about that names nothing: all of a kind. Any other one is about no resource.
 _KIND_OF_ALL = {
@@ -75,7 +77,9 @@ def denied(context: Context, key: AccessKey, action: str, resource: str) -> Faul
 def needed(context: Context, operation: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Actions and the resources they are taken on."""
     named = [
-        _arn(context, kind, params[member]) for member, kind in _KINDS.items() if isinstance(params.get(member), str)
+        _arn(context, kind, params[member])
+        for member, kind in _KINDS.items()
+        if isinstance(params.get(member), str) and (operation, member) not in _NOT_ABOUT
     ]
     kind_of_all = _KIND_OF_ALL.get(operation)
     resources = named or ["*" if kind_of_all is None else context.arn(kind_of_all, "*")]

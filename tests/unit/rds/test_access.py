@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rds.world import APP_ARN, SHOP_ARN, World
+from tests.unit.rds.world import APP_ARN, SHOP_ARN, SNAPSHOT_ARN, World
 from verdigris.aws.errors import Fault
 from verdigris.domain.access import AccessKey, Rule
 from verdigris.rds.access import authorize, needed
@@ -68,6 +68,27 @@ class TestNeeds:
                 "CreateDBInstance",
                 {"DBInstanceIdentifier": "app", "DBClusterIdentifier": SHOP_ARN},
                 [("CreateDBInstance", SHOP_ARN), ("CreateDBInstance", APP_ARN)],
+            ),
+            ("DescribeDBSnapshots", {}, [("DescribeDBSnapshots", ALL("snapshot"))]),
+            (
+                "CopyDBSnapshot",
+                {"SourceDBSnapshotIdentifier": "Monday", "TargetDBSnapshotIdentifier": SNAPSHOT_ARN},
+                [("CopyDBSnapshot", SNAPSHOT_ARN), ("CopyDBSnapshot", SNAPSHOT_ARN)],
+            ),
+            (
+                "RestoreDBInstanceFromDBSnapshot",
+                {"DBInstanceIdentifier": "app", "DBSnapshotIdentifier": "monday"},
+                [("RestoreDBInstanceFromDBSnapshot", APP_ARN), ("RestoreDBInstanceFromDBSnapshot", SNAPSHOT_ARN)],
+            ),
+            (
+                "DeleteDBInstance",
+                {"DBInstanceIdentifier": "app", "FinalDBSnapshotIdentifier": "monday"},
+                [("DeleteDBInstance", APP_ARN)],
+            ),
+            (
+                "StopDBInstance",
+                {"DBInstanceIdentifier": "app", "DBSnapshotIdentifier": "monday"},
+                [("StopDBInstance", APP_ARN)],
             ),
             (
                 "CreateBlueGreenDeployment",
