@@ -82,7 +82,12 @@ class ControlPlane:
         self.router_process = RouterProcess(settings.home, limits=settings.limits)
         self.router = RouterClient(settings.home, epoch=store.epoch())
         first, last = settings.port_range
-        self.ports = HostPorts(settings.endpoint_host, range(first, last + 1), reader_host=settings.reader_host)
+        self.ports = HostPorts(
+            settings.endpoint_host,
+            range(first, last + 1),
+            reader_host=settings.reader_host,
+            custom_hosts=settings.custom_hosts,
+        )
         green = PostgresGreenBuilder(self.servers, copy_rate_mib=settings.copy_rate_mib)
         self.services = Services(
             store=store,

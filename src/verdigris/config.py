@@ -59,6 +59,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     account_id: str = "000000000000"
     endpoint_host: str = "127.0.0.1"
     reader_host: str | None = "127.0.0.2"
+    custom_hosts: tuple[str, ...] = ()
     port_range: tuple[int, int] = (15400, 16399)
     engine_account: str | None = None
     engine_cache: Path | None = None
@@ -109,12 +110,14 @@ def load_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if not (len(account_id) == 12 and account_id.isascii() and account_id.isdigit()):
         raise ConfigurationError(f"VERDIGRIS_ACCOUNT_ID={account_id!r} is not twelve digits")
     endpoint_host = environment.get("VERDIGRIS_ENDPOINT_HOST") or "127.0.0.1"
+    reader_host = _reader_host(environment.get("VERDIGRIS_READER_HOST"), endpoint_host)
     return Settings(
         home=home,
         region=environment.get("VERDIGRIS_REGION") or "us-east-1",
         account_id=account_id,
         endpoint_host=endpoint_host,
-        reader_host=_reader_host(environment.get("VERDIGRIS_READER_HOST"), endpoint_host),
+        reader_host=reader_host,
+        custom_hosts=_custom_hosts(environment.get("VERDIGRIS_CUSTOM_HOSTS", ""), endpoint_host, reader_host),
         port_range=_port_range(environment.get("VERDIGRIS_PORT_RANGE") or "15400-16399"),
         engine_account=environment.get("VERDIGRIS_ENGINE_ACCOUNT") or None,
         engine_cache=_optional_path(environment.get("VERDIGRIS_ENGINE_CACHE")),
@@ -138,6 +141,20 @@ def _reader_host(text: str | None, endpoint_host: str) -> str | None:
             " reader endpoints need one of their own"
         )
     return text
+
+
+def _custom_hosts(text: str, endpoint_host: str, reader_host: str | None) -> tuple[str, ...]:
+    """As many as a cluster may have custom endpoints by default, where loopback addresses can be had for nothing."""
+    if not text.strip():
+        beside = endpoint_host in ("127.0.0.1", "localhost")
+        return tuple(f"127.0.0.{number}" for number in range(3, 8)) if beside else ()
+    hosts = tuple(dict.fromkeys(text.split()))
+    if endpoint_host in ("0.0.0.0", "::") or {endpoint_host, reader_host} & set(hosts):  # noqa: S104 (likewise)
+        raise ConfigurationError(
+            f"VERDIGRIS_CUSTOM_HOSTS={text!r} has an address of other endpoints (VERDIGRIS_ENDPOINT_HOST, "
+            "VERDIGRIS_READER_HOST): each custom endpoint needs one of its own"
+        )
+    return hosts
 
 
 def _tls(environment: Mapping[str, str]) -> TlsFiles | None:

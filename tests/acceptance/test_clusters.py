@@ -79,6 +79,18 @@ def create_member(verdigris: Installation, identifier: str, **members: Any) -> N
     )
 
 
+def rename(verdigris: Installation, identifier: str, new: str) -> None:
+    verdigris.rds.modify_db_instance(
+        DBInstanceIdentifier=identifier, NewDBInstanceIdentifier=new, ApplyImmediately=True
+    )
+
+    def is_done() -> bool:
+        found = verdigris.rds.describe_db_instances()["DBInstances"]
+        return {"available"} == {each["DBInstanceStatus"] for each in found if each["DBInstanceIdentifier"] == new}
+
+    wait_until(is_done, f"{identifier} is called {new}")
+
+
 def kill_server(verdigris: Installation, resource_id: str) -> None:
     pidfile = verdigris.home / "instances" / resource_id / "data" / "postmaster.pid"
     os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
@@ -130,6 +142,8 @@ def test_a_life(verdigris: Installation) -> None:
     for identifier in ("two", "three"):
         await_row(verdigris, identifier)
 
+    follows_its_list(shop, {"one": one, "two": two, "three": three})
+
     rds.modify_db_cluster(DBClusterIdentifier="shop", MasterUserPassword=NEW_PASSWORD)
     rds.get_waiter("db_cluster_available").wait(DBClusterIdentifier="shop", WaiterConfig={"Delay": 1})
     shop.password = NEW_PASSWORD
@@ -169,6 +183,36 @@ def test_a_life(verdigris: Installation) -> None:
         "Reset master credentials",
         "DB cluster deleted",
     ]
+
+
+def follows_its_list(shop: Shop, servers: dict[str, object]) -> None:
+    """A custom endpoint: whom it leads to is changed, and named anew, under a session that came by it."""
+    rds, far = shop.verdigris.rds, "far"
+
+    def statuses() -> list[str]:
+        found = rds.describe_db_cluster_endpoints(DBClusterEndpointIdentifier=far)["DBClusterEndpoints"]
+        return [endpoint["Status"] for endpoint in found]
+
+    created = rds.create_db_cluster_endpoint(
+        DBClusterIdentifier="shop", DBClusterEndpointIdentifier=far, EndpointType="ANY", StaticMembers=["two", "one"]
+    )
+    wait_until(lambda: statuses() == ["available"], "the custom endpoint is available")
+    shop.hosts[far] = created["Endpoint"]
+    assert shop.view()["CustomEndpoints"] == [created["Endpoint"]]
+    assert shop.reached(far) == {servers["one"]: 2, servers["two"]: 2}
+    with shop.connect(far) as session:
+        there = server_of(session)
+        rds.modify_db_cluster_endpoint(DBClusterEndpointIdentifier=far, ExcludedMembers=["one", "two"])
+        wait_until(lambda: statuses() == ["available"], "the custom endpoint is available")
+        assert shop.reached(far) == {servers["three"]: 4}
+        rename(shop.verdigris, "three", "third")
+        assert shop.reached(far) == {servers["three"]: 4}
+        rename(shop.verdigris, "third", "three")
+        rds.delete_db_cluster_endpoint(DBClusterEndpointIdentifier=far)
+        wait_until(lambda: statuses() == [], "the custom endpoint is gone")
+        assert server_of(session) == there
+    with pytest.raises(psycopg.OperationalError, match="refused"):
+        shop.connect(far)
 
 
 def ask_for_ever(connection: psycopg.Connection[Any]) -> None:

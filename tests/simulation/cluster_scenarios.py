@@ -7,10 +7,10 @@ from msgspec import Struct, structs
 from tests.simulation.records import APP, BLUE, plant_blue, routes, workflow, write
 from tests.simulation.scenario import After, Scenario, requirer
 from tests.simulation.world import BEGINNING, World
-from verdigris.domain.identifiers import cluster_endpoint_names
-from verdigris.domain.model import DBCluster
+from verdigris.domain.identifiers import cluster_endpoint_names, custom_endpoint_name
+from verdigris.domain.model import DBCluster, DBClusterEndpoint
 from verdigris.domain.ports import NOWHERE, Branches, Route
-from verdigris.domain.statuses import ClusterStatus, WorkflowKind
+from verdigris.domain.statuses import ClusterEndpointStatus, ClusterStatus, CustomEndpointType, WorkflowKind
 from verdigris.workflows import arguments
 
 CLUSTER, HOUSE, PORT, NEW_PORT, VERSION = "cluster-HOUSE", "house", 15500, 15501, "17.9"
@@ -94,6 +94,56 @@ def ended_deletion(world: World, after: After) -> None:
         require(after.events.count("RDS-EVENT-0171") == 1, f"events: {after.events}")
 
 
+ENDPOINT, CUSTOM = "cluster-endpoint-FAR", custom_endpoint_name("far")
+
+
+def begin_endpoint(kind: WorkflowKind, status: ClusterEndpointStatus) -> Callable[[World], None]:
+    """Of a cluster whose only member is its writer, which the endpoint has begun or ceases to lead to."""
+
+    def begin(world: World) -> None:
+        endpoint = DBClusterEndpoint(
+            resource_id=ENDPOINT,
+            identifier="far",
+            cluster=CLUSTER,
+            type=CustomEndpointType.ANY,
+            status=status,
+            host="127.0.0.3",
+            excluded_members=(BLUE,) if kind is WorkflowKind.MODIFY_CLUSTER_ENDPOINT else (),
+        )
+        blue = structs.replace(plant_blue(world, VERSION), cluster=CLUSTER)
+        _add_endpoints(world, (APP,))
+        if kind is not WorkflowKind.CREATE_CLUSTER_ENDPOINT:
+            world.router.disk.table = world.router.disk.table.with_routes(_custom_route(APP))
+        with write(world) as tx:
+            tx.put_instance(blue)
+            tx.put_cluster(structs.replace(_record(ClusterStatus.AVAILABLE), writer=BLUE))
+            tx.put_cluster_endpoint(endpoint)
+            tx.put_workflow(workflow(kind, ENDPOINT))
+
+    return begin
+
+
+def _custom_route(*members: str) -> Route:
+    return Route(name=CUSTOM, host="127.0.0.3", port=PORT, backend=NOWHERE, branches=Branches(members=members))
+
+
+def ended_endpoint(world: World, after: After) -> None:
+    """It leads where its record says, as soon as the keeper has looked if not before."""
+    require, route = requirer(world), world.router.disk.table.named(CUSTOM)
+    with write(world) as tx:
+        endpoint = tx.cluster_endpoint(ENDPOINT)
+    if after.completed and after.workflow.kind is WorkflowKind.DELETE_CLUSTER_ENDPOINT:
+        require(endpoint is None, f"its record is left: {endpoint}")
+        require(route is None, f"it is left: {route}")
+    elif after.completed:
+        members = () if after.workflow.kind is WorkflowKind.MODIFY_CLUSTER_ENDPOINT else (APP,)
+        require(endpoint is not None and endpoint.status is ClusterEndpointStatus.AVAILABLE, f"its record: {endpoint}")
+        require(route == _custom_route(*members), f"it leads to {route}")
+    else:
+        settled = (ClusterEndpointStatus.AVAILABLE, ClusterEndpointStatus.INACTIVE)
+        require(endpoint is not None and endpoint.status in settled, f"its record is {endpoint}")
+
+
 CLUSTER_SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         name="cluster created",
@@ -116,5 +166,23 @@ CLUSTER_SCENARIOS: tuple[Scenario, ...] = (
         kind=WorkflowKind.DELETE_CLUSTER,
         begin=begin(WorkflowKind.DELETE_CLUSTER, ClusterStatus.DELETING),
         ended=ended_deletion,
+    ),
+    Scenario(
+        name="custom endpoint created",
+        kind=WorkflowKind.CREATE_CLUSTER_ENDPOINT,
+        begin=begin_endpoint(WorkflowKind.CREATE_CLUSTER_ENDPOINT, ClusterEndpointStatus.CREATING),
+        ended=ended_endpoint,
+    ),
+    Scenario(
+        name="custom endpoint modified",
+        kind=WorkflowKind.MODIFY_CLUSTER_ENDPOINT,
+        begin=begin_endpoint(WorkflowKind.MODIFY_CLUSTER_ENDPOINT, ClusterEndpointStatus.MODIFYING),
+        ended=ended_endpoint,
+    ),
+    Scenario(
+        name="custom endpoint deleted",
+        kind=WorkflowKind.DELETE_CLUSTER_ENDPOINT,
+        begin=begin_endpoint(WorkflowKind.DELETE_CLUSTER_ENDPOINT, ClusterEndpointStatus.DELETING),
+        ended=ended_endpoint,
     ),
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 
 from tests.simulation.engines import WorldGreen, WorldServers, WorldSwitchover
@@ -57,6 +57,7 @@ class WorldClock:
 class WorldPorts:
     host = "127.0.0.1"
     reader_host: str | None = "127.0.0.2"
+    custom_hosts: Sequence[str] = ("127.0.0.3", "127.0.0.4")
     count = 100
 
     def is_free(self, port: int, *, on_both: bool = False) -> bool:

@@ -9,6 +9,7 @@ from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
+    DBClusterEndpoint,
     DBInstance,
     DBSnapshot,
     DBSubnetGroup,
@@ -31,6 +32,7 @@ class Tables:
         self.instances: dict[str, DBInstance] = {}
         self.clusters: dict[str, DBCluster] = {}
         self.snapshots: dict[str, DBSnapshot] = {}
+        self.cluster_endpoints: dict[str, DBClusterEndpoint] = {}
         self.deployments: dict[str, BlueGreenDeployment] = {}
         self.workflows: dict[str, Workflow] = {}
         self.journal: list[JournalEntry] = []
@@ -44,6 +46,7 @@ class Tables:
         new.instances = self.instances.copy()
         new.clusters = self.clusters.copy()
         new.snapshots = self.snapshots.copy()
+        new.cluster_endpoints = self.cluster_endpoints.copy()
         new.deployments = self.deployments.copy()
         new.workflows = self.workflows.copy()
         new.journal = self.journal.copy()
@@ -122,6 +125,23 @@ class MemoryTransaction:
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         self._write().snapshots.pop(snapshot_id, None)
+
+    def cluster_endpoint(self, resource_id: str) -> DBClusterEndpoint | None:
+        return self._tables.cluster_endpoints.get(resource_id)
+
+    def cluster_endpoint_named(self, identifier: str) -> DBClusterEndpoint | None:
+        found = self._tables.cluster_endpoints.values()
+        return next((endpoint for endpoint in found if endpoint.identifier == identifier.lower()), None)
+
+    def cluster_endpoints(self, cluster_ids: Collection[str]) -> list[DBClusterEndpoint]:
+        found = [each for each in self._tables.cluster_endpoints.values() if each.cluster in cluster_ids]
+        return sorted(found, key=lambda endpoint: endpoint.identifier)
+
+    def put_cluster_endpoint(self, endpoint: DBClusterEndpoint) -> None:
+        self._write().cluster_endpoints[endpoint.resource_id] = endpoint
+
+    def delete_cluster_endpoint(self, resource_id: str) -> None:
+        self._write().cluster_endpoints.pop(resource_id, None)
 
     def identifiers(self, resource_ids: Collection[str]) -> dict[str, str]:
         found = self._tables.instances

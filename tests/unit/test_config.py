@@ -38,6 +38,28 @@ def test_readers_have_an_address_of_their_own(endpoints: str, readers: str, foun
     assert load_settings(environment).reader_host == found
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "custom", "found"),
+    [
+        ("", "", tuple(f"127.0.0.{number}" for number in range(3, 8))),
+        ("10.0.0.5", "", ()),
+        ("10.0.0.5", "10.0.0.7 10.0.0.8 10.0.0.7", ("10.0.0.7", "10.0.0.8")),
+    ],
+)
+def test_custom_endpoints_have_addresses_of_their_own(endpoints: str, custom: str, found: tuple[str, ...]) -> None:
+    environment = {"VERDIGRIS_ENDPOINT_HOST": endpoints, "VERDIGRIS_CUSTOM_HOSTS": custom}
+    assert load_settings(environment).custom_hosts == found
+
+
+@pytest.mark.parametrize("endpoints", ["10.0.0.5", "10.0.0.4", "0.0.0.0"])  # noqa: S104 (likewise)
+def test_which_are_no_other_endpoints(endpoints: str) -> None:
+    environment = {"VERDIGRIS_ENDPOINT_HOST": "10.0.0.5", "VERDIGRIS_READER_HOST": "10.0.0.4"}
+    if endpoints == "0.0.0.0":  # noqa: S104 (likewise)
+        environment = {"VERDIGRIS_ENDPOINT_HOST": endpoints}
+    with pytest.raises(ConfigurationError, match="VERDIGRIS_CUSTOM_HOSTS"):
+        load_settings({**environment, "VERDIGRIS_CUSTOM_HOSTS": endpoints})
+
+
 @pytest.mark.parametrize("endpoints", ["10.0.0.5", "0.0.0.0"])  # noqa: S104 (nobody listens)
 def test_which_is_no_other_endpoints(endpoints: str) -> None:
     with pytest.raises(ConfigurationError, match="VERDIGRIS_READER_HOST"):

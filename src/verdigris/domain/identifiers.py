@@ -44,6 +44,10 @@ def new_snapshot_id(random_text: RandomText) -> str:
     return "snap-" + random_text(SUFFIX_ALPHABET, 20)
 
 
+def new_cluster_endpoint_resource_id(random_text: RandomText) -> str:
+    return "cluster-endpoint-" + random_text(RESOURCE_ID_ALPHABET, 26)
+
+
 def new_deployment_identifier(random_text: RandomText) -> str:
     return "bgd-" + random_text(SUFFIX_ALPHABET, 16)
 
@@ -71,6 +75,11 @@ def old_identifier(source: str, taken: Container[str]) -> str:
 def cluster_endpoint_names(cluster: str) -> tuple[str, str]:
     """Of the writer's and the readers' endpoint, for the router. No instance can be called so."""
     return f"{cluster}.cluster", f"{cluster}.cluster-ro"
+
+
+def custom_endpoint_name(identifier: str) -> str:
+    """For the router, as above. Identifiers are unique over all clusters, as on RDS."""
+    return f"{identifier}.cluster-custom"
 
 
 class Arn(Struct, frozen=True):

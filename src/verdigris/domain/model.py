@@ -7,7 +7,9 @@ from msgspec import Struct
 
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
     ClusterStatus,
+    CustomEndpointType,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -124,6 +126,30 @@ class DBCluster(Struct, frozen=True, kw_only=True):
 
 
 INHERITED = frozenset({"BackupRetentionPeriod", "DBSubnetGroupName", "PreferredBackupWindow", "VpcSecurityGroupIds"})
+
+
+class DBClusterEndpoint(Struct, frozen=True, kw_only=True):
+    """A custom endpoint: it leads to some of its cluster's members, on the cluster's port and an address of its own.
+
+    Members are resource ids, so that a rename changes nothing. One that has been deleted stays in the list: a static
+    list never becomes an empty one, which would stand for everybody.
+    """
+
+    resource_id: str
+    identifier: str  # lower case
+    cluster: str  # resource id
+    type: CustomEndpointType
+    status: ClusterEndpointStatus
+    host: str
+    static_members: tuple[str, ...] = ()
+    excluded_members: tuple[str, ...] = ()  # empty if there are static ones
+    tags: tuple[Tag, ...] = ()
+
+    def includes(self, resource_id: str) -> bool:
+        """Whether a member of the cluster is one of those listed; its role is another question."""
+        if self.static_members:
+            return resource_id in self.static_members
+        return resource_id not in self.excluded_members
 
 
 class ParameterGroup(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
+    DBClusterEndpoint,
     DBInstance,
     DBSnapshot,
     DBSubnetGroup,
@@ -74,6 +75,12 @@ class Transaction(Protocol):
     def snapshots(self) -> list[DBSnapshot]: ...  # ordered by identifier
     def put_snapshot(self, snapshot: DBSnapshot) -> None: ...
     def delete_snapshot(self, snapshot_id: str) -> None: ...
+
+    def cluster_endpoint(self, resource_id: str) -> DBClusterEndpoint | None: ...
+    def cluster_endpoint_named(self, identifier: str) -> DBClusterEndpoint | None: ...
+    def cluster_endpoints(self, cluster_ids: Collection[str]) -> list[DBClusterEndpoint]: ...  # ordered by identifier
+    def put_cluster_endpoint(self, endpoint: DBClusterEndpoint) -> None: ...
+    def delete_cluster_endpoint(self, resource_id: str) -> None: ...
 
     def parameter_group(self, name: str) -> ParameterGroup | None: ...
     def parameter_groups(self) -> list[ParameterGroup]: ...  # ordered by name
@@ -146,10 +153,12 @@ class Ports(Protocol):
     """TCP ports for endpoints on the host that clients use.
 
     A cluster's two endpoints have one port, because the API has one for them, so they are on two addresses:
-    ``reader_host`` is that of the readers'; None: there is none, and no clusters."""
+    ``reader_host`` is that of the readers'; None: there is none, and no clusters. Each custom endpoint of a cluster
+    needs one of ``custom_hosts`` for the same reason."""
 
     host: str
     reader_host: str | None
+    custom_hosts: Sequence[str]
     count: int  # how many there are, taken or not
 
     def is_free(self, port: int, *, on_both: bool = False) -> bool: ...

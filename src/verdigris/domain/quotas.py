@@ -6,6 +6,7 @@ from enum import StrEnum
 
 class Quota(StrEnum):
     ALLOCATED_STORAGE = "AllocatedStorage"  # GiB, of all instances together
+    CUSTOM_ENDPOINTS_PER_DB_CLUSTER = "CustomEndpointsPerDBCluster"
     DB_CLUSTERS = "DBClusters"
     DB_INSTANCES = "DBInstances"
     DB_PARAMETER_GROUPS = "DBParameterGroups"
@@ -19,6 +20,7 @@ class Quota(StrEnum):
 # What an account of RDS has to begin with; but for instances, of which there can be as many as there are ports.
 DEFAULTS: Mapping[Quota, int] = {
     Quota.ALLOCATED_STORAGE: 100_000,
+    Quota.CUSTOM_ENDPOINTS_PER_DB_CLUSTER: 5,
     Quota.DB_CLUSTERS: 40,
     Quota.DB_INSTANCES: 65_535,
     Quota.DB_PARAMETER_GROUPS: 50,

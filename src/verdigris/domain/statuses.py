@@ -41,6 +41,23 @@ class SnapshotStatus(StrEnum):
     DELETING = "deleting"
 
 
+class ClusterEndpointStatus(StrEnum):
+    """``DBClusterEndpoint.Status``."""
+
+    CREATING = "creating"
+    AVAILABLE = "available"
+    MODIFYING = "modifying"
+    DELETING = "deleting"
+    INACTIVE = "inactive"  # here: it could not be opened
+
+
+class CustomEndpointType(StrEnum):
+    """``DBClusterEndpoint.CustomEndpointType``: whom one may lead to."""
+
+    READER = "READER"
+    ANY = "ANY"
+
+
 class DeploymentStatus(StrEnum):
     """``BlueGreenDeployment.Status``.
 
@@ -116,6 +133,9 @@ class WorkflowKind(StrEnum):
     COPY_SNAPSHOT = "copy_snapshot"
     DELETE_SNAPSHOT = "delete_snapshot"
     RESTORE_INSTANCE = "restore_instance"
+    CREATE_CLUSTER_ENDPOINT = "create_cluster_endpoint"
+    MODIFY_CLUSTER_ENDPOINT = "modify_cluster_endpoint"
+    DELETE_CLUSTER_ENDPOINT = "delete_cluster_endpoint"
 
 
 class WorkflowStatus(StrEnum):

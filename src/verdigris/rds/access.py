@@ -17,6 +17,7 @@ from verdigris.rds.lookups import deployment_identifier_of, parse_own_arn
 # Members of requests that name what the request is about, and the kind in the ARN of that.
 _KINDS = {
     "BlueGreenDeploymentIdentifier": "deployment",
+    "DBClusterEndpointIdentifier": "cluster-endpoint",
     "DBClusterIdentifier": "cluster",
     "DBClusterParameterGroupName": "cluster-pg",
     "DBInstanceIdentifier": "db",
@@ -41,6 +42,7 @@ _NOT_ABOUT = frozenset({("StopDBInstance", "DBSnapshotIdentifier")})
 # What an operation is about that names nothing: all of a kind. Any other one is about no resource.
 _KIND_OF_ALL = {
     "DescribeBlueGreenDeployments": "deployment",
+    "DescribeDBClusterEndpoints": "cluster-endpoint",
     "DescribeDBClusters": "cluster",
     "DescribeDBInstances": "db",
     "DescribeDBParameterGroups": "pg",

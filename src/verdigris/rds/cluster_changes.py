@@ -70,9 +70,9 @@ def modify_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
         tx.put_cluster(changed)
         for member in tx.members_of([cluster.resource_id]):
             tx.put_instance(structs.replace(member, settings={**member.settings, **changed.inherited}))
-        members = tx.members_of([cluster.resource_id])
+        (parts,) = cluster_views.parts(tx, [cluster])
     context.wake()
-    return {"DBCluster": cluster_views.cluster_view(context, changed, members)}
+    return {"DBCluster": cluster_views.cluster_view(context, changed, parts)}
 
 
 def _require_its_own(tx: Transaction, cluster: DBCluster, params: Mapping[str, Any]) -> None:
@@ -110,8 +110,8 @@ def delete_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
             raise invalid_parameter_combination(
                 "Cannot delete protected Cluster, please disable deletion protection and try again."
             )
-        members = tx.members_of([cluster.resource_id])
-        if any(member.status is not InstanceStatus.DELETING for member in members):
+        (parts,) = cluster_views.parts(tx, [cluster])
+        if any(member.status is not InstanceStatus.DELETING for member in parts.members):
             raise invalid_cluster_state(
                 "Cluster cannot be deleted, it still contains DB instances in non-deleting state."
             )
@@ -119,7 +119,7 @@ def delete_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
         tx.put_cluster(cluster)
         start_workflow(context, tx, WorkflowKind.DELETE_CLUSTER, cluster.resource_id)
     context.wake()
-    return {"DBCluster": cluster_views.cluster_view(context, cluster, members)}
+    return {"DBCluster": cluster_views.cluster_view(context, cluster, parts)}
 
 
 def _check_final_snapshot(params: Mapping[str, Any]) -> None:

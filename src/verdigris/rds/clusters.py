@@ -48,11 +48,8 @@ def describe_db_clusters(context: Context, params: Mapping[str, Any]) -> dict[st
         found = tx.clusters() if named is None else [require_cluster(tx, cluster_identifier_of(context, named))]
         passed = apply_filters(params.get("Filters"), found, _filters(context))
         page, marker = paginate("DescribeDBClusters", params, passed, lambda cluster: [cluster.identifier])
-        members = tx.members_of([cluster.resource_id for cluster in page])
-    views = [
-        cluster_views.cluster_view(context, each, [m for m in members if m.cluster == each.resource_id])
-        for each in page
-    ]
+        parts = cluster_views.parts(tx, page)
+    views = [cluster_views.cluster_view(context, each, its) for each, its in zip(page, parts, strict=True)]
     return {"DBClusters": views, "Marker": marker}
 
 
@@ -106,7 +103,7 @@ def create_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
         told = arguments.CreateCluster(port_requested=wanted.port is not None)
         start_workflow(context, tx, WorkflowKind.CREATE_CLUSTER, cluster.resource_id, told)
     context.wake()
-    return {"DBCluster": cluster_views.cluster_view(context, cluster, [])}
+    return {"DBCluster": cluster_views.cluster_view(context, cluster, cluster_views.Parts())}
 
 
 def _parse(context: Context, params: Mapping[str, Any]) -> _Wanted:

@@ -44,6 +44,9 @@ class Context:
     def snapshot_arn(self, identifier: str) -> str:
         return self.arn("snapshot", identifier)
 
+    def cluster_endpoint_arn(self, identifier: str) -> str:
+        return self.arn("cluster-endpoint", identifier)
+
     def parameter_group_arn(self, name: str) -> str:
         return self.arn("pg", name)
 

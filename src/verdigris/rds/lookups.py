@@ -2,7 +2,15 @@
 
 from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.identifiers import Arn, is_instance_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSnapshot, DBSubnetGroup, ParameterGroup
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBCluster,
+    DBClusterEndpoint,
+    DBInstance,
+    DBSnapshot,
+    DBSubnetGroup,
+    ParameterGroup,
+)
 from verdigris.domain.ports import Transaction
 from verdigris.domain.subscriptions import EventSubscription
 from verdigris.rds.context import Context
@@ -92,6 +100,13 @@ def require_snapshot(tx: Transaction, identifier: str) -> DBSnapshot:
     if snapshot is None:
         raise Fault("DBSnapshotNotFoundFault", f"DBSnapshot {identifier.lower()} not found.")
     return snapshot
+
+
+def require_cluster_endpoint(tx: Transaction, identifier: str) -> DBClusterEndpoint:
+    endpoint = tx.cluster_endpoint_named(identifier)
+    if endpoint is None:
+        raise Fault("DBClusterEndpointNotFoundFault", f"DB cluster endpoint {identifier.lower()} not found.")
+    return endpoint
 
 
 def identifier_rule(parameter: str) -> str:

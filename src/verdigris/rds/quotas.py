@@ -16,10 +16,12 @@ def describe_account_attributes(context: Context, _params: Mapping[str, Any]) ->
     with context.store.transaction() as tx:
         sizes_gib = _sizes_gib(tx)
         replicas = Counter(instance.replica_of for instance in tx.instances() if instance.replica_of)
-        groups = tx.subnet_groups()
+        clusters, groups = tx.clusters(), tx.subnet_groups()
+        custom = Counter(each.cluster for each in tx.cluster_endpoints([each.resource_id for each in clusters]))
         used = {
             Quota.ALLOCATED_STORAGE: sum(sizes_gib),
-            Quota.DB_CLUSTERS: len(tx.clusters()),
+            Quota.CUSTOM_ENDPOINTS_PER_DB_CLUSTER: max(custom.values(), default=0),
+            Quota.DB_CLUSTERS: len(clusters),
             Quota.DB_INSTANCES: len(sizes_gib),
             Quota.DB_PARAMETER_GROUPS: len(tx.parameter_groups()),
             Quota.DB_SUBNET_GROUPS: len(groups),

@@ -10,6 +10,7 @@ from verdigris.aws.errors import Fault, invalid_parameter_value
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
+    DBClusterEndpoint,
     DBInstance,
     DBSnapshot,
     DBSubnetGroup,
@@ -24,6 +25,7 @@ from verdigris.rds.filters import apply_filters
 from verdigris.rds.lookups import (
     cluster_not_found,
     parse_own_arn,
+    require_cluster_endpoint,
     require_event_subscription,
     require_own_parameter_group,
     require_snapshot,
@@ -105,7 +107,16 @@ def _is_allowed(character: str) -> bool:
     return character in _PUNCTUATION or unicodedata.category(character)[0] in "LNZ"
 
 
-Tagged = DBInstance | DBSnapshot | DBCluster | BlueGreenDeployment | ParameterGroup | DBSubnetGroup | EventSubscription
+Tagged = (
+    DBInstance
+    | DBSnapshot
+    | DBCluster
+    | DBClusterEndpoint
+    | BlueGreenDeployment
+    | ParameterGroup
+    | DBSubnetGroup
+    | EventSubscription
+)
 
 
 def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
@@ -129,6 +140,8 @@ def _require_resource(context: Context, tx: Transaction, name: str) -> Tagged:
             return require_subnet_group(tx, arn.name)
         case "es":
             return require_event_subscription(tx, arn.name)
+        case "cluster-endpoint":
+            return require_cluster_endpoint(tx, arn.name)
         case "cluster":
             cluster = tx.cluster_named(arn.name)
             if cluster is None:
@@ -148,6 +161,8 @@ def _put_tags(tx: Transaction, resource: Tagged, tags: tuple[Tag, ...]) -> None:
         tx.put_snapshot(changed)
     elif isinstance(changed, DBCluster):
         tx.put_cluster(changed)
+    elif isinstance(changed, DBClusterEndpoint):
+        tx.put_cluster_endpoint(changed)
     elif isinstance(changed, ParameterGroup):
         tx.put_parameter_group(changed)
     elif isinstance(changed, DBSubnetGroup):

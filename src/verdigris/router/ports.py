@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from verdigris.domain.errors import PortInUse
 
@@ -12,13 +12,19 @@ _BACKLOG = 1024
 
 
 class HostPorts:
-    """Ports of one or two addresses of this machine, found free by binding them."""
+    """Ports of addresses of this machine, found free by binding them."""
 
     def __init__(
-        self, host: str = "127.0.0.1", allowed: range = DEFAULT_RANGE, *, reader_host: str | None = None
+        self,
+        host: str = "127.0.0.1",
+        allowed: range = DEFAULT_RANGE,
+        *,
+        reader_host: str | None = None,
+        custom_hosts: Sequence[str] = (),
     ) -> None:
         self.host = host
         self.reader_host = reader_host
+        self.custom_hosts = custom_hosts
         self.count = len(allowed)
         self._allowed = allowed
 

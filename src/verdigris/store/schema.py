@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from verdigris.domain.model import PendingChange, Tag, TargetSpec, Task
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
     ClusterStatus,
+    CustomEndpointType,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -127,6 +129,28 @@ snapshots = sa.Table(
     sa.CheckConstraint(one_of("status", SnapshotStatus), name="status"),
     sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
     sa.CheckConstraint("status <> 'available' OR taken_at IS NOT NULL", name="taken_at"),
+)
+
+cluster_endpoints = sa.Table(
+    "cluster_endpoints",
+    metadata,
+    sa.Column("resource_id", sa.Text, primary_key=True),
+    sa.Column("identifier", sa.Text, nullable=False, unique=True),
+    # No reference, as for members.
+    sa.Column("cluster", sa.Text, nullable=False, index=True, comment="resource id"),
+    sa.Column("type", sa.Text, nullable=False),
+    # creating -> available | inactive; available -> modifying -> available; available | inactive -> deleting
+    # -> (row gone)
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("host", sa.Text, nullable=False),
+    sa.Column("static_members", Json(tuple[str, ...]), nullable=False),
+    sa.Column("excluded_members", Json(tuple[str, ...]), nullable=False),
+    sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),
+    sa.CheckConstraint(one_of("type", CustomEndpointType), name="type"),
+    sa.CheckConstraint(one_of("status", ClusterEndpointStatus), name="status"),
+    sa.CheckConstraint("identifier = lower(identifier) AND identifier <> ''", name="identifier"),
+    # They have one port.
+    sa.UniqueConstraint("cluster", "host"),
 )
 
 parameter_groups = sa.Table(

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
+    DBClusterEndpoint,
     DBInstance,
     DBSnapshot,
     DBSubnetGroup,
@@ -166,6 +167,26 @@ class SqlTransaction(SubscriptionQueries):
     def _snapshots(self, condition: sa.ColumnElement[bool]) -> list[DBSnapshot]:
         rows = self._connection.execute(sa.select(schema.snapshots).where(condition)).mappings()
         return sorted((from_row(row, DBSnapshot) for row in rows), key=lambda snapshot: snapshot.identifier)
+
+    def cluster_endpoint(self, resource_id: str) -> DBClusterEndpoint | None:
+        return next(iter(self._cluster_endpoints(schema.cluster_endpoints.c.resource_id == resource_id)), None)
+
+    def cluster_endpoint_named(self, identifier: str) -> DBClusterEndpoint | None:
+        return next(iter(self._cluster_endpoints(schema.cluster_endpoints.c.identifier == identifier.lower())), None)
+
+    def cluster_endpoints(self, cluster_ids: Collection[str]) -> list[DBClusterEndpoint]:
+        return self._cluster_endpoints(schema.cluster_endpoints.c.cluster.in_(cluster_ids))
+
+    def put_cluster_endpoint(self, endpoint: DBClusterEndpoint) -> None:
+        self._upsert(schema.cluster_endpoints, "resource_id", to_row(endpoint))
+
+    def delete_cluster_endpoint(self, resource_id: str) -> None:
+        endpoints = schema.cluster_endpoints
+        self._connection.execute(sa.delete(endpoints).where(endpoints.c.resource_id == resource_id))
+
+    def _cluster_endpoints(self, condition: sa.ColumnElement[bool]) -> list[DBClusterEndpoint]:
+        rows = self._connection.execute(sa.select(schema.cluster_endpoints).where(condition)).mappings()
+        return sorted((from_row(row, DBClusterEndpoint) for row in rows), key=lambda endpoint: endpoint.identifier)
 
     # ----------------------------------------------------------------------------------------------- parameter groups
 

@@ -40,6 +40,7 @@ class FakePorts:
     def __init__(self, first: int = 20000, last: int = 20999, *, host: str = "127.0.0.1") -> None:
         self.host = host
         self.reader_host: str | None = "127.0.0.2"
+        self.custom_hosts: Sequence[str] = tuple(f"127.0.0.{number}" for number in range(3, 9))
         self.range = range(first, last + 1)
         self.count = len(self.range)
         self.used_by_others: set[int] = set()

@@ -8,6 +8,7 @@ from verdigris.domain.model import DBCluster, Event, Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, WorkflowKind
 from verdigris.workflows import arguments, cluster_members
+from verdigris.workflows.cluster_endpoints import endpoints_settled
 from verdigris.workflows.cluster_routes import close_endpoints, cluster_routes, open_endpoints
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
@@ -45,7 +46,7 @@ class CreateCluster(ClusterWorkflow):
         await open_endpoints(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
 
     async def _close(self) -> None:
-        await close_endpoints(self.services, self.cluster().identifier)
+        await close_endpoints(self.services, self.cluster())
 
     def failed(self, tx: Transaction, reason: str) -> None:  # noqa: ARG002 (a cluster has no place for it)
         """The record stays, until the user deletes it."""
@@ -105,7 +106,7 @@ class ModifyCluster(ClusterWorkflow):
 
 
 class DeleteCluster(ClusterWorkflow):
-    """Its members are gone, or on their way."""
+    """Its members are gone, or on their way. Its custom endpoints go with it."""
 
     def steps(self) -> list[Step]:
         return [
@@ -115,12 +116,15 @@ class DeleteCluster(ClusterWorkflow):
 
     async def _await_members(self) -> None:
         await cluster_members.others_gone(self.services, self.resource_id)
+        await endpoints_settled(self.services, self.resource_id)
 
     async def _close(self) -> None:
-        await close_endpoints(self.services, self.cluster().identifier)
+        await close_endpoints(self.services, self.cluster())
 
     def completed(self, tx: Transaction) -> None:
         tx.add_event(events.cluster_deleted(require_cluster(tx, self.resource_id), self.services.clock.now()))
+        for endpoint in tx.cluster_endpoints([self.resource_id]):
+            tx.delete_cluster_endpoint(endpoint.resource_id)
         tx.delete_cluster(self.resource_id)
 
 

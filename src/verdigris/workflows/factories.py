@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from verdigris.domain.model import Workflow
 from verdigris.domain.statuses import WorkflowKind
-from verdigris.workflows import clusters, instance_deletion, instances, replicas, snapshots
+from verdigris.workflows import cluster_endpoints, clusters, instance_deletion, instances, replicas, snapshots
 from verdigris.workflows.create_deployment import CreateDeployment
 from verdigris.workflows.delete_deployment import DeleteDeployment
 from verdigris.workflows.runner import Factory, Runnable
@@ -17,6 +17,7 @@ _CLASSES: dict[WorkflowKind, Callable[[Services, Workflow], Runnable]] = {
     **replicas.KINDS,
     **clusters.KINDS,
     **snapshots.KINDS,
+    **cluster_endpoints.KINDS,
     WorkflowKind.CREATE_DEPLOYMENT: CreateDeployment,
     WorkflowKind.SWITCH_OVER: SwitchOver,
     WorkflowKind.DELETE_DEPLOYMENT: DeleteDeployment,

@@ -63,6 +63,15 @@ class TestNeeds:
                 ],
             ),
             ("DescribeDBClusters", {}, [("DescribeDBClusters", ALL("cluster"))]),
+            ("DescribeDBClusterEndpoints", {}, [("DescribeDBClusterEndpoints", ALL("cluster-endpoint"))]),
+            (
+                "CreateDBClusterEndpoint",
+                {"DBClusterIdentifier": "Shop", "DBClusterEndpointIdentifier": "Far"},
+                [
+                    ("CreateDBClusterEndpoint", SHOP_ARN.replace(":cluster:shop", ":cluster-endpoint:far")),
+                    ("CreateDBClusterEndpoint", SHOP_ARN),
+                ],
+            ),
             ("DeleteDBCluster", {"DBClusterIdentifier": "Shop"}, [("DeleteDBCluster", SHOP_ARN)]),
             (
                 "CreateDBInstance",

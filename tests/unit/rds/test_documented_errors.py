@@ -10,7 +10,13 @@ import botocore.session
 import pytest
 
 from tests.unit.rds.world import APP_ARN, NEW_CLUSTER, NEW_INSTANCE, NEW_MEMBER, SHOP_ARN, TOPIC, World
-from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus, SnapshotStatus
+from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
+    ClusterStatus,
+    DeploymentStatus,
+    InstanceStatus,
+    SnapshotStatus,
+)
 from verdigris.rds.operations import HANDLERS
 
 _MODEL = botocore.session.get_session().get_service_model("rds")
@@ -88,6 +94,26 @@ def _cluster_going(world: World) -> None:
     world.change_cluster(status=ClusterStatus.DELETING)
 
 
+def _with_endpoint(world: World) -> None:
+    _with_member(world)
+    world.create_endpoint("far")
+
+
+def _endpoint_of_one_going(world: World) -> None:
+    _with_endpoint(world)
+    world.change_cluster(status=ClusterStatus.DELETING)
+
+
+def _endpoint_busy(world: World) -> None:
+    _with_endpoint(world)
+    world.change_cluster_endpoint("far", status=ClusterEndpointStatus.MODIFYING)
+
+
+def _endpoints_used_up(world: World) -> None:
+    _with_endpoint(world)
+    world.set_quotas(CustomEndpointsPerDBCluster=1)
+
+
 def _no_reader_host(world: World) -> None:
     world.ports.reader_host = None
 
@@ -126,6 +152,8 @@ _GREEN = {"BlueGreenDeploymentName": "up", "Source": APP_ARN}
 _APP, _NO_APP = {"DBInstanceIdentifier": "app"}, {"DBInstanceIdentifier": NONE}
 _SHOP, _NO_SHOP = {"DBClusterIdentifier": "shop"}, {"DBClusterIdentifier": NONE}
 _MEMBER = {**NEW_MEMBER, **_SHOP, "DBInstanceIdentifier": "one"}
+_FAR, _NO_FAR = {"DBClusterEndpointIdentifier": "far"}, {"DBClusterEndpointIdentifier": NONE}
+_NEW_ENDPOINT = {**_SHOP, **_FAR, "EndpointType": "READER"}
 _GROUP = {"DBParameterGroupName": "more", "DBParameterGroupFamily": "postgres17", "Description": "Ours"}
 _PARAMETERS = {"Parameters": [{"ParameterName": "work_mem", "ParameterValue": "8192", "ApplyMethod": "immediate"}]}
 _GROUP_COPY = {
@@ -297,6 +325,27 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     ),
     ("ModifyDBCluster", "DBSubnetGroupNotFoundFault"): ({**_SHOP, "DBSubnetGroupName": NONE}, _clustered),
     ("ModifyDBCluster", "InvalidDBClusterStateFault"): ({**_SHOP, "DeletionProtection": True}, _cluster_going),
+    ("CreateDBClusterEndpoint", "DBClusterEndpointAlreadyExistsFault"): (_NEW_ENDPOINT, _with_endpoint),
+    ("CreateDBClusterEndpoint", "DBClusterEndpointQuotaExceededFault"): (
+        {**_NEW_ENDPOINT, "DBClusterEndpointIdentifier": "farther"},
+        _endpoints_used_up,
+    ),
+    ("CreateDBClusterEndpoint", "DBClusterNotFoundFault"): (_NEW_ENDPOINT, _nothing),
+    ("CreateDBClusterEndpoint", "DBInstanceNotFoundFault"): ({**_NEW_ENDPOINT, "StaticMembers": [NONE]}, _clustered),
+    ("CreateDBClusterEndpoint", "InvalidDBClusterStateFault"): (_NEW_ENDPOINT, _cluster_going),
+    ("CreateDBClusterEndpoint", "InvalidDBInstanceStateFault"): (
+        {**_NEW_ENDPOINT, "ExcludedMembers": ["app"]},  # it is no member
+        _clustered,
+    ),
+    ("DeleteDBClusterEndpoint", "DBClusterEndpointNotFoundFault"): (_NO_FAR, _nothing),
+    ("DeleteDBClusterEndpoint", "InvalidDBClusterEndpointStateFault"): (_FAR, _endpoint_busy),
+    ("DeleteDBClusterEndpoint", "InvalidDBClusterStateFault"): (_FAR, _endpoint_of_one_going),
+    ("DescribeDBClusterEndpoints", "DBClusterNotFoundFault"): (_NO_SHOP, _nothing),
+    ("ModifyDBClusterEndpoint", "DBClusterEndpointNotFoundFault"): (_NO_FAR, _nothing),
+    ("ModifyDBClusterEndpoint", "DBInstanceNotFoundFault"): ({**_FAR, "StaticMembers": [NONE]}, _with_endpoint),
+    ("ModifyDBClusterEndpoint", "InvalidDBClusterEndpointStateFault"): (_FAR, _endpoint_busy),
+    ("ModifyDBClusterEndpoint", "InvalidDBClusterStateFault"): (_FAR, _endpoint_of_one_going),
+    ("ModifyDBClusterEndpoint", "InvalidDBInstanceStateFault"): ({**_FAR, "StaticMembers": ["app"]}, _with_endpoint),
     # blue/green deployments
     ("CreateBlueGreenDeployment", "BlueGreenDeploymentAlreadyExistsFault"): (_GREEN, _deployed),
     ("CreateBlueGreenDeployment", "DBClusterNotFoundFault"): (
@@ -440,7 +489,6 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
 }
 
 _NO_GREEN_CLUSTERS = "there are no deployments of clusters yet"
-_NO_CLUSTER_ENDPOINTS = "there are no custom endpoints of clusters yet"
 _ALONE = "a member of a cluster is neither stopped nor started by itself"
 _NO_BACKUPS = "there are no automated backups yet"
 _NO_CLUSTER_SNAPSHOTS = "there are none of clusters yet: a final one is refused by its member's name"
@@ -462,7 +510,6 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     "InvalidDBCapacityReservationStateFault": _MEMBER_REFUSED,
     "GlobalClusterNotFoundFault": _MEMBER_REFUSED,
     "InsufficientStorageClusterCapacityFault": "a cluster has no storage of its own",
-    "InvalidDBClusterEndpointStateFault": _NO_CLUSTER_ENDPOINTS,
     "InvalidDBClusterSnapshotStateFault": _NO_CLUSTER_SNAPSHOTS,
     "InvalidRestoreFault": "there is one network, and nothing else that a DB snapshot could not be restored to",
     "InvalidDBSecurityGroupStateFault": _MEMBER_REFUSED,
@@ -479,6 +526,7 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     "SubnetAlreadyInUse": _NO_NETWORK,
     "TenantDatabaseQuotaExceededFault": "there is no such thing outside Oracle",
     "VpcEncryptionControlViolationException": _NO_NETWORK,
+    ("AddTagsToResource", "InvalidDBClusterEndpointStateFault"): "tags can be changed in any state",
     ("AddTagsToResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("AddTagsToResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
     ("CreateBlueGreenDeployment", "DBClusterParameterGroupNotFoundFault"): _NO_GREEN_CLUSTERS,
@@ -515,6 +563,7 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     ("ModifyDBInstance", "InsufficientDBInstanceCapacityFault"): "a class has no capacity of its own",
     ("ModifyDBSubnetGroup", "InvalidDBSubnetGroupStateFault"): "one can be changed in any state",
     ("ModifyEventSubscription", "EventSubscriptionQuotaExceededFault"): "nothing is added",
+    ("RemoveTagsFromResource", "InvalidDBClusterEndpointStateFault"): "tags can be changed in any state",
     ("RemoveTagsFromResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("RemoveTagsFromResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
     ("DeleteDBCluster", "SnapshotQuotaExceededFault"): _NO_CLUSTER_SNAPSHOTS,

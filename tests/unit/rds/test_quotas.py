@@ -15,6 +15,7 @@ def quotas(world: World) -> dict[str, tuple[int, int]]:
 def test_how_much_there_is_and_may_be(world: World) -> None:
     assert quotas(world) == {
         "AllocatedStorage": (0, 100_000),
+        "CustomEndpointsPerDBCluster": (0, 5),
         "DBClusters": (0, 40),
         "DBInstances": (0, 1000),  # there are no more ports
         "DBParameterGroups": (0, 50),

@@ -17,10 +17,11 @@ from verdigris.aws.serialize import serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain import events
 from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, DBSnapshot, Workflow
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBClusterEndpoint, DBInstance, DBSnapshot, Workflow
 from verdigris.domain.ports import ServerSpec, Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
     ClusterStatus,
     DeploymentStatus,
     InstanceStatus,
@@ -130,7 +131,9 @@ class World:
         with self.store.transaction() as tx:
             recent = tx.events(since=now.replace(year=2020), until=now.replace(year=2030))
             lists = tx.parameter_groups(), tx.subnet_groups(), tx.event_subscriptions(), tx.snapshots()
-            return tx.instances(), tx.clusters(), tx.deployments(), tx.unfinished_workflows(), lists, recent
+            clusters = tx.clusters()
+            endpoints = tx.cluster_endpoints([each.resource_id for each in clusters])
+            return tx.instances(), clusters, endpoints, tx.deployments(), tx.unfinished_workflows(), lists, recent
 
     def set_quotas(self, **quotas: int) -> None:
         changed = {Quota(name): value for name, value in quotas.items()}
@@ -153,6 +156,12 @@ class World:
     def snapshot_of(self, identifier: str = "monday") -> DBSnapshot:
         with self.store.transaction() as tx:
             found = tx.snapshot_named(identifier)
+        assert found is not None
+        return found
+
+    def cluster_endpoint(self, identifier: str) -> DBClusterEndpoint:
+        with self.store.transaction() as tx:
+            found = tx.cluster_endpoint_named(identifier)
         assert found is not None
         return found
 
@@ -185,6 +194,11 @@ class World:
         cluster = self.cluster(identifier)
         with self.store.transaction() as tx:
             tx.put_cluster(structs.replace(cluster, **changes))
+
+    def change_cluster_endpoint(self, identifier: str, **changes: object) -> None:
+        endpoint = self.cluster_endpoint(identifier)
+        with self.store.transaction() as tx:
+            tx.put_cluster_endpoint(structs.replace(endpoint, **changes))
 
     def change_deployment(self, **changes: object) -> None:
         deployment = self.deployment()
@@ -225,6 +239,12 @@ class World:
         snapshot = self.snapshot_of(identifier)
         with self.store.transaction() as tx:
             tx.put_snapshot(structs.replace(snapshot, **changes))
+
+    def create_endpoint(self, identifier: str, **params: Any) -> DBClusterEndpoint:
+        wanted = {"DBClusterIdentifier": "shop", "DBClusterEndpointIdentifier": identifier, "EndpointType": "ANY"}
+        self.call("CreateDBClusterEndpoint", **{**wanted, **params})
+        self.finish()
+        return self.cluster_endpoint(identifier)
 
     def plant_server(self) -> None:
         """As the workflow that creates ``app`` does."""
@@ -269,6 +289,11 @@ class World:
             port = workflow.arguments.get("port") or cluster.port
             tx.put_cluster(structs.replace(cluster, status=ClusterStatus.AVAILABLE, port=port))
         self._end_snapshot(tx, workflow)
+        endpoint = tx.cluster_endpoint(workflow.subject)
+        if endpoint is not None and workflow.kind is WorkflowKind.DELETE_CLUSTER_ENDPOINT:
+            tx.delete_cluster_endpoint(endpoint.resource_id)
+        elif endpoint is not None:
+            tx.put_cluster_endpoint(structs.replace(endpoint, status=ClusterEndpointStatus.AVAILABLE))
         if instance is not None:
             self._end_instance(tx, workflow, instance)
         elif deployment is not None and workflow.kind is WorkflowKind.CREATE_DEPLOYMENT:

@@ -19,6 +19,7 @@ from verdigris.domain.errors import ControllerSuperseded
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
+    DBClusterEndpoint,
     DBInstance,
     DBSnapshot,
     Event,
@@ -31,7 +32,9 @@ from verdigris.domain.model import (
     Workflow,
 )
 from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
     ClusterStatus,
+    CustomEndpointType,
     DeploymentStatus,
     InstanceStatus,
     MemberStatus,
@@ -71,6 +74,17 @@ def an_instance(identifier: str = "app", *, port: int = 20000, resource_id: str 
         pending=PendingChange(new_identifier="next") if identifier == "app" else PendingChange(),
         settings={"BackupRetentionPeriod": 7, "VpcSecurityGroupIds": ["sg-1"], "note": "ä'\"\\"},
         tags=(Tag("stage", "prod"), Tag("empty")),
+    )
+
+
+def an_endpoint(identifier: str, *, host: str = "127.0.0.3") -> DBClusterEndpoint:
+    return DBClusterEndpoint(
+        resource_id=f"cluster-endpoint-{identifier.upper()}",
+        identifier=identifier,
+        cluster="cluster-SHOP",
+        type=CustomEndpointType.ANY,
+        status=ClusterEndpointStatus.AVAILABLE,
+        host=host,
     )
 
 
@@ -217,6 +231,32 @@ class TestInstances:
             transaction.put_instance(second)
         with store.transaction() as transaction:
             assert [i.resource_id for i in transaction.instances()] == ["db-APP"]
+
+
+class TestClusterEndpoints:
+    def test_put_and_read(self, store: SqlStore) -> None:
+        far = replace(an_endpoint("far"), static_members=("db-ONE", "db-TWO"), tags=(Tag("a", "b"),))
+        near = replace(an_endpoint("near"), cluster="cluster-DEPOT")
+        with store.transaction() as transaction:
+            transaction.put_cluster_endpoint(an_endpoint("far"))
+            for endpoint in (near, far):
+                transaction.put_cluster_endpoint(endpoint)
+        with store.transaction() as transaction:
+            assert transaction.cluster_endpoint(far.resource_id) == transaction.cluster_endpoint_named("FAR") == far
+            assert transaction.cluster_endpoints([far.cluster]) == [far]
+            assert transaction.cluster_endpoints([near.cluster, far.cluster]) == [far, near]
+            transaction.delete_cluster_endpoint(far.resource_id)
+            assert transaction.cluster_endpoint_named("far") is None
+
+    @pytest.mark.parametrize(
+        "changes", [{"identifier": "Far"}, {"identifier": "far", "host": "h"}, {"host": "127.0.0.3"}]
+    )
+    def test_what_cannot_be(self, store: SqlStore, changes: dict[str, str]) -> None:
+        other = replace(an_endpoint("other", host="127.0.0.4"), **changes)
+        with store.transaction() as transaction:
+            transaction.put_cluster_endpoint(an_endpoint("far"))
+        with pytest.raises(sa.exc.IntegrityError), store.transaction() as transaction:
+            transaction.put_cluster_endpoint(other)
 
 
 class TestClusters:
@@ -504,6 +544,7 @@ class TestSchema:
             (schema.instances, model.DBInstance, set()),
             (schema.clusters, model.DBCluster, set()),
             (schema.snapshots, model.DBSnapshot, set()),
+            (schema.cluster_endpoints, model.DBClusterEndpoint, set()),
             (schema.parameter_groups, model.ParameterGroup, set()),
             (schema.subnet_groups, model.DBSubnetGroup, set()),
             (schema.event_subscriptions, EventSubscription, set()),
@@ -588,12 +629,19 @@ class TestSchema:
             for snapshot_status in SnapshotStatus:
                 snapshot = replace(a_snapshot(snapshot_status.value), taken_at=NOON)
                 transaction.put_snapshot(replace(snapshot, status=snapshot_status))
+            for endpoint_status in ClusterEndpointStatus:
+                for endpoint_type in CustomEndpointType:
+                    name = f"{endpoint_status}-{endpoint_type}".lower()
+                    endpoint = an_endpoint(name, host=name)
+                    transaction.put_cluster_endpoint(replace(endpoint, status=endpoint_status, type=endpoint_type))
             for kind in WorkflowKind:
                 transaction.put_workflow(a_workflow(f"wf-{kind}", kind=kind, subject=kind))
             for source_type in SourceType:
                 transaction.add_event(replace(an_event(), source_type=source_type))
         with store.transaction() as transaction:
             assert {instance.status for instance in transaction.instances()} == set(InstanceStatus)
+            endpoints = transaction.cluster_endpoints(["cluster-SHOP"])
+            assert {endpoint.status for endpoint in endpoints} == set(ClusterEndpointStatus)
             assert {workflow.kind for workflow in transaction.unfinished_workflows()} == set(WorkflowKind)
             assert {event.source_type for event in transaction.events(since=NOON, until=NOON)} == set(SourceType)
 

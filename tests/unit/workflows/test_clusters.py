@@ -14,14 +14,21 @@ from msgspec import Struct, structs
 from tests.conftest import until
 from tests.unit.workflows.world import World, WorldRouter, services
 from verdigris.domain.errors import PortInUse, StepFailed
-from verdigris.domain.model import DBCluster, DBInstance, Workflow
+from verdigris.domain.model import DBCluster, DBClusterEndpoint, DBInstance, Workflow
 from verdigris.domain.ports import Branches, Route
-from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind, WorkflowStatus
+from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
+    ClusterStatus,
+    CustomEndpointType,
+    InstanceStatus,
+    WorkflowKind,
+    WorkflowStatus,
+)
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.workflows import arguments
 from verdigris.workflows.cluster_members import others_gone, source_available
 from verdigris.workflows.cluster_routes import ClusterKeeper, cluster_routes, lead
-from verdigris.workflows.clusters import KINDS
+from verdigris.workflows.factories import factories
 from verdigris.workflows.services import Services
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -188,19 +195,19 @@ class TestKeeper:
         assert routed(router) == {}
 
 
-async def run(world: Services, kind: WorkflowKind, told: Struct | None = None) -> Workflow:
+async def run(world: Services, kind: WorkflowKind, told: Struct | None = None, *, subject: str = SHOP) -> Workflow:
     workflow = Workflow(
-        workflow_id="wf-1",
+        workflow_id=f"wf-{kind}",
         kind=kind,
-        subject=SHOP,
+        subject=subject,
         arguments={} if told is None else msgspec.to_builtins(told),
         started_at=NOON,
     )
     with world.store.transaction() as tx:
         tx.put_workflow(workflow)
-    await KINDS[kind](world, workflow).run()
+    await factories(world)[kind](workflow).run()
     with world.store.transaction() as tx:
-        found = tx.workflow("wf-1")
+        found = tx.workflow(workflow.workflow_id)
     assert found is not None
     return found
 
@@ -268,9 +275,113 @@ class TestWorkflows:
         assert routed(router) == {}
 
 
+def custom(store: SqlStore, **changes: object) -> None:
+    endpoint = DBClusterEndpoint(
+        resource_id="cluster-endpoint-FAR",
+        identifier="far",
+        cluster=SHOP,
+        type=CustomEndpointType.ANY,
+        status=ClusterEndpointStatus.AVAILABLE,
+        host="127.0.0.3",
+    )
+    with store.transaction() as tx:
+        tx.put_cluster_endpoint(structs.replace(endpoint, **changes))
+
+
+def custom_status(store: SqlStore) -> ClusterEndpointStatus | None:
+    with store.transaction() as tx:
+        found = tx.cluster_endpoint_named("far")
+    return None if found is None else found.status
+
+
+class TestCustomEndpoints:
+    @pytest.mark.parametrize(
+        ("changes", "members"),
+        [
+            ({}, ("one", "three", "two")),
+            ({"type": CustomEndpointType.READER}, ("three", "two")),
+            ({"static_members": ("db-TWO", "db-ONE", "db-GONE")}, ("one", "two")),
+            ({"static_members": ("db-ONE",), "type": CustomEndpointType.READER}, ()),
+            ({"static_members": ("db-GONE",)}, ()),
+            ({"excluded_members": ("db-TWO",)}, ("one", "three")),
+        ],
+    )
+    def test_where_they_lead(
+        self, world: Services, store: SqlStore, changes: dict[str, object], members: tuple[str, ...]
+    ) -> None:
+        custom(store, **changes)
+        assert branches(world, store)[2:] == [Branches(members=members)]
+
+    def test_to_nobody_who_is_not_there(self, world: Services, store: SqlStore) -> None:
+        custom(store)
+        change(store, "two", replication_error="it has been left behind")
+        change(store, "three", status=InstanceStatus.DELETING)
+        assert branches(world, store)[2:] == [Branches(members=("one",))]
+
+    @pytest.mark.parametrize("status", [ClusterEndpointStatus.CREATING, ClusterEndpointStatus.DELETING])
+    async def test_the_keeper_leaves_to_workflows_what_is_theirs(
+        self, world: Services, store: SqlStore, router: CrampedRouter, status: ClusterEndpointStatus
+    ) -> None:
+        custom(store, status=status)
+        await ClusterKeeper(world).look()
+        assert "far.cluster-custom" not in routed(router)
+
+    async def test_a_life(self, world: Services, store: SqlStore, router: CrampedRouter) -> None:
+        subject = "cluster-endpoint-FAR"
+        custom(store, status=ClusterEndpointStatus.CREATING)
+        await run(world, WorkflowKind.CREATE_CLUSTER_ENDPOINT, subject=subject)
+        assert custom_status(store) is ClusterEndpointStatus.AVAILABLE
+        assert routed(router) == {"far.cluster-custom": (PORT, Branches(members=("one", "three", "two")))}
+        custom(store, status=ClusterEndpointStatus.MODIFYING, static_members=("db-TWO",))
+        await run(world, WorkflowKind.MODIFY_CLUSTER_ENDPOINT, subject=subject)
+        assert custom_status(store) is ClusterEndpointStatus.AVAILABLE
+        assert routed(router) == {"far.cluster-custom": (PORT, Branches(members=("two",)))}
+        await run(world, WorkflowKind.DELETE_CLUSTER_ENDPOINT, subject=subject)
+        assert (custom_status(store), routed(router)) == (None, {})
+
+    async def test_one_that_cannot_be_opened_is_once_it_can_be(
+        self, world: Services, store: SqlStore, router: CrampedRouter
+    ) -> None:
+        router.taken = {("127.0.0.3", PORT)}
+        custom(store, status=ClusterEndpointStatus.CREATING)
+        done = await run(world, WorkflowKind.CREATE_CLUSTER_ENDPOINT, subject="cluster-endpoint-FAR")
+        assert (done.status, custom_status(store)) == (WorkflowStatus.FAILED, ClusterEndpointStatus.INACTIVE)
+        await ClusterKeeper(world).look()
+        assert custom_status(store) is ClusterEndpointStatus.INACTIVE
+        router.taken.clear()
+        await ClusterKeeper(world).look()
+        assert custom_status(store) is ClusterEndpointStatus.AVAILABLE
+        assert "far.cluster-custom" in routed(router)
+
+    async def test_they_move_and_go_with_their_cluster(
+        self, world: Services, store: SqlStore, router: CrampedRouter
+    ) -> None:
+        custom(store)
+        await ClusterKeeper(world).look()
+        await run(world, WorkflowKind.MODIFY_CLUSTER, arguments.ModifyCluster(port=15470))
+        assert routed(router)["far.cluster-custom"][0] == 15470
+        with store.transaction() as tx:
+            for instance in tx.instances():
+                tx.delete_instance(instance.resource_id)
+            tx.put_workflow(endpoint_work(WorkflowStatus.RUNNING))
+        change_cluster(store, status=ClusterStatus.DELETING)
+        deletion = asyncio.create_task(run(world, WorkflowKind.DELETE_CLUSTER))
+        await until(lambda: bool(journal(store)))
+        assert routed(router)  # what is being done to an endpoint comes first
+        with store.transaction() as tx:
+            tx.put_workflow(endpoint_work(WorkflowStatus.COMPLETED))
+        await deletion
+        assert (custom_status(store), routed(router)) == (None, {})
+
+
+def endpoint_work(status: WorkflowStatus) -> Workflow:
+    kind = WorkflowKind.MODIFY_CLUSTER_ENDPOINT
+    return Workflow(workflow_id="wf-2", kind=kind, subject="cluster-endpoint-FAR", status=status, started_at=NOON)
+
+
 def journal(store: SqlStore) -> list[Any]:
     with store.transaction() as tx:
-        return tx.journal("wf-1")
+        return tx.journal(f"wf-{WorkflowKind.DELETE_CLUSTER}")
 
 
 class TestWaiting:

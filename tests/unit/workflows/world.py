@@ -399,6 +399,7 @@ class WorldServers:
 class WorldPorts:
     host = "127.0.0.1"
     reader_host: str | None = "127.0.0.2"
+    custom_hosts: Sequence[str] = ("127.0.0.3", "127.0.0.4")
     count = 1000
 
     def is_free(self, port: int, *, on_both: bool = False) -> bool:
