@@ -31,9 +31,10 @@ def tree_bytes(directory: Path) -> int:
 
 def require_room(directory: Path, size_bytes: int) -> None:
     """For a copy of that size in ``directory``. Raises ``EngineError``."""
-    needed, free = int(size_bytes * FREE_DISK_FACTOR), shutil.disk_usage(directory).free
+    free, reserve = _free_and_reserve(directory)
+    needed = size_bytes * FREE_DISK_FACTOR + reserve
     if free < needed:
-        raise EngineError(f"too little free disk: about {needed >> 20} MiB are needed and {free >> 20} MiB are free")
+        raise EngineError(f"too little free disk: about {_mib(needed)} MiB are needed and {_mib(free)} MiB are free")
 
 
 async def while_there_is_room(directory: Path, copying: Coroutine[object, object, None]) -> None:
@@ -42,11 +43,20 @@ async def while_there_is_room(directory: Path, copying: Coroutine[object, object
     task = asyncio.ensure_future(copying)
     try:
         while not (await asyncio.wait({task}, timeout=_POLL_S))[0]:
-            usage = shutil.disk_usage(directory)
-            if usage.free < min(usage.total * _RESERVE_SHARE, _RESERVE_MAX_BYTES):
-                raise EngineError(f"the disk runs full, {usage.free >> 20} MiB are free: nothing more is copied to it")
+            free, reserve = _free_and_reserve(directory)
+            if free < reserve:
+                raise EngineError(f"the disk runs full, {_mib(free)} MiB are free: nothing more is copied to it")
         await task
     finally:
         if not task.done():
             task.cancel()
             await to_its_end(asyncio.wait({task}))
+
+
+def _free_and_reserve(directory: Path) -> tuple[float, float]:
+    usage = shutil.disk_usage(directory)
+    return usage.free, min(usage.total * _RESERVE_SHARE, _RESERVE_MAX_BYTES)
+
+
+def _mib(size_bytes: float) -> int:
+    return int(size_bytes) >> 20

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from tests.acceptance.disks import can_mount, mounted
 from tests.conftest import BLUE_VERSION, GREEN_VERSION, MASTER, CreateServer, processes_of, random_resource_id, until
 from tests.integration.replication.conftest import MakePair, as_master, build, contents, query, run_sql, traces
 from verdigris.domain.errors import EngineError
@@ -169,25 +170,38 @@ async def test_a_damaged_one_makes_no_server(
         await snapshots.restore(restoration(source, SECOND))
 
 
-async def test_a_full_disk(
+async def test_too_little_disk(
     servers: PostgresServers,
     snapshots: PostgresSnapshots,
     create_server: CreateServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Before it begins, and when others fill it meanwhile."""
+    """As seen before it begins."""
     source = await create_server(version=BLUE_VERSION)
     monkeypatch.setattr("verdigris.engines.disk.FREE_DISK_FACTOR", 1e9)
     with pytest.raises(EngineError, match="too little free disk"):
         await snapshots.take(FIRST, source.resource_id)
-    monkeypatch.setattr("verdigris.engines.disk.FREE_DISK_FACTOR", 0.0)
-    monkeypatch.setattr("verdigris.engines.disk._RESERVE_SHARE", 1.0)
-    monkeypatch.setattr("verdigris.engines.disk._RESERVE_MAX_BYTES", 1 << 60)
-    slow = await slow_snapshots(servers, source)
-    with pytest.raises(EngineError, match="the disk runs full"):
-        await slow.take(FIRST, source.resource_id)
-    await slow.discard(FIRST, source.resource_id)
     await nothing_left(servers, source)
+
+
+async def test_a_disk_that_is_full_meanwhile(servers: PostgresServers, create_server: CreateServer) -> None:
+    """Whoever finds out, pg_basebackup or we: the server whose snapshot it is does not notice."""
+    if not can_mount():
+        pytest.skip("a small file system cannot be mounted here")
+    source = await create_server(version=BLUE_VERSION)
+    slow = await slow_snapshots(servers, source)
+    disk = mounted(servers.layout.snapshots)
+    try:
+        taking = asyncio.create_task(slow.take(FIRST, source.resource_id))
+        await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists)
+        await asyncio.to_thread(disk.fill)
+        with pytest.raises(EngineError, match=r"the disk runs full|No space left"):
+            await taking
+        await run_sql(source, "CREATE TABLE public.t AS SELECT 1")
+        await slow.discard(FIRST, source.resource_id)
+        await nothing_left(servers, source)
+    finally:
+        disk.unmount()
 
 
 async def test_of_a_read_replica(
