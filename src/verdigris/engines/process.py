@@ -215,8 +215,10 @@ async def run_program(
     timeout_s: float | None = None,
     check: bool = True,
     stdin_text: str = "",
+    gently: bool = False,
 ) -> Completed:
-    """Run ``command`` as the account and return what it said. It reads ``stdin_text``.
+    """Run ``command`` as the account and return what it said. It reads ``stdin_text``. ``gently``: it, and what it
+    starts, comes after everybody else for processors and disks.
 
     Raises ``EngineError`` with the end of its error output if it fails (unless ``check`` is false), or if
     ``timeout_s`` pass; then, and when the caller is cancelled, the program and its children are killed and reaped.
@@ -225,7 +227,7 @@ async def run_program(
         stdin.write(stdin_text.encode())
         stdin.seek(0)
         process = Process._start(
-            command,
+            [*(gentle_prefix() if gently else ()), *command],
             account=account,
             env=env,
             cwd=str(cwd or "/"),

@@ -25,7 +25,7 @@ from verdigris.engines.installations import Installation
 from verdigris.engines.layout import SOCKET_NAME, Layout
 from verdigris.engines.postgres import config, own_sessions
 from verdigris.engines.postgres.postmaster import PORT, Postmaster, StopMode
-from verdigris.engines.process import Completed, Process, gentle_prefix, run_program
+from verdigris.engines.process import Completed, Process, run_program
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, Supervision
 
 if TYPE_CHECKING:
@@ -414,10 +414,11 @@ class PostgresServer:
         installation = installation or self.installation
         environment = {"PGPASSFILE": str(self.passfile), **(env or {})}
         return await run_program(
-            [*(gentle_prefix() if gently else ()), installation.program(program), *arguments],
+            [installation.program(program), *arguments],
             account=self.account,
             env=self.account.environment(environment),
             cwd=cwd or self.directory,
             timeout_s=timeout_s,
             check=check,
+            gently=gently,
         )

@@ -28,7 +28,7 @@ from verdigris.engines.postgres.server import PostgresServer, ServerRecord
 from verdigris.engines.postgres.servers import PostgresServers
 from verdigris.engines.postgres.sessions import Database, for_each, list_databases, session
 from verdigris.engines.postgres.strays import end_programs, end_strays
-from verdigris.engines.process import gentle_prefix, run_program
+from verdigris.engines.process import run_program
 
 log = structlog.get_logger(__name__)
 
@@ -241,10 +241,11 @@ class PostgresSnapshots:
         self._servers.control.require()
         account = self._servers.account
         await run_program(
-            [*gentle_prefix(), "cp", "--archive", how, str(source), str(target)],
+            ["cp", "--archive", how, str(source), str(target)],
             account=account,
             env=account.environment(),
             cwd=cwd,
+            gently=True,
         )
 
     def _known(self, resource_id: str) -> PostgresServer | None:
