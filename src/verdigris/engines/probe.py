@@ -10,7 +10,7 @@ from msgspec import Struct
 from verdigris.engines.account import EngineAccount
 
 SUPPORTED_MAJORS = range(14, 19)
-# What the product runs itself, and what pg_upgrade runs.
+# What the product runs itself, and what pg_upgrade and pg_verifybackup run.
 REQUIRED_PROGRAMS = (
     "postgres",
     "initdb",
@@ -22,6 +22,8 @@ REQUIRED_PROGRAMS = (
     "pg_resetwal",
     "pg_restore",
     "pg_upgrade",
+    "pg_verifybackup",
+    "pg_waldump",
     "psql",
     "vacuumdb",
 )
