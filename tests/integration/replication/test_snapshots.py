@@ -146,7 +146,7 @@ async def test_one_whose_server_dies_fails_and_leaves_nothing(
     taking = asyncio.create_task(slow.take(FIRST, source.resource_id))
     await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists)
     await source.stop()
-    with pytest.raises(EngineError, match="^pg_basebackup failed"):
+    with pytest.raises(EngineError, match=r"^pg_basebackup failed"):
         await taking
     await slow.discard(FIRST, source.resource_id)
     await servers.start(source.resource_id)
