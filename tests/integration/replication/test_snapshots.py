@@ -86,11 +86,11 @@ async def test_it_is_of_one_moment(
     )
     writer = Writer(source)
     writing = asyncio.create_task(writer.run())
-    await until(lambda: writer.acknowledged > 10)
+    await until(lambda: writer.acknowledged > 10, limit_s=60)
     before = writer.acknowledged
     size = await snapshots.take(FIRST, source.resource_id)
     after = writer.acknowledged
-    await until(lambda: writer.acknowledged > after + 10)
+    await until(lambda: writer.acknowledged > after + 10, limit_s=60)
     writing.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await writing
@@ -124,7 +124,7 @@ async def test_one_interrupted_is_begun_anew(
     slow = await slow_snapshots(servers, source)
     taking = asyncio.create_task(slow.take(FIRST, source.resource_id))
     partial = servers.layout.snapshot(FIRST) / "data.partial" / "base"
-    await until(partial.exists)
+    await until(partial.exists, limit_s=60)
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
@@ -144,13 +144,13 @@ async def test_one_whose_server_dies_fails_and_leaves_nothing(
     source = await create_server(version=BLUE_VERSION)
     slow = await slow_snapshots(servers, source)
     taking = asyncio.create_task(slow.take(FIRST, source.resource_id))
-    await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists)
+    await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists, limit_s=60)
     await source.stop()
     with pytest.raises(EngineError, match=r"^pg_basebackup failed"):
         await taking
     await slow.discard(FIRST, source.resource_id)
     await servers.start(source.resource_id)
-    await until(lambda: source.record.to_clean == ())
+    await until(lambda: source.record.to_clean == (), limit_s=60)
     await nothing_left(servers, source)
 
 
@@ -193,7 +193,7 @@ async def test_a_disk_that_is_full_meanwhile(servers: PostgresServers, create_se
     disk = mounted(servers.layout.snapshots)
     try:
         taking = asyncio.create_task(slow.take(FIRST, source.resource_id))
-        await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists)
+        await until((servers.layout.snapshot(FIRST) / "data.partial" / "base").exists, limit_s=60)
         await asyncio.to_thread(disk.fill)
         with pytest.raises(EngineError, match=r"the disk runs full|No space left"):
             await taking
@@ -246,7 +246,7 @@ async def test_of_the_members_of_a_deployment(
         async with await as_master(copy) as connection:
             await connection.execute("CREATE TABLE public.mine AS SELECT 1")
     await run_sql(source, "INSERT INTO public.t VALUES (2)")
-    await until(lambda: _has(target, 2))
+    await until(lambda: _has(target, 2), limit_s=60)
     assert await green.health(pair) is None
     assert await contents(of_blue) != await contents(source)
     await servers.remove(target.resource_id)
