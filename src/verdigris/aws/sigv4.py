@@ -23,9 +23,9 @@ from verdigris.aws.errors import (
 
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 
-_ALGORITHM = "AWS4-HMAC-SHA256"
-_TERMINATOR = "aws4_request"
-_TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+ALGORITHM = "AWS4-HMAC-SHA256"
+TERMINATOR = "aws4_request"
+TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _TIMESTAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+(?:;[!#$%&'*+.^_`|~0-9a-z-]+)*")
@@ -58,7 +58,7 @@ class _Authorization(Struct, frozen=True):
 
     @property
     def scope(self) -> str:
-        return f"{self.date}/{self.region}/{self.service}/{_TERMINATOR}"
+        return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
 
 
 def verify(
@@ -114,12 +114,12 @@ def _parse_authorization(headers: dict[bytes, list[bytes]]) -> _Authorization:
     if len(values[0]) > _MAX_AUTHORIZATION_BYTES or not values[0].isascii():
         raise incomplete_signature("The Authorization header cannot be read")
     algorithm, _, rest = values[0].decode("ascii").strip().partition(" ")
-    if algorithm != _ALGORITHM:
-        raise incomplete_signature(f"The Authorization header must use {_ALGORITHM}")
+    if algorithm != ALGORITHM:
+        raise incomplete_signature(f"The Authorization header must use {ALGORITHM}")
     parameters = _parameters(rest)
     credential = parameters["Credential"].split("/")
-    if len(credential) != 5 or not all(credential) or credential[4] != _TERMINATOR:
-        raise incomplete_signature(f"Credential must be KEYID/DATE/REGION/SERVICE/{_TERMINATOR}")
+    if len(credential) != 5 or not all(credential) or credential[4] != TERMINATOR:
+        raise incomplete_signature(f"Credential must be KEYID/DATE/REGION/SERVICE/{TERMINATOR}")
     if not _SIGNATURE.fullmatch(parameters["Signature"]):
         raise incomplete_signature("Signature must be 64 lower-case hexadecimal digits")
     access_key_id, date, region, service, _ = credential
@@ -184,11 +184,11 @@ def _check_scope(authorization: _Authorization, timestamp: str, region: str, ser
 
 def _check_clock(timestamp: str, now: datetime) -> None:
     try:
-        signed_at = datetime.strptime(timestamp, _TIMESTAMP_FORMAT).replace(tzinfo=UTC)
+        signed_at = datetime.strptime(timestamp, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         raise incomplete_signature("X-Amz-Date is no moment of the calendar") from None
     now = now.astimezone(UTC)
-    skew_text = f"{now.strftime(_TIMESTAMP_FORMAT)}; at most 5 minutes may lie between"
+    skew_text = f"{now.strftime(TIMESTAMP_FORMAT)}; at most 5 minutes may lie between"
     if signed_at < now - MAX_CLOCK_SKEW:
         raise signature_does_not_match(f"Signature expired: it is of {timestamp}, the clock here says {skew_text}")
     if signed_at > now + MAX_CLOCK_SKEW:
@@ -209,7 +209,7 @@ def _canonical_request(
     if claimed_hash and claimed_hash[0].strip() != body_hash:
         raise signature_does_not_match("X-Amz-Content-SHA256 is not the hash of the body")
     lines = [request.method.encode("utf-8"), _canonical_path(request.raw_path)]
-    lines.append(_canonical_query(request.raw_query))
+    lines.append(canonical_query(request.raw_query))
     lines.extend(name + b":" + _canonical_value(headers[name]) for name in signed_headers)
     lines += [b"", b";".join(signed_headers), body_hash]
     return b"\n".join(lines)
@@ -227,7 +227,8 @@ def _canonical_path(raw_path: bytes) -> bytes:
     return quote_from_bytes(path, safe="/-_.~").encode("ascii")
 
 
-def _canonical_query(raw_query: bytes) -> bytes:
+def canonical_query(raw_query: bytes) -> bytes:
+    """Raises :class:`Fault` for escapes that are none."""
     if not raw_query:
         return b""
     if _BAD_ESCAPE.search(raw_query):
@@ -248,8 +249,18 @@ def _canonical_value(values: list[bytes]) -> bytes:
 
 
 def _signature(secret: str, timestamp: str, authorization: _Authorization, canonical: bytes) -> str:
-    to_sign = "\n".join([_ALGORITHM, timestamp, authorization.scope, hashlib.sha256(canonical).hexdigest()])
+    key = signing_key(secret, authorization.date, authorization.region, authorization.service)
+    return signature(key, timestamp, authorization.scope, canonical)
+
+
+def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    """Signs for one service, region and day, and leads back to no secret."""
     key = f"AWS4{secret}".encode()
-    for part in (authorization.date, authorization.region, authorization.service, _TERMINATOR):
+    for part in (date, region, service, TERMINATOR):
         key = hmac.digest(key, part.encode("utf-8"), "sha256")
+    return key
+
+
+def signature(key: bytes, timestamp: str, scope: str, canonical: bytes) -> str:
+    to_sign = "\n".join([ALGORITHM, timestamp, scope, hashlib.sha256(canonical).hexdigest()])
     return hmac.digest(key, to_sign.encode("utf-8"), "sha256").hex()
