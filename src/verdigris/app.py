@@ -27,6 +27,7 @@ from verdigris.config import (
 )
 from verdigris.domain.errors import VerdigrisError
 from verdigris.domain.parameters import ParameterInfo
+from verdigris.domain.ports import TokenKeys
 from verdigris.engines.account import engine_account
 from verdigris.engines.catalogue import Catalogue
 from verdigris.engines.postgres.green import PostgresGreenBuilder
@@ -88,6 +89,8 @@ class ControlPlane:
             reader_host=settings.reader_host,
             custom_hosts=settings.custom_hosts,
         )
+        self.keys = KeyRing(credentials, settings.keys_path)
+        self._keys_given: object = None  # to which router, as of which day and file
         green = PostgresGreenBuilder(self.servers, copy_rate_mib=settings.copy_rate_mib)
         self.services = Services(
             store=store,
@@ -100,6 +103,7 @@ class ControlPlane:
             snapshots=PostgresSnapshots(self.servers, copy_rate_mib=settings.copy_rate_mib),
             switchover=PostgresSwitchoverEngine(self.servers, green),
             random_text=random_text,
+            token_keys=self._token_keys,
             policy=settings.switchover,
         )
         self.attendance = Attendance(self.services)
@@ -111,6 +115,7 @@ class ControlPlane:
         self.servers.control.take_over()
         await self.router_process.ensure_running()
         await self._renew_router()
+        await self._give_keys()
         await self.attendance.bring_up()
         async with _background(
             self._look_after_router(),
@@ -174,6 +179,22 @@ class ControlPlane:
             elif now - looked_at >= ROUTER_VERSION_CHECK_S:
                 await self._renew_router()
                 looked_at = now
+            await self._give_keys()
+
+    def _token_keys(self) -> TokenKeys:
+        today = self.services.clock.now().date()
+        return self.keys.token_keys(region=self.settings.region, account_id=self.settings.account_id, today=today)
+
+    async def _give_keys(self) -> None:
+        """To a router that has just started, each day, and whenever there are other keys."""
+        now = (self.router_process.pid, self.services.clock.now().date(), self.keys.revision())
+        if now[0] is None or now == self._keys_given:
+            return
+        try:
+            await self.router.set_token_keys(self._token_keys())
+        except VerdigrisError as error:
+            log.warning("router.no_token_keys", reason=str(error))  # one of before tokens has no use for them
+        self._keys_given = now
 
     async def _renew_router(self) -> None:
         """After an upgrade, have the router replaced by one of this version, when it lets itself be replaced: not in
@@ -257,9 +278,7 @@ def _require_protection(settings: Settings, host: str, insecure_listen: bool) ->
 async def _serve_api(
     control_plane: ControlPlane, listener: socket.socket, tls: ssl.SSLContext | None, ready: Callable[[], None]
 ) -> None:
-    app = create_app(
-        control_plane.api_context(), KeyRing(control_plane.credentials, control_plane.settings.keys_path).find
-    )
+    app = create_app(control_plane.api_context(), control_plane.keys.find)
     server = api_server(app, tls)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,21 +6,26 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
 import structlog
 from msgspec import structs
 
+from verdigris.aws import auth_token, sigv4
 from verdigris.aws.model import load_service
 from verdigris.config import ConfigurationError, Credentials, random_credentials, write_private
 from verdigris.domain.access import AccessKey, Rule, matches_any
 from verdigris.domain.errors import VerdigrisError
+from verdigris.domain.ports import TokenKey, TokenKeys
 
 log = structlog.get_logger(__name__)
 
 # IAM's rule for the names of users.
 _USER = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
+# For as many days after this one tokens log in without a control plane.
+TOKEN_DAYS_AHEAD = 7
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -35,6 +40,33 @@ class KeyRing:
         self._path = path
         self._seen: tuple[int, ...] | None = None
         self._keys: dict[str, AccessKey] = {}
+
+    def revision(self) -> object:
+        """Another one whenever there are other keys."""
+        self._read_if_changed()
+        return self._seen
+
+    def token_keys(self, *, region: str, account_id: str, today: date) -> TokenKeys:
+        """What verifies tokens of yesterday (those from before midnight) to some days ahead: so long they log in while
+        no control plane runs. Nothing in it leads back to a secret."""
+        self._read_if_changed()
+        days = [(today + timedelta(days=day)).strftime("%Y%m%d") for day in range(-1, TOKEN_DAYS_AHEAD + 1)]
+        found = ((key, _connecting(key)) for key in (self._root, *self._keys.values()))
+        return TokenKeys(
+            region=region,
+            account_id=account_id,
+            keys=tuple(
+                TokenKey(
+                    access_key_id=key.access_key_id,
+                    days={
+                        day: sigv4.signing_key(key.secret_access_key, day, region, auth_token.SERVICE) for day in days
+                    },
+                    rules=rules,
+                )
+                for key, rules in found
+                if rules
+            ),
+        )
 
     def find(self, access_key_id: str) -> AccessKey | None:
         if access_key_id == self._root.access_key_id:
@@ -56,6 +88,13 @@ class KeyRing:
             log.warning("keys.unreadable", reason=str(error))
             keys = []
         self._keys, self._seen = {key.access_key_id: key for key in keys}, now
+
+
+def _connecting(key: AccessKey) -> tuple[Rule, ...]:
+    """Its rules about logging in to databases."""
+    if key.is_root:
+        return (Rule(actions=(auth_token.ACTION,)),)
+    return tuple(rule for rule in key.rules if any(matches_any(action, [auth_token.ACTION]) for action in rule.actions))
 
 
 def read_keys(path: Path) -> list[AccessKey]:
@@ -124,7 +163,7 @@ def _changing(path: Path) -> Iterator[list[AccessKey]]:
 
 def _check(rule: Rule) -> None:
     """A rule that could never allow anything is a slip."""
-    known = [f"rds:{name}" for name in load_service("rds").operation_names]
+    known = [*(f"rds:{name}" for name in load_service("rds").operation_names), auth_token.ACTION]
     for action in rule.actions:
         if not matches_any(action, known):
             raise VerdigrisError(f"{action!r} is no action of RDS, such as rds:DescribeDBInstances or rds:Describe*")

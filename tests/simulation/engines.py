@@ -142,6 +142,10 @@ class WorldServers(Engines):
         server = self.server(resource_id)
         await self.do("server.password", lambda: setattr(server, "password", verifier), server)
 
+    async def set_token_logins(self, resource_id: str, enabled: bool) -> None:
+        server = self.server(resource_id)
+        await self.do("server.tokens", lambda: setattr(server, "token_logins", enabled))
+
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         server = self.server(resource_id)
         await self.do("server.class", lambda: setattr(server, "instance_class", instance_class))

@@ -51,6 +51,7 @@ class Server:
     read_only_on_disk: bool = False
     read_only: bool = False
     class_in_use: str = ""
+    token_logins: bool = False
     # Of deployments, by their names.
     slots: set[str] = field(default_factory=set)
     publications: set[str] = field(default_factory=set)

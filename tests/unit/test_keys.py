@@ -4,11 +4,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from verdigris.aws.sigv4 import signing_key
 from verdigris.cli import app
 from verdigris.config import ConfigurationError, Credentials
 from verdigris.domain.access import AccessKey, Rule
@@ -118,3 +121,31 @@ class TestCommands:
     def test_a_key_that_is_not_there(self) -> None:
         result = CliRunner().invoke(app, ["keys", "delete", "VDKANOBODY"])
         assert str(result.exception) == "there is no access key VDKANOBODY"
+
+
+class TestTokenKeys:
+    """What a router gets: enough to verify tokens, and nothing that leads back to a secret."""
+
+    TODAY = date(2026, 3, 1)
+
+    def test_whose_and_for_how_long(self, path: Path) -> None:
+        reader = create_key(path, "ann", Rule(actions=("rds:Describe*",)))
+        anybody = create_key(path, "bob", Rule(actions=("rds:*", "rds-db:*"), resources=("arn:aws:rds-db:*:*:dbuser:*/x",)))
+        ring = KeyRing(ROOT, path)
+        given = ring.token_keys(region="us-east-1", account_id="1", today=self.TODAY)
+        assert [key.access_key_id for key in given.keys] == [ROOT.access_key_id, anybody.access_key_id]
+        root, other = given.keys
+        assert min(root.days) == "20260228"
+        assert max(root.days) == "20260308"
+        assert root.rules[0].allows("rds-db:connect", "arn:aws:rds-db:us-east-1:1:dbuser:db-A/x")
+        assert other.rules == anybody.rules
+        assert other.days["20260301"] == signing_key(anybody.secret_access_key, "20260301", "us-east-1", "rds-db")
+        for secret in (reader.secret_access_key, anybody.secret_access_key, ROOT.secret_access_key):
+            assert secret.encode() not in msgspec.msgpack.encode(given)
+
+    def test_another_revision_with_other_keys(self, path: Path) -> None:
+        ring = KeyRing(ROOT, path)
+        before = ring.revision()
+        assert ring.revision() == before
+        create_key(path, "ann", Rule(actions=("rds-db:connect",)))
+        assert ring.revision() != before

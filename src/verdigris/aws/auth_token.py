@@ -17,6 +17,7 @@ from verdigris.aws import sigv4
 from verdigris.aws.errors import Fault
 
 SERVICE = "rds-db"
+ACTION = f"{SERVICE}:connect"
 MAX_BYTES = 8 * 1024
 MAX_LIFETIME_S = 900
 

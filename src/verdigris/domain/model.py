@@ -64,6 +64,7 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     replica_of: str | None = None
     replication_error: str = ""
     cluster: str | None = None  # resource id of the cluster that it is a member of
+    token_logins: bool = False  # IAMDatabaseAuthenticationEnabled
     pending: PendingChange = PendingChange()
     # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
     # under their botocore names.

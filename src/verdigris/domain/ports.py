@@ -13,6 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from verdigris.domain.access import Rule
 from verdigris.domain.model import (
     BlueGreenDeployment,
     DBCluster,
@@ -215,6 +216,10 @@ class DatabaseServers(Protocol):
         """Stored password verifiers, by role. Roles without one are absent."""
 
     async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None: ...
+    async def set_token_logins(self, resource_id: str, enabled: bool) -> None:
+        """Whether it leaves members of ``rds_iam`` to the router, which is to have been told before; in effect for
+        whoever comes when this returns."""
+
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         """Write the class's memory and connection settings; they take effect at the next restart."""
 
@@ -493,6 +498,7 @@ class Route(Struct, frozen=True, kw_only=True):
     backend: BackendAddress
     require_tls: bool = False
     branches: Branches | None = None
+    token_logins: bool = False  # the router verifies tokens for it; a router that is not told so lets nobody in by one
 
 
 class ReadyReport(Struct, frozen=True, kw_only=True):
@@ -542,6 +548,24 @@ class RouterSessions(Struct, frozen=True, kw_only=True):
     committed: bool = False  # that park's route is committed and its sessions wait for ``release``
 
 
+class TokenKey(Struct, frozen=True, kw_only=True):
+    """What verifies the tokens that one access key signs: a signing key for each day (``20260110``), good for
+    ``rds-db`` alone, and the rules that are about connecting."""
+
+    access_key_id: str
+    days: dict[str, bytes]
+    rules: tuple[Rule, ...]
+
+    def __repr__(self) -> str:
+        return f"TokenKey({self.access_key_id})"
+
+
+class TokenKeys(Struct, frozen=True, kw_only=True):
+    region: str
+    account_id: str
+    keys: tuple[TokenKey, ...] = ()
+
+
 class Router(Protocol):
     """The one way in for clients, and the arbiter of a switchover. Raises ``ControllerSuperseded`` for a stale epoch,
     ``ParkBroken`` when a generation no longer holds, ``PortInUse``."""
@@ -550,6 +574,9 @@ class Router(Protocol):
     async def put_route(self, route: Route) -> None:
         """Durable when it returns. Listening if new; an existing endpoint may change its backend only by ``commit``.
         Its branches it may change at any time: clients that are connected stay where they are."""
+
+    async def set_token_keys(self, keys: TokenKeys) -> None:
+        """In place of those that it had. They are in its memory only: a router that has been started has none."""
 
     async def remove_route(self, name: str) -> None:
         """Sessions on it are closed with 57P01. It is a branch of no other endpoint any more."""

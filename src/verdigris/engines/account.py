@@ -118,6 +118,14 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def own_name() -> str:
+    """Of the account that we run under, and the router with us. Raises ``EngineError``."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise EngineError(f"user id {os.geteuid()} has no entry in the password database") from None
+
+
 def engine_account(configured: str | None = None) -> EngineAccount:
     """The account to use here. Raises ``EngineError`` when the configured one cannot be used or none can be made."""
     if os.geteuid() != 0:

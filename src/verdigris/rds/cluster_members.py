@@ -182,6 +182,8 @@ def _refuse_protection(params: Mapping[str, Any]) -> None:
         raise invalid_parameter_combination(
             "Deletion Protection can only be applied on the Cluster level, not for individual instances"
         )
+    if params.get("EnableIAMDatabaseAuthentication"):
+        raise invalid_parameter_combination("IAM database authentication is not offered here for members of clusters")
 
 
 def require_deletable(tx: Transaction, instance: DBInstance) -> bool:

@@ -50,6 +50,7 @@ MODIFY_MEMBERS = frozenset(
         "DBParameterGroupName",
         "DBPortNumber",
         "DeletionProtection",
+        "EnableIAMDatabaseAuthentication",
         "Engine",
         "EngineVersion",
         "MasterUserPassword",
@@ -123,6 +124,7 @@ def _server_change(
     new_identifier = params.get("NewDBInstanceIdentifier", instance.identifier).lower()
     if new_identifier != instance.identifier:
         require_free_name(tx, new_identifier, wanted_by=instance.resource_id)
+    token_logins = params.get("EnableIAMDatabaseAuthentication", instance.token_logins)
     port = params.get("DBPortNumber", instance.port)
     if port != instance.port:
         require_free_port(context, tx, port)
@@ -134,6 +136,7 @@ def _server_change(
         engine_version=None if version == instance.engine_version else version,
         instance_class=None if instance_class == instance.instance_class else instance_class,
         port=None if port == instance.port else port,
+        token_logins=None if token_logins == instance.token_logins else token_logins,
     )
 
 
@@ -214,7 +217,7 @@ def _status_during(change: arguments.ModifyInstance) -> InstanceStatus:
     """Of several changes the one that clients will notice most names the status."""
     if change.engine_version is not None:
         return InstanceStatus.UPGRADING
-    if change.instance_class is not None or change.port is not None:
+    if change.instance_class is not None or change.port is not None or change.token_logins is not None:
         return InstanceStatus.MODIFYING
     if change.new_identifier is not None:
         return InstanceStatus.RENAMING

@@ -39,6 +39,7 @@ CREATE_MEMBERS = frozenset(
         "DBName",
         "DBParameterGroupName",
         "DeletionProtection",
+        "EnableIAMDatabaseAuthentication",
         "Engine",
         "EngineVersion",
         "MasterUserPassword",
@@ -112,6 +113,7 @@ def create_instance_alone(context: Context, params: Mapping[str, Any]) -> dict[s
             allocated_storage_gib=wanted.storage_gib,
             deletion_protection=params.get("DeletionProtection", False),
             parameter_group=choose_parameter_group(tx, params.get("DBParameterGroupName"), wanted.version),
+            token_logins=params.get("EnableIAMDatabaseAuthentication", False),
             settings=settings,
             tags=tags,
         )

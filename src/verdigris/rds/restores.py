@@ -33,6 +33,7 @@ RESTORE_MEMBERS = frozenset(
         "DBParameterGroupName",
         "DBSnapshotIdentifier",
         "DeletionProtection",
+        "EnableIAMDatabaseAuthentication",
         "Engine",
         "Port",
         "Tags",
@@ -72,6 +73,7 @@ def restore_db_instance_from_db_snapshot(context: Context, params: Mapping[str, 
             allocated_storage_gib=storage_gib,
             deletion_protection=params.get("DeletionProtection", False),
             parameter_group=choose_parameter_group(tx, params.get("DBParameterGroupName"), version),
+            token_logins=params.get("EnableIAMDatabaseAuthentication", False),  # anew, as on RDS
             settings={**inherited, **asked},
             tags=tags or snapshot.instance_tags,
         )

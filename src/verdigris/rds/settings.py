@@ -118,7 +118,6 @@ OFF_ONLY: Mapping[str, tuple[Any, ...]] = {
     "DomainOu": (),
     "EnableCloudwatchLogsExports": ([],),
     "EnableCustomerOwnedIp": (False,),
-    "EnableIAMDatabaseAuthentication": (False,),
     "EnablePerformanceInsights": (False,),
     "KmsKeyId": (),
     "ManageMasterUserPassword": (False,),

@@ -20,6 +20,7 @@ from verdigris.domain.ports import (
     ReadyReport,
     Route,
     RouterSessions,
+    TokenKeys,
 )
 from verdigris.router import messages
 from verdigris.router.errors import NotAbortable, RouteConflict, RouterUnavailable
@@ -55,6 +56,9 @@ class RouterClient:
 
     async def put_route(self, route: Route) -> None:
         await self._ask(messages.PutRoute(route), NoneType)
+
+    async def set_token_keys(self, keys: TokenKeys) -> None:
+        await self._ask(messages.SetTokenKeys(keys), NoneType)
 
     async def remove_route(self, name: str) -> None:
         await self._ask(messages.RemoveRoute(name), NoneType)

@@ -110,6 +110,8 @@ async def _dispatch(service: RouterService, command: messages.Command) -> object
             return await service.routes()
         case messages.PutRoute(route):
             await service.put_route(route)
+        case messages.SetTokenKeys(keys):
+            service.verifier.given = keys
         case messages.RemoveRoute(name):
             await service.remove_route(name)
         case messages.RenameRoute(name, new_name):

@@ -22,6 +22,7 @@ from verdigris.router.listener import Listener
 from verdigris.router.probe import settle
 from verdigris.router.session import Session
 from verdigris.router.states import State
+from verdigris.router.tokens import Verifier
 from verdigris.wire.postgres import messages
 from verdigris.wire.postgres.messages import BackendKey
 from verdigris.wire.postgres.startup import StartupMessage
@@ -77,10 +78,17 @@ class Counters(Struct, kw_only=True):
 
 class Endpoint:
     def __init__(
-        self, route: Route, listener: Listener, tls: ssl.SSLContext, limits: Limits, lender: "Lender | None"
+        self,
+        route: Route,
+        listener: Listener,
+        tls: ssl.SSLContext,
+        limits: Limits,
+        lender: "Lender | None",
+        verifier: Verifier,
     ) -> None:
         self.route = route
         self.limits = limits
+        self.verifier = verifier  # of all endpoints
         self.lender = lender  # to the threads that carry sessions, where there are any
         self.sessions: set[Session] = set()
         self.departing: set[Session] = set()  # ended, their last words not yet with the client
@@ -202,11 +210,17 @@ class Endpoint:
             # A replication connection cannot be carried over a switchover, so none is let in by this way.
             return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects replication connection {what}")
         if self.route.require_tls and not encrypted:
-            return messages.error_response("FATAL", "28000", f"pg_hba.conf rejects connection {what}, no encryption")
+            return self.rejects_plain(packet)
         if self._is_crowded():
             self.counters.turned_away += 1
             return messages.error_response("FATAL", "53300", "sorry, too many clients already")
         return None
+
+    @staticmethod
+    def rejects_plain(packet: StartupMessage) -> bytes:
+        user, database = packet.user.decode(errors="replace"), packet.database.decode(errors="replace")
+        text = f'pg_hba.conf rejects connection for user "{user}", database "{database}", no encryption'
+        return messages.error_response("FATAL", "28000", text)
 
     def _is_crowded(self) -> bool:
         """Those that have said who they are count, the latest of them too, whether they have a backend or wait."""

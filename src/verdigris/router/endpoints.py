@@ -17,6 +17,7 @@ from verdigris.router.lending import lender
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
 from verdigris.router.routes import RouteStore, Table
+from verdigris.router.tokens import Verifier
 
 if TYPE_CHECKING:
     from verdigris.router.succession.predecessor import Predecessor
@@ -37,6 +38,7 @@ class Endpoints:
         self._store = store
         self._tls = tls
         self._limits = limits or Limits()
+        self.verifier = Verifier()
         self._lender = lender()
         self._endpoints: dict[str, Endpoint] = {}
         self._rebind: asyncio.TimerHandle | None = None
@@ -165,6 +167,7 @@ class Endpoints:
             present = table.named(route.name)
             if present is not None and present.backend != route.backend:
                 raise RouteConflict(f"endpoint {route.name} leads to another backend: only a switchover changes that")
+            self._require_no_return(present, route)
             listener = self._listener_for(table, route)
             await self._write_or_close(table.with_routes(route), [listener])
             if self.predecessor is not None and listener is not None:
@@ -208,6 +211,14 @@ class Endpoints:
                 self._endpoints[new_name] = endpoint
             log.info("route.renamed", endpoint=name, new_name=new_name)
 
+    def _require_no_return(self, present: Route | None, route: Route) -> None:
+        """A router of before tokens, which would let in everybody that its server asks nothing, must not come back."""
+        begins = route.token_logins and not (present is not None and present.token_logins)
+        if begins and self.predecessor is not None and not self.predecessor.verifies_tokens:
+            raise RouteConflict(
+                "a router of an older version still has clients: tokens have to wait until it has ended"
+            )
+
     def _listener_for(self, table: Table, route: Route) -> Listener | None:
         """A bound socket for ``route``, None if its endpoint has it already. Raises ``PortInUse``."""
         taken_by = table.on_port(route)
@@ -241,8 +252,8 @@ class Endpoints:
 
     def _make(self, route: Route, listener: Listener) -> Endpoint:
         if route.branches is None:
-            return Endpoint(route, listener, self._tls, self._limits, self._lender)
-        return Junction(route, listener, self._tls, self._limits, self._lender, others=self._endpoints)
+            return Endpoint(route, listener, self._tls, self._limits, self._lender, self.verifier)
+        return Junction(route, listener, self._tls, self._limits, self._lender, self.verifier, others=self._endpoints)
 
     def _follow_branches(self) -> None:
         """Endpoints that lead to others, as the table has them now."""

@@ -15,6 +15,7 @@ from verdigris.domain.ports import Route
 from verdigris.router.endpoint import Endpoint
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
+from verdigris.router.tokens import Verifier
 from verdigris.wire.postgres.messages import BackendKey
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Junction(Endpoint):
         tls: ssl.SSLContext,
         limits: Limits,
         lender: "Lender | None",
+        verifier: Verifier,
         *,
         others: Mapping[str, Endpoint],
     ) -> None:
@@ -41,7 +43,7 @@ class Junction(Endpoint):
         self._turns = count(1)
         self._latest_turn: dict[str, int] = {}
         self._silent_until: dict[str, float] = {}  # event loop time, by name
-        super().__init__(route, listener, tls, limits, lender)
+        super().__init__(route, listener, tls, limits, lender, verifier)
 
     def seat(self, session: "Session") -> bool:
         self.counters.connections += 1

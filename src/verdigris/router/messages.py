@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from verdigris.domain.ports import BackendAddress, Helpers, Parked, ParkRefused, Route
+from verdigris.domain.ports import BackendAddress, Helpers, Parked, ParkRefused, Route, TokenKeys
 
 _LENGTH = Packing("!I")
 # Verifiers of some ten thousand roles, or as many process ids.
@@ -28,6 +28,12 @@ class ListRoutes(Struct, frozen=True, tag=True):
 
 class PutRoute(Struct, frozen=True, tag=True):
     route: Route
+
+
+class SetTokenKeys(Struct, frozen=True, tag=True):
+    """A router that verifies no tokens does not know it: where it was taken, they are verified."""
+
+    keys: TokenKeys
 
 
 class RemoveRoute(Struct, frozen=True, tag=True):
@@ -125,6 +131,7 @@ Command = (
     Hello
     | ListRoutes
     | PutRoute
+    | SetTokenKeys
     | RemoveRoute
     | RenameRoute
     | Disconnect

@@ -123,7 +123,8 @@ class Park:
         return [session for session in self._stopping() if session.tracker.logged_in]
 
     def _logins(self) -> list[Session]:
-        return [session for session in self._stopping() if not session.tracker.logged_in]
+        proving = (session for session in self.endpoint.sessions if session.state is State.PROVING)
+        return [*proving, *(session for session in self._stopping() if not session.tracker.logged_in)]
 
     def reached(self, session: Session) -> None:
         if self.state is ParkState.GATHERING:

@@ -112,6 +112,7 @@ async def _serve(paths: RouterPaths, limits: Limits, *, succeed: bool) -> None:
     service = RouterService(RouteStore(paths.routes), certificate, limits)
     if accession is not None:
         service.inherit(accession.inherited)
+        service.verifier.given = accession.token_keys
     service.open()
     control = ControlServer(service, seat.control)
     control.open()

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from verdigris.aws.auth_token import TokenRefused
 from verdigris.router.asking import Asking
 from verdigris.router.ends import ClientEnd, ServerEnd
 from verdigris.router.exchange import Frame
 from verdigris.router.former import Former
 from verdigris.router.lending import bytes_from_client, offer, take_back
+from verdigris.router.proving import Proof, first_words, read_password
 from verdigris.router.states import State
 from verdigris.wire.postgres import messages, startup
 from verdigris.wire.postgres.errors import ProtocolError
@@ -49,6 +51,8 @@ class Session:
         "_connecting",
         "_former",
         "_held",
+        "_proof",
+        "_said",
         "_timer",
         "asking",
         "backend",
@@ -94,6 +98,8 @@ class Session:
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
         self._connecting: asyncio.Task[None] | None = None
+        self._said = b""  # by a server that has not said yet whether it asks the client for anything
+        self._proof: Proof | None = None  # PROVING: what it is about
         self._former: ServerEnd | None = None  # to the backend that the session has left, not closed yet
         self._timer: asyncio.TimerHandle | None = None  # how long the session may start, or wait
 
@@ -247,8 +253,7 @@ class Session:
             end.drop()
             return
         self.server = end
-        end.feed = self.tracker.server_data
-        end.write = self.client.transport.write
+        end.feed, end.write = _unheard, partial(self._first_words, end)
         # Everything that has been held, the start-up packet first; only what follows it has message headers.
         assert self.startup is not None  # noqa: S101  connect() comes after _open()
         packet_size = startup.packet_size(bytes(self._held[:4])) or 0
@@ -257,7 +262,6 @@ class Session:
         del self._held[:packet_size]
         if self.detour is not None:
             self.detour.packet = packet
-            end.feed, end.write = _unheard, partial(self._first_words, end)
             loop.call_later(SILENT_S, self._silent, end)
         try:
             self._flow()
@@ -265,16 +269,34 @@ class Session:
             self.fail_protocol(error)
 
     def _first_words(self, server: ServerEnd, data: bytes) -> None:
-        """Of a server that the client was sent to as one of several: that it takes nobody at the moment, or not."""
-        if messages.takes_nobody(data) and self._is_unheard():
+        """Whether the server takes the client, where there is another one; and whether it asks it for anything."""
+        if self.detour is not None and messages.takes_nobody(data) and self._is_unheard():
             if not self._go_elsewhere(server):
                 self.close(data)
             return
         self.detour = None
+        self._said += data
+        try:
+            words = first_words(self._said)
+        except ProtocolError as error:
+            self.fail_protocol(error)
+            return
+        if words is None:
+            return
+        said, self._said = self._said, b""
+        if words.asked:
+            self._listen(server, said)
+        else:
+            self._listen(server, said[: words.prelude])
+            self._prove(server, said[words.prelude :])
+
+    def _listen(self, server: ServerEnd, said: bytes) -> None:
+        """The client hears the server from here on, ``said`` first."""
         server.feed = self.tracker.server_data
         server.write = self.client.transport.write
-        server.bytes_total -= len(data)
-        server.data_received(data)
+        if said:
+            server.bytes_total -= len(said)
+            server.data_received(said)
 
     def _silent(self, server: ServerEnd) -> None:
         """It has had the time for an answer."""
@@ -294,6 +316,52 @@ class Session:
             self._held[:0] = self.detour.packet
         return self._turn_elsewhere()
 
+    # -------------------------------------------------------------------------------------------------------- a token
+
+    def _prove(self, server: ServerEnd, kept_back: bytes) -> None:
+        """FLOWING, STOPPING -> PROVING: the server asks nothing of this client, so we do."""
+        if not self.open or self.startup is None:
+            return
+        if not self.endpoint.route.token_logins:
+            self._refuse("the server asks nothing of the user, and the endpoint takes no tokens")
+        elif not self.encrypted:
+            self.close(self.endpoint.rejects_plain(self.startup))
+        else:
+            server.write = self.client.write = None
+            server.after = None
+            server.transport.pause_reading()
+            self.state = State.PROVING
+            self._proof = Proof(server, kept_back)
+            self._timer = asyncio.get_running_loop().call_later(STARTUP_TIMEOUT_S, self.close)
+            self.client.transport.write(messages.CLEARTEXT_PASSWORD)
+            self._look_for_token()
+
+    def _look_for_token(self) -> None:
+        found = read_password(bytes(self._held))
+        if found is None or self._proof is None or self.startup is None:
+            return
+        token, size = found
+        del self._held[:size]
+        try:
+            signer = self.endpoint.verifier.check(token, self.startup.user, self.endpoint.route)
+        except TokenRefused as refused:
+            self._refuse(str(refused))
+            return
+        log.info("token.accepted", endpoint=self.endpoint.name, access_key_id=signer)
+        proof, self._proof = self._proof, None
+        self._flow()
+        self._listen(proof.server, proof.kept_back)
+        proof.server.transport.resume_reading()
+        park = self.endpoint.park
+        if park is not None and not park.released and self.state is State.FLOWING:
+            self.stop()
+
+    def _refuse(self, why: str) -> None:
+        """In RDS's words, which say nothing of the reason."""
+        user = self.startup.user.decode(errors="replace") if self.startup is not None else ""
+        log.warning("token.refused", endpoint=self.endpoint.name, reason=why)
+        self.fail("28000", f'PAM authentication failed for user "{user}"')
+
     # ------------------------------------------------------------------------------------------------ the client's end
 
     def hold(self, data: bytes) -> None:
@@ -305,6 +373,8 @@ class Session:
             match self.state:
                 case State.STARTING:
                     self._open()
+                case State.PROVING:
+                    self._look_for_token()
                 case State.STOPPING:
                     self._advance()
                 case State.PARKED if self._held[0] == _TERMINATE:

@@ -11,6 +11,7 @@ class State(Enum):
     CONNECTING -> FLOWING | WAITING     connected | the endpoint was parked meanwhile, nothing has been sent
     FLOWING -> STOPPING -> PARKED       a park asked for the next safe point; it has been reached
     STOPPING, PARKED -> FLOWING         released
+    FLOWING -> PROVING -> FLOWING       the server asks nothing of the client: it is asked for a token, which is good
     every one -> CLOSED
     """
 
@@ -19,6 +20,7 @@ class State(Enum):
     WAITING = "waiting"
     CONNECTING = "connecting"
     FLOWING = "flowing"
+    PROVING = "proving"
     STOPPING = "stopping"
     PARKED = "parked"
     CLOSED = "closed"

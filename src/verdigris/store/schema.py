@@ -66,6 +66,7 @@ instances = sa.Table(
     sa.Column("replica_of", sa.Text, index=True, comment="resource id of a read replica's source"),
     sa.Column("replication_error", sa.Text, nullable=False),
     sa.Column("cluster", sa.Text, index=True, comment="resource id of the cluster that it is a member of"),
+    sa.Column("token_logins", sa.Boolean(create_constraint=False), nullable=False),
     sa.Column("pending", Json(PendingChange), nullable=False),
     sa.Column("settings", Json(dict[str, object]), nullable=False),
     sa.Column("tags", Json(tuple[Tag, ...]), nullable=False),

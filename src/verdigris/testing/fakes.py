@@ -59,6 +59,7 @@ class FakeServer(Struct, frozen=True, kw_only=True):
     spec: ServerSpec
     running: bool = True
     restarts: int = 0
+    token_logins: bool = False
 
 
 def fake_parameters(_family: str) -> Sequence[ParameterInfo]:
@@ -145,6 +146,9 @@ class FakeServers:
         if self._server(resource_id).spec.master_username != username:
             raise EngineError(f'role "{username}" does not exist')
         self._change_spec(resource_id, master_password_verifier=verifier)
+
+    async def set_token_logins(self, resource_id: str, enabled: bool) -> None:
+        self.servers[resource_id] = structs.replace(self._server(resource_id), token_logins=enabled)
 
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         self._change_spec(resource_id, instance_class=instance_class)

@@ -25,6 +25,7 @@ class ModifyInstance(Struct, frozen=True, kw_only=True):
     engine_version: str | None = None
     instance_class: str | None = None
     port: int | None = None
+    token_logins: bool | None = None
 
 
 class DeleteInstance(Struct, frozen=True, kw_only=True):

@@ -61,6 +61,20 @@ class InstanceWorkflow(SagaWorkflow):
             instance = tx.instance(self.resource_id)
         return () if instance is None or instance.cluster is None else steps
 
+    def steps_for_tokens(self) -> tuple[Step, ...]:
+        """Of an instance that is being made."""
+        with self.services.store.transaction() as tx:
+            instance = tx.instance(self.resource_id)
+            source = None if instance is None or instance.replica_of is None else tx.instance(instance.replica_of)
+        inherited = source is not None and source.token_logins
+        if instance is None or instance.token_logins == inherited:
+            return ()
+        return (Step(name="tokens", do=self._set_token_logins),)
+
+    async def _set_token_logins(self) -> None:
+        instance = self.instance()
+        await set_token_logins(self.services, instance, enabled=instance.token_logins)
+
     async def close_endpoint(self) -> None:
         await self.services.router.remove_route(self.instance().identifier)
 
@@ -82,6 +96,7 @@ def route_of(services: Services, instance: DBInstance) -> Route:
         port=instance.port,
         backend=services.servers.address(instance.resource_id),
         require_tls=group is not None and is_on(group.parameters.get(FORCE_TLS)),
+        token_logins=instance.token_logins,
     )
 
 
@@ -102,6 +117,17 @@ def routes_after_switchover(services: Services, members: Iterable[tuple[DBInstan
             structs.replace(ours, name=old_name, port=old_port),
         ]
     return routes
+
+
+async def set_token_logins(services: Services, instance: DBInstance, *, enabled: bool) -> None:
+    """The server leaves nobody to a router that does not verify tokens: only one that does takes keys, and it refuses
+    whom the server has not asked until it has been told of the endpoint."""
+    route = structs.replace(route_of(services, instance), token_logins=enabled)
+    if enabled:
+        await services.router.set_token_keys(services.token_keys())
+        await services.router.put_route(route)
+    await services.servers.set_token_logins(instance.resource_id, enabled)
+    await services.router.put_route(route)
 
 
 async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: bool) -> None:
@@ -131,6 +157,7 @@ class CreateInstance(InstanceWorkflow):
         return [
             Step(name="server", do=self._create_server, undo=self._remove_server),
             Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
+            *self.steps_for_tokens(),
             *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
 
@@ -186,6 +213,10 @@ class ModifyInstance(InstanceWorkflow):
             steps.append(Step(name="class", do=self._change_class, undo=self._restore_class, done=self._put_class))
         if self.told.port is not None:
             steps.append(Step(name="port", do=self._move_port, undo=self._restore_port, done=self._put_port))
+        if self.told.token_logins is not None:
+            steps.append(
+                Step(name="tokens", do=self._change_tokens, undo=self._set_token_logins, done=self._put_tokens)
+            )
         if self.told.new_identifier is not None:
             steps.append(Step(name="rename", do=self._rename, undo=self._rename_back, done=self._put_name))
         return steps
@@ -227,6 +258,12 @@ class ModifyInstance(InstanceWorkflow):
 
     def _put_port(self, tx: Transaction) -> None:
         self._put(tx, lambda instance: structs.replace(instance, port=self.told.port))
+
+    async def _change_tokens(self) -> None:
+        await set_token_logins(self.services, self.instance(), enabled=bool(self.told.token_logins))
+
+    def _put_tokens(self, tx: Transaction) -> None:
+        self._put(tx, lambda instance: structs.replace(instance, token_logins=self.told.token_logins))
 
     async def _rename(self) -> None:
         await self._move_endpoint(self.instance().identifier, self.told.new_identifier or "")

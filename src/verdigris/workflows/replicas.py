@@ -29,6 +29,7 @@ class CreateReadReplica(ReplicaWorkflow):
             *self.steps_of_members(Step(name="writer", do=self._await_source)),
             Step(name="copy", do=self._copy, undo=self._remove, bulky=True),
             Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
+            *self.steps_for_tokens(),
             *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
 

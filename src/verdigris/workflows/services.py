@@ -19,9 +19,14 @@ from verdigris.domain.ports import (
     Snapshots,
     Store,
     SwitchoverEngine,
+    TokenKeys,
     Transaction,
 )
 from verdigris.domain.statuses import WorkflowKind
+
+
+def _no_token_keys() -> TokenKeys:
+    return TokenKeys(region="", account_id="")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Services:
     snapshots: Snapshots
     switchover: SwitchoverEngine
     random_text: Callable[[str, int], str]
+    token_keys: Callable[[], TokenKeys] = _no_token_keys  # as they are at the moment
     policy: SwitchoverPolicy = field(default_factory=SwitchoverPolicy)
     # Held from reading what a cluster's endpoints shall lead to until the router has been told.
     cluster_routing: asyncio.Lock = field(default_factory=asyncio.Lock)

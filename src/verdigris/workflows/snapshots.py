@@ -45,6 +45,7 @@ class RestoreInstance(InstanceWorkflow):
         return [
             Step(name="server", do=self._restore, undo=self._remove_server, bulky=True),
             Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
+            *self.steps_for_tokens(),
         ]
 
     async def _restore(self) -> None:

@@ -155,6 +155,7 @@ class TestMembers:
             ({"Port": 20100}, COMBINATION, "for the DB Cluster."),
             ({"BackupRetentionPeriod": 3}, COMBINATION, "Set backup retention period for the DB Cluster."),
             ({"DeletionProtection": True}, COMBINATION, "Cluster level"),
+            ({"EnableIAMDatabaseAuthentication": True}, COMBINATION, "not offered"),
             ({"Engine": "postgres"}, COMBINATION, "incompatible"),
             ({"EngineVersion": "16.14"}, COMBINATION, "16.14"),
             ({"DBInstanceIdentifier": "o--ne"}, "InvalidParameterValue", "DBInstanceIdentifier"),

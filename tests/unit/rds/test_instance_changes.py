@@ -33,13 +33,19 @@ class TestModify:
             ),
             ({"DBPortNumber": 1234}, "modifying", {"port": 1234}, {"Port": 1234}),
             (
+                {"EnableIAMDatabaseAuthentication": True},
+                "modifying",
+                {"token_logins": True},
+                {"IAMDatabaseAuthenticationEnabled": True},
+            ),
+            (
                 {"NewDBInstanceIdentifier": "Other"},
                 "renaming",
                 {"new_identifier": "other"},
                 {"DBInstanceIdentifier": "other"},
             ),
         ],
-        ids=["password", "version", "major version's newest", "class", "port", "name"],
+        ids=["password", "version", "major version's newest", "class", "port", "tokens", "name"],
     )
     def test_what_the_server_has_to_follow(
         self, world: World, params: dict[str, Any], status: str, told: dict[str, object], pending: dict[str, object]

@@ -49,6 +49,13 @@ class TestCreate:
         world.finish()
         assert view(world, "app")["ReadReplicaDBInstanceIdentifiers"] == ["copy"]
 
+    def test_tokens_are_inherited_unless_it_is_said(self, world: World) -> None:
+        world.create_instance(EnableIAMDatabaseAuthentication=True)
+        world.create_replica("plain", EnableIAMDatabaseAuthentication=False)
+        world.create_replica()
+        shown = {name: view(world, name)["IAMDatabaseAuthenticationEnabled"] for name in ("app", "plain", "copy")}
+        assert shown == {"app": True, "plain": False, "copy": True}
+
     def test_what_is_its_own(self, world: World) -> None:
         world.call(
             "CreateDBParameterGroup", DBParameterGroupName="mine", DBParameterGroupFamily="postgres17", Description="d"

@@ -14,6 +14,7 @@ from verdigris.router import session
 from verdigris.router.endpoint import Endpoint
 from verdigris.router.limits import Limits
 from verdigris.router.listener import Listener
+from verdigris.router.tokens import Verifier
 
 TIMEOUT_S = 0.2
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -27,7 +28,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     route = Route(name="app", host="127.0.0.1", port=port, backend=BackendAddress("db-X", "/nowhere/.s.PGSQL.5432"))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     listener = Listener.bind("127.0.0.1", port)
-    Endpoint(route, listener, tls, Limits(), None)
+    Endpoint(route, listener, tls, Limits(), None, Verifier())
     yield port
     listener.close()
 

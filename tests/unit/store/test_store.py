@@ -163,7 +163,7 @@ def an_entry(step: str, outcome: str = "done") -> JournalEntry:
 
 
 # Columns that came after version 2.
-_LATER = frozenset({"cluster", "pending", "replica_of", "replication_error"})
+_LATER = frozenset({"cluster", "pending", "replica_of", "replication_error", "token_logins"})
 
 
 def _write_as_version_2(engine: sa.Engine) -> None:

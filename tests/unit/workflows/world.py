@@ -29,6 +29,7 @@ from verdigris.domain.ports import (
     Route,
     RouterSessions,
     SinceBoot,
+    TokenKeys,
 )
 from verdigris.domain.statuses import (
     DeploymentStatus,
@@ -181,6 +182,9 @@ class WorldRouter:
 
     async def put_route(self, route: Route) -> None:
         self.world.route_table[route.name] = route
+
+    async def set_token_keys(self, keys: TokenKeys) -> None:
+        raise NotImplementedError
 
     async def remove_route(self, name: str) -> None:
         effect = await self.world.act("remove_route")

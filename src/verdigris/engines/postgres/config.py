@@ -8,6 +8,8 @@ because these files travel with a physical copy.
 import re
 from collections.abc import Mapping
 
+from msgspec import Struct
+
 from verdigris.domain.parameters import MEMORY, evaluate
 from verdigris.domain.versions import PostgresVersion
 from verdigris.engines.classes import machine_memory_bytes, memory_bytes
@@ -19,12 +21,52 @@ ADMIN_ROLE = "rdsadmin"
 
 # There is no way in but the private socket: see docs on the router, which refuses clients that name rdsadmin.
 # As on RDS, roles whose password is stored as an MD5 hash may still come in; "md5" asks all others for SCRAM.
-HBA = f"""\
+_OURS = f"""\
 # Written by Verdigris.
 local  all          {ADMIN_ROLE}  scram-sha-256
 local  replication  {ADMIN_ROLE}  scram-sha-256
-local  all          all       md5
 """
+_EVERYBODY = "local  all          all       md5\n"
+
+# Whose members log in with a token, where an instance takes tokens.
+TOKEN_ROLE = "rds_iam"  # noqa: S105  a role
+_MAP = "router"
+# From this version on a map in pg_ident.conf can be for every role.
+_MAPS_KNOW_ALL = 16
+
+
+class TokenLogins(Struct, frozen=True, kw_only=True):
+    """``router``: the account that the router runs under, which asks for the tokens and verifies them."""
+
+    master_username: str
+    router: str
+
+
+def hba(version: PostgresVersion, tokens: TokenLogins | None = None) -> str:
+    """``pg_hba.conf``. Members of ``rds_iam`` are asked nothing: the router does that (decision 37). The master user
+    has its password in any case; it becomes such a member by granting the role."""
+    if tokens is None:
+        return _OURS + _EVERYBODY
+    # Before, the mode of the socket's directory alone keeps everybody else away.
+    method = f"peer map={_MAP}" if version.major >= _MAPS_KNOW_ALL else "trust"
+    return f"""\
+{_OURS}\
+local  all          {_quoted(tokens.master_username)}  md5
+local  all          +{TOKEN_ROLE}  {method}
+{_EVERYBODY}"""
+
+
+def ident(tokens: TokenLogins | None) -> str:
+    """``pg_ident.conf``."""
+    return "# Written by Verdigris.\n" + (f"{_MAP}  {_quoted(tokens.router)}  all\n" if tokens else "")
+
+
+def _quoted(name: str) -> str:
+    """Quoted, it is no keyword, nor a group for its first character. The file knows no escape for a quote."""
+    if '"' in name or "\n" in name:
+        raise ValueError(f"not a name for pg_hba.conf: {name!r}")
+    return f'"{name}"'
+
 
 # A class that RDS does not know gets the settings of its smallest burstable one.
 _FALLBACK_CLASS = "db.t4g.micro"

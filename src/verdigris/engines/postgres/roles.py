@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from verdigris.domain.versions import PostgresVersion
+from verdigris.engines.postgres.config import TOKEN_ROLE
 
 AsyncConnection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -58,9 +59,18 @@ async def set_up_roles(
         )
     )
     await connection.execute(sql.SQL("GRANT {} TO {} WITH ADMIN OPTION").format(group, user))
+    await ensure_token_role(connection, version, master)
     await connection.execute(sql.SQL("ALTER DATABASE postgres OWNER TO {}").format(user))
     if db_name is not None:
         await _ensure_database(connection, db_name, master)
+
+
+async def ensure_token_role(connection: AsyncConnection, version: PostgresVersion, master: str) -> None:
+    """``rds_iam``, which the master user may grant: from 16 on that takes the ADMIN option, and nothing else."""
+    await _ensure_role(connection, TOKEN_ROLE)
+    if version.major >= 16:
+        statement = "GRANT {} TO {} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
+        await connection.execute(sql.SQL(statement).format(sql.Identifier(TOKEN_ROLE), sql.Identifier(master)))
 
 
 async def keep_administration(connection: AsyncConnection, master: str) -> None:

@@ -19,7 +19,7 @@ from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import BackendAddress
 from verdigris.domain.undoing import to_its_end
 from verdigris.domain.versions import PostgresVersion
-from verdigris.engines.account import EngineAccount, sync_directory
+from verdigris.engines.account import EngineAccount, own_name, sync_directory
 from verdigris.engines.control import Control
 from verdigris.engines.installations import Installation
 from verdigris.engines.layout import SOCKET_NAME, Layout
@@ -57,6 +57,7 @@ class ServerRecord(Struct, frozen=True, kw_only=True):
     db_name: str | None = None
     # The parameter group's own values, formulas as they are.
     parameters: dict[str, str] = {}
+    token_logins: bool = False
     created: bool = False
     to_clean: tuple[str, ...] = ()
 
@@ -231,9 +232,23 @@ class PostgresServer:
         version = version or self.version
         postgresql_conf = data_dir / "postgresql.conf"
         self.account.write_file(postgresql_conf, config.managed(self.account.read_file(postgresql_conf)))
-        self.account.write_file(data_dir / "pg_hba.conf", config.HBA)
+        self._write_admission(data_dir, version)
         found = {name: value for name, value in self.read_settings(data_dir).items() if name not in forget}
         self.write_settings(found | self.derived_settings(version), data_dir)
+
+    def set_token_logins(self, enabled: bool) -> None:
+        """Whether members of ``rds_iam`` are left to the router. It takes effect by ``reload`` or at the next start."""
+        self.save(token_logins=enabled)
+        with self.control.effect():
+            self._write_admission(self.data_dir, self.version)
+
+    def _write_admission(self, data_dir: Path, version: PostgresVersion) -> None:
+        """pg_hba.conf and what it refers to, which comes first."""
+        tokens = None
+        if self._record.token_logins:
+            tokens = config.TokenLogins(master_username=self._record.master_username, router=own_name())
+        self.account.write_file(data_dir / "pg_ident.conf", config.ident(tokens))
+        self.account.write_file(data_dir / "pg_hba.conf", config.hba(version, tokens))
 
     def derived_settings(self, version: PostgresVersion | None = None) -> dict[str, str]:
         """What follows from version, class and parameter group."""

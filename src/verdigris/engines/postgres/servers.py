@@ -26,6 +26,7 @@ from verdigris.engines.postgres.parameters import describe
 from verdigris.engines.postgres.password import scram_verifier
 from verdigris.engines.postgres.roles import (
     connectable_databases,
+    ensure_token_role,
     extensions_in_use,
     read_verifiers,
     set_password,
@@ -36,6 +37,8 @@ from verdigris.engines.postgres.strays import end_strays
 from verdigris.engines.supervisor import ConditionCallback, RestartPolicy, ServerCondition
 
 log = structlog.get_logger(__name__)
+
+_RELOAD_POLL_S = 0.01
 
 
 class PostgresServers:
@@ -132,6 +135,7 @@ class PostgresServers:
             master_username=like.record.master_username,
             db_name=like.record.db_name,
             parameters=dict(parameters),
+            token_logins=like.record.token_logins,
             created=True,
         )
         return self.shell(resource_id, record, passfile=self.account.read_file(like.passfile))
@@ -217,6 +221,18 @@ class PostgresServers:
     async def set_master_password(self, resource_id: str, username: str, verifier: str) -> None:
         async with self._session(self.server(resource_id)) as connection:
             await set_password(connection, username, verifier)
+
+    async def set_token_logins(self, resource_id: str, enabled: bool) -> None:
+        server = self.server(resource_id)
+        async with self._session(server) as connection:
+            if enabled and not (server.data_dir / "standby.signal").exists():  # a standby has its source's roles
+                await ensure_token_role(connection, server.version, server.record.master_username)
+            before = await _configured_at(connection)
+            server.set_token_logins(enabled)
+            server.reload()
+            # The postmaster tells its children, reads pg_hba.conf, and only then goes on to take newcomers.
+            while await _configured_at(connection) == before:  # noqa: ASYNC110  another process says so
+                await asyncio.sleep(_RELOAD_POLL_S)
 
     async def set_instance_class(self, resource_id: str, instance_class: str) -> None:
         self.server(resource_id).set_class(instance_class)
@@ -342,3 +358,7 @@ class PostgresServers:
         await server.stop()
         server.use_installation(installation)
         await server.start()
+
+
+async def _configured_at(connection: AsyncConnection) -> object:
+    return await (await connection.execute("SELECT pg_catalog.pg_conf_load_time()")).fetchone()

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -24,6 +25,9 @@ from verdigris.router.succession.channel import Channel, ChannelLost
 from verdigris.router.succession.luggage import settle, unpack
 from verdigris.router.succession.witness import Witness
 from verdigris.wire.postgres.messages import BackendKey
+
+if TYPE_CHECKING:
+    from verdigris.domain.ports import TokenKeys
 
 log = structlog.get_logger()
 
@@ -47,6 +51,8 @@ class Accession:
 
     def __init__(self, connection: socket.socket, paths: RouterPaths) -> None:
         self.inherited: dict[tuple[str, int], tuple[Listener, Counters]] = {}
+        self.verifies_tokens = False
+        self.token_keys: TokenKeys | None = None
         self._paths = paths
         self._loop = asyncio.get_running_loop()
         self._channel = Channel(connection)
@@ -135,8 +141,9 @@ class Accession:
             case messages.Listening(route, counters):
                 listener = Listener(socket.socket(fileno=descriptors[0]))
                 self.inherited[route.host, route.port] = listener, counters
-            case messages.Grant(pid) if not self._granted.done():
+            case messages.Grant(pid, verifies_tokens, token_keys) if not self._granted.done():
                 self._predecessor = Witness(pid)
+                self.verifies_tokens, self.token_keys = verifies_tokens, token_keys
                 lock, control, succession = descriptors
                 sockets = socket.socket(fileno=control), socket.socket(fileno=succession)
                 self._granted.set_result(Seat(self._paths, lock, *sockets))

@@ -21,6 +21,8 @@ LEFT = frozenset(
         "_connecting",
         "_former",  # closed
         "_timer",  # stopped
+        "_proof",  # a parked one is logged in
+        "_said",  # likewise
         "asking",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "cursors",  # not movable with them
         "detour",  # a server has taken it

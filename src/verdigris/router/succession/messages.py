@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 from msgspec import Struct
 
-from verdigris.domain.ports import BackendAddress, Route
+from verdigris.domain.ports import BackendAddress, Route, TokenKeys
 from verdigris.router.endpoint import Counters
 from verdigris.wire.postgres.idle import IdleTracker
 from verdigris.wire.postgres.messages import BackendKey
@@ -44,6 +44,8 @@ class Grant(Struct, frozen=True, tag=True):
 
     descriptors: ClassVar[int] = 3
     pid: int
+    verifies_tokens: bool = False  # said by those that do
+    token_keys: TokenKeys | None = None
 
 
 class InCharge(Struct, frozen=True, tag=True):

@@ -13,6 +13,10 @@ class Predecessor(Protocol):
     """Each call returns once it holds for what was on its way between the two processes, too; none fails if the other
     process dies."""
 
+    @property
+    def verifies_tokens(self) -> bool:
+        """Else it lets in everybody of whom the server asks nothing, should it ever be the router again."""
+
     async def remaining(self) -> "Mapping[str, Remaining]":
         """By endpoint: clients that it still has. It takes no new ones, so who is not there is here, or gone."""
 

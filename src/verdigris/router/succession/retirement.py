@@ -126,7 +126,7 @@ class Retirement:
             endpoint.counters = Counters()
         seat = self._seat
         what = (seat.lock, seat.control.fileno(), seat.succession.fileno())
-        self._channel.send(messages.Grant(os.getpid()), what)
+        self._channel.send(messages.Grant(os.getpid(), True, self._service.verifier.given), what)
 
     async def _wait_for_the_end(self) -> None:
         """Leave the other side the time to read."""

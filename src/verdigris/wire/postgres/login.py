@@ -119,6 +119,8 @@ class Credential:
             self._use_scram(watch, verifier)
 
     def _use_md5(self, watch: LoginWatch, verifier: str) -> None:
+        if watch.method is Method.TRUST:
+            return
         if watch.method is not Method.MD5:
             raise CannotLogIn("the client proved another kind of password than the one stored")
         self._md5 = verifier[3:].encode()

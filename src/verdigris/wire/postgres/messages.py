@@ -68,6 +68,9 @@ def password(payload: bytes) -> bytes:
     return message(b"p", payload)
 
 
+CLEARTEXT_PASSWORD = message(b"R", _INT32.pack(3))  # AuthenticationCleartextPassword
+
+
 def sasl_initial_response(mechanism: bytes, payload: bytes) -> bytes:
     return message(b"p", _string(mechanism) + _LENGTH.pack(len(payload)) + payload)
 
