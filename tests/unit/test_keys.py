@@ -130,7 +130,9 @@ class TestTokenKeys:
 
     def test_whose_and_for_how_long(self, path: Path) -> None:
         reader = create_key(path, "ann", Rule(actions=("rds:Describe*",)))
-        anybody = create_key(path, "bob", Rule(actions=("rds:*", "rds-db:*"), resources=("arn:aws:rds-db:*:*:dbuser:*/x",)))
+        anybody = create_key(
+            path, "bob", Rule(actions=("rds:*", "rds-db:*"), resources=("arn:aws:rds-db:*:*:dbuser:*/x",))
+        )
         ring = KeyRing(ROOT, path)
         given = ring.token_keys(region="us-east-1", account_id="1", today=self.TODAY)
         assert [key.access_key_id for key in given.keys] == [ROOT.access_key_id, anybody.access_key_id]
