@@ -248,7 +248,7 @@ async def test_cancel(endpoint: Endpoint, router_process: RouterProcess, moved: 
             await gone(router_process, await restart(router_process))
         running = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
         unharmed = asyncio.create_task(bystander.execute("SELECT pg_sleep(1)"))
-        await until(lambda: is_asleep(endpoint))
+        await until(lambda: are_asleep(endpoint, 2))
         if not moved:
             old = await restart(router_process)  # the cancel request comes to the new process
         await connection.cancel_safe()
@@ -260,9 +260,9 @@ async def test_cancel(endpoint: Endpoint, router_process: RouterProcess, moved: 
             await gone(router_process, old)
 
 
-async def is_asleep(endpoint: Endpoint) -> bool:
+async def are_asleep(endpoint: Endpoint, number: int) -> bool:
     async with await connect(endpoint) as watcher:
-        return await one(watcher, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == 2
+        return await one(watcher, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == number
 
 
 # -------------------------------------------------------------------------------------------------------------- TLS
@@ -334,7 +334,7 @@ async def test_switchover_after_a_restart(
         old = await restart(router_process)
         await gone(router_process, old)
         running = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
-        await until(lambda: is_active(router))
+        await until(lambda: are_asleep(endpoint, 1))  # else the request is not for that query
         await connection.cancel_safe()
         with pytest.raises(psycopg.errors.QueryCanceled):
             await running
@@ -343,10 +343,6 @@ async def test_switchover_after_a_restart(
 def result_is_there(connection: Connection) -> bool:
     connection.pgconn.consume_input()
     return not connection.pgconn.is_busy()
-
-
-async def is_active(router: RouterClient) -> bool:
-    return (await router.sessions("app")).active == 1
 
 
 async def test_not_in_the_middle_of_a_switchover(
