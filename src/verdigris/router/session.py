@@ -51,6 +51,7 @@ class Session:
         "_connecting",
         "_former",
         "_held",
+        "_may_speak",
         "_proof",
         "_said",
         "_timer",
@@ -97,6 +98,9 @@ class Session:
         self.given_up = False  # the client has cancelled what it waits for; it has not begun
         self._held = bytearray()  # from the client, not yet passed on
         self._client_eof = False
+        # The server has asked the client for something, or a token has been good: before that it is told nothing but
+        # who the client says that it is, for it may take that for the truth.
+        self._may_speak = False
         self._connecting: asyncio.Task[None] | None = None
         self._said = b""  # by a server that has not said yet whether it asks the client for anything
         self._proof: Proof | None = None  # PROVING: what it is about
@@ -253,8 +257,9 @@ class Session:
             end.drop()
             return
         self.server = end
+        self._may_speak = False
         end.feed, end.write = _unheard, partial(self._first_words, end)
-        # Everything that has been held, the start-up packet first; only what follows it has message headers.
+        # Of what has been held only the start-up packet.
         assert self.startup is not None  # noqa: S101  connect() comes after _open()
         packet_size = startup.packet_size(bytes(self._held[:4])) or 0
         packet = bytes(self._held[:packet_size])
@@ -284,11 +289,17 @@ class Session:
         if words is None:
             return
         said, self._said = self._said, b""
-        if words.asked:
-            self._listen(server, said)
-        else:
-            self._listen(server, said[: words.prelude])
-            self._prove(server, said[words.prelude :])
+        try:
+            if words.asked:
+                self._may_speak = True
+                self._listen(server, said)
+                if self.state is State.FLOWING:
+                    self._speak()
+            else:
+                self._listen(server, said[: words.prelude])
+                self._prove(server, said[words.prelude :])
+        except ProtocolError as error:
+            self.fail_protocol(error)
 
     def _listen(self, server: ServerEnd, said: bytes) -> None:
         """The client hears the server from here on, ``said`` first."""
@@ -349,6 +360,7 @@ class Session:
             return
         log.info("token.accepted", endpoint=self.endpoint.name, access_key_id=signer)
         proof, self._proof = self._proof, None
+        self._may_speak = True
         self._flow()
         self._listen(proof.server, proof.kept_back)
         proof.server.transport.resume_reading()
@@ -396,7 +408,8 @@ class Session:
             return False
         match self.state:
             case State.FLOWING:
-                self._pass_eof()
+                if self._may_speak:
+                    self._pass_eof()
             case State.STOPPING:
                 self._advance()
             case State.PARKED if self._held:
@@ -469,6 +482,16 @@ class Session:
         self.state = State.FLOWING
         self._stop_timer()
         self.server.after = None
+        if self._may_speak:
+            self._speak()
+        if not self.client.transport.is_closing() and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES:
+            self.client.transport.resume_reading()
+        if not self._client_eof:
+            offer(self)
+
+    def _speak(self) -> None:
+        """To the server, what was held first."""
+        assert self.server is not None  # noqa: S101  only sessions with a server flow
         if self._held:
             held = bytes(self._held)
             self._held.clear()
@@ -476,12 +499,8 @@ class Session:
             self.server.transport.write(held)
             self._cancel_what_waited()
         self.client.write = self.server.transport.write
-        if not self.client.transport.is_closing() and self.server.transport.get_write_buffer_size() <= MAX_HELD_BYTES:
-            self.client.transport.resume_reading()
         if self._client_eof:
             self._pass_eof()
-        else:
-            offer(self)
 
     def _cancel_what_waited(self) -> None:
         """The server has been given it."""
@@ -514,7 +533,7 @@ class Session:
             if self.tracker.safe:
                 self._reached()
                 return
-            if not self._held or not self.tracker.needs_client:
+            if not self._held or not self._may_speak or not self.tracker.needs_client:
                 break
             self._pass_request()
         if self._client_eof and not self._held and self.state is State.STOPPING:
@@ -657,6 +676,7 @@ class Session:
     def settle_in(self, held: bytes) -> None:
         """STARTING -> PARKED in the process that takes the session over, before its client's transport is made."""
         self.state = State.PARKED
+        self._may_speak = True
         self._held += held
 
     def surrender(self) -> None:

@@ -1,6 +1,7 @@
 """A server that asks a client nothing: nobody passes the router without a token, whatever it has been told so far."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -10,7 +11,7 @@ import msgspec
 import psycopg
 import pytest
 
-from tests.conftest import CreateServer
+from tests.conftest import CreateServer, until
 from tests.integration.router.clients import Endpoint, connect
 from tests.ports import host_ports
 from verdigris.domain.ports import Parked, Route, TokenKeys
@@ -82,3 +83,43 @@ async def test_one_at_the_prompt_does_not_keep_a_park_from_being_granted(
         await router.abort(parked.generation)
     finally:
         client.close()
+
+
+def say_at_once(port: int, *, encrypted: bool) -> bytes:
+    """A client that does not wait until it is let in; what it is told until the end."""
+    client: socket.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+    if encrypted:
+        client.sendall(SSL_REQUEST)
+        assert client.recv(1) == b"S"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        client = context.wrap_socket(client)
+    query = b"ALTER ROLE jane SET work_mem = '1MB'\0"
+    begin = startup_message(PROTOCOL_3_0, {b"user": ROLE.encode(), b"database": b"app"})
+    client.sendall(begin + b"Q" + struct.pack("!I", 4 + len(query)) + query)
+    told = b""
+    with client, contextlib.suppress(ConnectionResetError):
+        while data := client.recv(4096):
+            told += data
+    return told
+
+
+@pytest.mark.parametrize("token_logins", [False, True])
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_nothing_is_done_that_was_said_before_the_token(
+    unasked: Endpoint, router: RouterClient, servers: PostgresServers, encrypted: bool, token_logins: bool
+) -> None:
+    """The server would do it at once: it takes the client for whom it says that it is."""
+    await router.put_route(msgspec.structs.replace(unasked.route, token_logins=token_logins))
+    told = await asyncio.to_thread(say_at_once, unasked.route.port, encrypted=encrypted)
+    assert b"28000" in told or b"08P01" in told
+    async with await servers.server(unasked.route.backend.resource_id).connect("app") as connection:
+
+        async def nobody_is_there() -> bool:
+            row = await (await connection.execute("SELECT FROM pg_stat_activity WHERE usename = %s", [ROLE])).fetchone()
+            return row is None
+
+        await until(nobody_is_there)
+        found = await (await connection.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [ROLE])).fetchone()
+        assert found == (None,)

@@ -21,6 +21,7 @@ LEFT = frozenset(
         "_connecting",
         "_former",  # closed
         "_timer",  # stopped
+        "_may_speak",  # a parked one is logged in
         "_proof",  # a parked one is logged in
         "_said",  # likewise
         "asking",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
