@@ -419,6 +419,14 @@ MUTANTS: tuple[Mutant, ...] = (
         suites=(TRACKER,),
     ),
     Mutant(
+        name="what a client says before it is asked for its token is passed on",
+        file="router/session.py",
+        old="        if self._may_speak:\n            self._speak()",
+        new="        if True:\n            self._speak()",
+        suites=("tests/integration/router/test_unasked.py",),
+        slow=True,
+    ),
+    Mutant(
         name="a cancellation is granted while the route is being committed",
         file=EXECUTOR,
         old="        async with self._known.deciding:\n            if self._known.facts.route is Side.TARGET or",
