@@ -9,7 +9,7 @@ from collections.abc import Callable, Container
 from msgspec import Struct
 
 # RDS user guide, CreateDBInstance: 1 to 63 letters, digits or hyphens, first a letter, no two hyphens, none at the end.
-_INSTANCE_IDENTIFIER = re.compile(r"[a-zA-Z](?:-?[a-zA-Z0-9])*")
+_NAME = re.compile(r"[a-zA-Z](?:-?[a-zA-Z0-9])*")
 INSTANCE_IDENTIFIER_MAX = 63
 PARAMETER_GROUP_NAME_MAX = 255
 SNAPSHOT_IDENTIFIER_MAX = 255
@@ -21,15 +21,19 @@ RandomText = Callable[[str, int], str]  # (alphabet, length) -> text
 
 
 def is_instance_identifier(text: str) -> bool:
-    return len(text) <= INSTANCE_IDENTIFIER_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+    return _is_name(text, INSTANCE_IDENTIFIER_MAX)
 
 
 def is_parameter_group_name(text: str) -> bool:
-    return len(text) <= PARAMETER_GROUP_NAME_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+    return _is_name(text, PARAMETER_GROUP_NAME_MAX)
 
 
 def is_snapshot_identifier(text: str) -> bool:
-    return len(text) <= SNAPSHOT_IDENTIFIER_MAX and _INSTANCE_IDENTIFIER.fullmatch(text) is not None
+    return _is_name(text, SNAPSHOT_IDENTIFIER_MAX)
+
+
+def _is_name(text: str, most: int) -> bool:
+    return len(text) <= most and _NAME.fullmatch(text) is not None
 
 
 def new_resource_id(random_text: RandomText) -> str:

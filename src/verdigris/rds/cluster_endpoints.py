@@ -52,11 +52,9 @@ def create_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> d
             excluded_members=lists.excluded,
             tags=tags,
         )
-        tx.put_cluster_endpoint(endpoint)
-        start_workflow(context, tx, WorkflowKind.CREATE_CLUSTER_ENDPOINT, endpoint.resource_id)
-        members = tx.members_of([cluster.resource_id])
+        view = _begin(context, tx, WorkflowKind.CREATE_CLUSTER_ENDPOINT, cluster, endpoint)
     context.wake()
-    return endpoint_view(context, cluster, endpoint, members)
+    return view
 
 
 def modify_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,11 +72,9 @@ def modify_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> d
             static_members=lists.static,
             excluded_members=lists.excluded,
         )
-        tx.put_cluster_endpoint(endpoint)
-        start_workflow(context, tx, WorkflowKind.MODIFY_CLUSTER_ENDPOINT, endpoint.resource_id)
-        members = tx.members_of([cluster.resource_id])
+        view = _begin(context, tx, WorkflowKind.MODIFY_CLUSTER_ENDPOINT, cluster, endpoint)
     context.wake()
-    return endpoint_view(context, cluster, endpoint, members)
+    return view
 
 
 def delete_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,11 +82,17 @@ def delete_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> d
     with context.store.transaction() as tx:
         endpoint, cluster = _changeable(tx, params["DBClusterEndpointIdentifier"])
         endpoint = structs.replace(endpoint, status=ClusterEndpointStatus.DELETING)
-        tx.put_cluster_endpoint(endpoint)
-        start_workflow(context, tx, WorkflowKind.DELETE_CLUSTER_ENDPOINT, endpoint.resource_id)
-        members = tx.members_of([cluster.resource_id])
+        view = _begin(context, tx, WorkflowKind.DELETE_CLUSTER_ENDPOINT, cluster, endpoint)
     context.wake()
-    return endpoint_view(context, cluster, endpoint, members)
+    return view
+
+
+def _begin(
+    context: Context, tx: Transaction, kind: WorkflowKind, cluster: DBCluster, endpoint: DBClusterEndpoint
+) -> View:
+    tx.put_cluster_endpoint(endpoint)
+    start_workflow(context, tx, kind, endpoint.resource_id)
+    return endpoint_view(context, cluster, endpoint, tx.members_of([cluster.resource_id]))
 
 
 def describe_db_cluster_endpoints(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,16 +61,6 @@ class InstanceWorkflow(SagaWorkflow):
             instance = tx.instance(self.resource_id)
         return () if instance is None or instance.cluster is None else steps
 
-    def steps_for_tokens(self) -> tuple[Step, ...]:
-        """Of an instance that is being made."""
-        with self.services.store.transaction() as tx:
-            instance = tx.instance(self.resource_id)
-            source = None if instance is None or instance.replica_of is None else tx.instance(instance.replica_of)
-        inherited = source is not None and source.token_logins
-        if instance is None or instance.token_logins == inherited:
-            return ()
-        return (Step(name="tokens", do=self._set_token_logins),)
-
     async def _set_token_logins(self) -> None:
         instance = self.instance()
         await set_token_logins(self.services, instance, enabled=instance.token_logins)
@@ -148,16 +138,45 @@ async def open_endpoint(services: Services, resource_id: str, *, port_is_ours: b
             tx.put_instance(structs.replace(require_instance(tx, resource_id), port=port))
 
 
-class CreateInstance(InstanceWorkflow):
+class NewInstance(InstanceWorkflow):
+    """One that is to be made, of whatever it is made."""
+
+    port_requested: bool  # by the user: no other one will do
+
+    def steps_to_be_reached(self) -> tuple[Step, ...]:
+        """Once there is a server."""
+        with self.services.store.transaction() as tx:
+            instance = tx.instance(self.resource_id)
+            source = None if instance is None or instance.replica_of is None else tx.instance(instance.replica_of)
+        endpoint = Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint)
+        inherited = source is not None and source.token_logins
+        if instance is None or instance.token_logins == inherited:
+            return (endpoint,)
+        return (endpoint, Step(name="tokens", do=self._set_token_logins))
+
+    async def _open_endpoint(self) -> None:
+        await open_endpoint(self.services, self.resource_id, port_is_ours=not self.port_requested)
+
+    async def remove_server(self) -> None:
+        await self.services.servers.remove(self.resource_id)
+
+    def failing(self, tx: Transaction, reason: str) -> None:
+        self._settle_failed(tx, reason)
+
+    def failed(self, tx: Transaction, reason: str) -> None:
+        """The record stays, ``failed``, until the user deletes it, as on RDS."""
+
+
+class CreateInstance(NewInstance):
     def __init__(self, services: Services, workflow: Workflow) -> None:
         super().__init__(services, workflow)
         self.told = msgspec.convert(workflow.arguments, arguments.CreateInstance)
+        self.port_requested = self.told.port_requested
 
     def steps(self) -> list[Step]:
         return [
-            Step(name="server", do=self._create_server, undo=self._remove_server),
-            Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
-            *self.steps_for_tokens(),
+            Step(name="server", do=self._create_server, undo=self.remove_server),
+            *self.steps_to_be_reached(),
             *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
 
@@ -176,18 +195,6 @@ class CreateInstance(InstanceWorkflow):
                 parameters=parameters,
             )
         )
-
-    async def _remove_server(self) -> None:
-        await self.services.servers.remove(self.resource_id)
-
-    async def _open_endpoint(self) -> None:
-        await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
-
-    def failing(self, tx: Transaction, reason: str) -> None:
-        self._settle_failed(tx, reason)
-
-    def failed(self, tx: Transaction, reason: str) -> None:
-        """The record stays, ``failed``, until the user deletes it, as on RDS."""
 
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)

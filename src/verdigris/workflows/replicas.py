@@ -7,7 +7,7 @@ from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.workflows import arguments, cluster_members
-from verdigris.workflows.instances import InstanceWorkflow, open_endpoint
+from verdigris.workflows.instances import InstanceWorkflow, NewInstance
 from verdigris.workflows.replication import replica_record, standalone
 from verdigris.workflows.saga import Step
 from verdigris.workflows.services import Services, add_events, require_instance
@@ -19,17 +19,16 @@ class ReplicaWorkflow(InstanceWorkflow):
             return replica_record(tx, require_instance(tx, self.resource_id))
 
 
-class CreateReadReplica(ReplicaWorkflow):
+class CreateReadReplica(ReplicaWorkflow, NewInstance):
     def __init__(self, services: Services, workflow: Workflow) -> None:
         super().__init__(services, workflow)
-        self.told = msgspec.convert(workflow.arguments, arguments.CreateReadReplica)
+        self.port_requested = msgspec.convert(workflow.arguments, arguments.CreateReadReplica).port_requested
 
     def steps(self) -> list[Step]:
         return [
             *self.steps_of_members(Step(name="writer", do=self._await_source)),
             Step(name="copy", do=self._copy, undo=self._remove, bulky=True),
-            Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
-            *self.steps_for_tokens(),
+            *self.steps_to_be_reached(),
             *self.steps_of_members(Step(name="cluster", do=self.lead_cluster)),
         ]
 
@@ -41,14 +40,11 @@ class CreateReadReplica(ReplicaWorkflow):
 
     async def _remove(self) -> None:
         """The copy first: it may be what fills the source's disk, and then the source does not even let us in."""
-        await self.services.servers.remove(self.resource_id)
+        await self.remove_server()
         await self.services.replicas.release_source(self.replica())
 
-    async def _open_endpoint(self) -> None:
-        await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
-
     def failing(self, tx: Transaction, reason: str) -> None:
-        self._settle_failed(tx, reason)
+        super().failing(tx, reason)
         failure = events.replica_creation_failed(
             require_instance(tx, self.resource_id), reason, self.services.clock.now()
         )

@@ -8,7 +8,7 @@ from verdigris.domain.model import DBSnapshot, Workflow
 from verdigris.domain.ports import Restoration, Transaction
 from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, WorkflowKind
 from verdigris.workflows import arguments
-from verdigris.workflows.instances import InstanceWorkflow, open_endpoint
+from verdigris.workflows.instances import InstanceWorkflow, NewInstance
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, require_instance, server_parameters
@@ -36,16 +36,16 @@ class CreateSnapshot(InstanceWorkflow):
         self.settle(tx, InstanceStatus.AVAILABLE)
 
 
-class RestoreInstance(InstanceWorkflow):
+class RestoreInstance(NewInstance):
     def __init__(self, services: Services, workflow: Workflow) -> None:
         super().__init__(services, workflow)
         self.told = msgspec.convert(workflow.arguments, arguments.RestoreInstance)
+        self.port_requested = self.told.port_requested
 
     def steps(self) -> list[Step]:
         return [
-            Step(name="server", do=self._restore, undo=self._remove_server, bulky=True),
-            Step(name="endpoint", do=self._open_endpoint, undo=self.close_endpoint),
-            *self.steps_for_tokens(),
+            Step(name="server", do=self._restore, undo=self.remove_server, bulky=True),
+            *self.steps_to_be_reached(),
         ]
 
     async def _restore(self) -> None:
@@ -61,18 +61,6 @@ class RestoreInstance(InstanceWorkflow):
                 parameters=parameters,
             )
         )
-
-    async def _remove_server(self) -> None:
-        await self.services.servers.remove(self.resource_id)
-
-    async def _open_endpoint(self) -> None:
-        await open_endpoint(self.services, self.resource_id, port_is_ours=not self.told.port_requested)
-
-    def failing(self, tx: Transaction, reason: str) -> None:
-        self._settle_failed(tx, reason)
-
-    def failed(self, tx: Transaction, reason: str) -> None:
-        """The record stays, ``failed``, until the user deletes it, as on RDS."""
 
     def completed(self, tx: Transaction) -> None:
         instance, now = require_instance(tx, self.resource_id), self.services.clock.now()
