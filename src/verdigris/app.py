@@ -90,7 +90,9 @@ class ControlPlane:
             custom_hosts=settings.custom_hosts,
         )
         self.keys = KeyRing(credentials, settings.keys_path)
-        self._keys_given: object = None  # to which router, as of which day and file
+        # To which router, as of which day and file: given, and not taken.
+        self._keys_given: object = None
+        self._keys_refused: object = None
         green = PostgresGreenBuilder(self.servers, copy_rate_mib=settings.copy_rate_mib)
         self.services = Services(
             store=store,
@@ -193,8 +195,12 @@ class ControlPlane:
         try:
             await self.router.set_token_keys(self._token_keys())
         except VerdigrisError as error:
-            log.warning("router.no_token_keys", reason=str(error))  # one of before tokens has no use for them
-        self._keys_given = now
+            # It does not answer at the moment, or is one of before tokens: tried again for as long as it is there.
+            if now != self._keys_refused:
+                log.warning("router.no_token_keys", reason=str(error))
+            self._keys_refused = now
+        else:
+            self._keys_given = now
 
     async def _renew_router(self) -> None:
         """After an upgrade, have the router replaced by one of this version, when it lets itself be replaced: not in
