@@ -24,7 +24,6 @@ MAX_LIFETIME_S = 900
 _HEAD = re.compile(rb"([^/?#@\s]{1,300})/?\?")
 _LIFETIME = re.compile(r"[1-9][0-9]{0,2}")
 _TIMESTAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _EMPTY_HASH = hashlib.sha256(b"").hexdigest()
 # So that an unknown key id costs the same work as a known one.
 _DUMMY_KEY = bytes(32)
@@ -122,7 +121,7 @@ def _check_request(parameters: Mapping[str, bytes], login: Login) -> None:
         raise TokenRefused("other headers are signed than the host")
     if parameters.get("X-Amz-Content-Sha256", _EMPTY_HASH.encode()) != _EMPTY_HASH.encode():
         raise TokenRefused("the token is for a request with a body")
-    if not _SIGNATURE.fullmatch(_text(parameters[_SIGNATURE_PARAMETER])):
+    if not sigv4.SIGNATURE.fullmatch(_text(parameters[_SIGNATURE_PARAMETER])):
         raise TokenRefused("the signature is not 64 lower-case hexadecimal digits")
 
 

@@ -26,8 +26,8 @@ MAX_CLOCK_SKEW = timedelta(minutes=5)
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
 TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _TIMESTAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
-_SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+(?:;[!#$%&'*+.^_`|~0-9a-z-]+)*")
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SPACES = re.compile(rb"[ \t]+")
@@ -120,7 +120,7 @@ def _parse_authorization(headers: dict[bytes, list[bytes]]) -> _Authorization:
     credential = parameters["Credential"].split("/")
     if len(credential) != 5 or not all(credential) or credential[4] != TERMINATOR:
         raise incomplete_signature(f"Credential must be KEYID/DATE/REGION/SERVICE/{TERMINATOR}")
-    if not _SIGNATURE.fullmatch(parameters["Signature"]):
+    if not SIGNATURE.fullmatch(parameters["Signature"]):
         raise incomplete_signature("Signature must be 64 lower-case hexadecimal digits")
     access_key_id, date, region, service, _ = credential
     signed_headers = _parse_signed_headers(parameters["SignedHeaders"])

@@ -9,7 +9,6 @@ from struct import Struct as Packing
 from msgspec import Struct
 
 from verdigris.aws import auth_token
-from verdigris.router.ends import ServerEnd
 from verdigris.wire.postgres.errors import RemoteProtocolError
 
 _HEADER = Packing("!cI")
@@ -27,13 +26,6 @@ class Words(Struct, frozen=True):
 
     asked: bool
     prelude: int
-
-
-class Proof(Struct):
-    """A client that is to bring a token, and what its server has said."""
-
-    server: ServerEnd
-    kept_back: bytes
 
 
 def first_words(data: bytes) -> Words | None:

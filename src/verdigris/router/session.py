@@ -13,7 +13,7 @@ from verdigris.router.ends import ClientEnd, ServerEnd
 from verdigris.router.exchange import Frame
 from verdigris.router.former import Former
 from verdigris.router.lending import bytes_from_client, offer, take_back
-from verdigris.router.proving import Proof, first_words, read_password
+from verdigris.router.proving import first_words, read_password
 from verdigris.router.states import State
 from verdigris.wire.postgres import messages, startup
 from verdigris.wire.postgres.errors import ProtocolError
@@ -52,7 +52,6 @@ class Session:
         "_former",
         "_held",
         "_may_speak",
-        "_proof",
         "_said",
         "_timer",
         "asking",
@@ -102,8 +101,8 @@ class Session:
         # who the client says that it is, for it may take that for the truth.
         self._may_speak = False
         self._connecting: asyncio.Task[None] | None = None
-        self._said = b""  # by a server that has not said yet whether it asks the client for anything
-        self._proof: Proof | None = None  # PROVING: what it is about
+        # By a server that has not said yet whether it asks the client for anything, or PROVING, kept back.
+        self._said = b""
         self._former: ServerEnd | None = None  # to the backend that the session has left, not closed yet
         self._timer: asyncio.TimerHandle | None = None  # how long the session may start, or wait
 
@@ -280,24 +279,20 @@ class Session:
                 self.close(data)
             return
         self.detour = None
-        self._said += data
+        said = self._said + data
         try:
-            words = first_words(self._said)
-        except ProtocolError as error:
-            self.fail_protocol(error)
-            return
-        if words is None:
-            return
-        said, self._said = self._said, b""
-        try:
-            if words.asked:
-                self._may_speak = True
-                self._listen(server, said)
-                if self.state is State.FLOWING:
-                    self._speak()
-            else:
-                self._listen(server, said[: words.prelude])
-                self._prove(server, said[words.prelude :])
+            words = first_words(said)
+            if words is None:
+                self._said = said
+                return
+            heard = len(said) if words.asked else words.prelude
+            self._said = said[heard:]
+            self._may_speak = words.asked
+            self._listen(server, said[:heard])
+            if not words.asked:
+                self._prove(server)
+            elif self.state is State.FLOWING:
+                self._speak()
         except ProtocolError as error:
             self.fail_protocol(error)
 
@@ -329,7 +324,7 @@ class Session:
 
     # -------------------------------------------------------------------------------------------------------- a token
 
-    def _prove(self, server: ServerEnd, kept_back: bytes) -> None:
+    def _prove(self, server: ServerEnd) -> None:
         """FLOWING, STOPPING -> PROVING: the server asks nothing of this client, so we do."""
         if not self.open or self.startup is None:
             return
@@ -342,14 +337,13 @@ class Session:
             server.after = None
             server.transport.pause_reading()
             self.state = State.PROVING
-            self._proof = Proof(server, kept_back)
             self._timer = asyncio.get_running_loop().call_later(STARTUP_TIMEOUT_S, self.close)
             self.client.transport.write(messages.CLEARTEXT_PASSWORD)
             self._look_for_token()
 
     def _look_for_token(self) -> None:
         found = read_password(bytes(self._held))
-        if found is None or self._proof is None or self.startup is None:
+        if found is None or self.server is None or self.startup is None:
             return
         token, size = found
         del self._held[:size]
@@ -359,11 +353,11 @@ class Session:
             self._refuse(str(refused))
             return
         log.info("token.accepted", endpoint=self.endpoint.name, access_key_id=signer)
-        proof, self._proof = self._proof, None
+        kept_back, self._said = self._said, b""
         self._may_speak = True
         self._flow()
-        self._listen(proof.server, proof.kept_back)
-        proof.server.transport.resume_reading()
+        self._listen(self.server, kept_back)
+        self.server.transport.resume_reading()
         park = self.endpoint.park
         if park is not None and not park.released and self.state is State.FLOWING:
             self.stop()

@@ -22,7 +22,6 @@ LEFT = frozenset(
         "_former",  # closed
         "_timer",  # stopped
         "_may_speak",  # a parked one is logged in
-        "_proof",  # a parked one is logged in
         "_said",  # likewise
         "asking",  # a parked one is asked nothing outside a switchover, and a switchover excludes a succession
         "cursors",  # not movable with them
