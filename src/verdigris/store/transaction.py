@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,6 +29,8 @@ EVENT_RETENTION = timedelta(days=14)
 
 # One more than a page of the API has by default, so that one batch tells whether there is another page.
 _BATCH = 101
+
+_NamedT = TypeVar("_NamedT", DBCluster, DBSnapshot, DBClusterEndpoint)
 
 _IS_UNFINISHED = schema.workflows.c.status.in_([WorkflowStatus.RUNNING, WorkflowStatus.UNDOING])
 
@@ -126,6 +128,12 @@ class SqlTransaction(SubscriptionQueries):
         row = self._connection.execute(sa.select(schema.instances).where(condition)).mappings().first()
         return None if row is None else from_row(row, DBInstance)
 
+    def _by_identifier(
+        self, table: sa.Table, record_type: type[_NamedT], condition: sa.ColumnElement[bool]
+    ) -> list[_NamedT]:
+        rows = self._connection.execute(sa.select(table).where(condition)).mappings()
+        return sorted((from_row(row, record_type) for row in rows), key=lambda record: record.identifier)
+
     # ------------------------------------------------------------------------------------------------------- clusters
 
     def cluster(self, resource_id: str) -> DBCluster | None:
@@ -144,8 +152,7 @@ class SqlTransaction(SubscriptionQueries):
         self._connection.execute(sa.delete(schema.clusters).where(schema.clusters.c.resource_id == resource_id))
 
     def _clusters(self, condition: sa.ColumnElement[bool]) -> list[DBCluster]:
-        rows = self._connection.execute(sa.select(schema.clusters).where(condition)).mappings()
-        return sorted((from_row(row, DBCluster) for row in rows), key=lambda cluster: cluster.identifier)
+        return self._by_identifier(schema.clusters, DBCluster, condition)
 
     # ------------------------------------------------------------------------------------------------------ snapshots
 
@@ -165,8 +172,7 @@ class SqlTransaction(SubscriptionQueries):
         self._connection.execute(sa.delete(schema.snapshots).where(schema.snapshots.c.snapshot_id == snapshot_id))
 
     def _snapshots(self, condition: sa.ColumnElement[bool]) -> list[DBSnapshot]:
-        rows = self._connection.execute(sa.select(schema.snapshots).where(condition)).mappings()
-        return sorted((from_row(row, DBSnapshot) for row in rows), key=lambda snapshot: snapshot.identifier)
+        return self._by_identifier(schema.snapshots, DBSnapshot, condition)
 
     def cluster_endpoint(self, resource_id: str) -> DBClusterEndpoint | None:
         return next(iter(self._cluster_endpoints(schema.cluster_endpoints.c.resource_id == resource_id)), None)
@@ -185,8 +191,7 @@ class SqlTransaction(SubscriptionQueries):
         self._connection.execute(sa.delete(endpoints).where(endpoints.c.resource_id == resource_id))
 
     def _cluster_endpoints(self, condition: sa.ColumnElement[bool]) -> list[DBClusterEndpoint]:
-        rows = self._connection.execute(sa.select(schema.cluster_endpoints).where(condition)).mappings()
-        return sorted((from_row(row, DBClusterEndpoint) for row in rows), key=lambda endpoint: endpoint.identifier)
+        return self._by_identifier(schema.cluster_endpoints, DBClusterEndpoint, condition)
 
     # ----------------------------------------------------------------------------------------------- parameter groups
 
