@@ -47,6 +47,7 @@ from verdigris.router.process import RouterProcess
 from verdigris.store.sql_store import SqlStore, open_store
 from verdigris.webhooks import Webhooks
 from verdigris.workflows.attendance import Attendance
+from verdigris.workflows.backups import AutomatedBackups
 from verdigris.workflows.cancellation import cancel_switchover
 from verdigris.workflows.cluster_routes import ClusterKeeper
 from verdigris.workflows.factories import factories
@@ -127,6 +128,7 @@ class ControlPlane:
             SourceProtection(self.services).run(),
             ReplicaKeeper(self.services).run(),
             ClusterKeeper(self.services).run(),
+            AutomatedBackups(self.services, self.runner.wake).run(),
             self._notifier().run(),
             Maintenance(self.api_context()).run(),
         ):

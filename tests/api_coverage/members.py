@@ -23,8 +23,7 @@ WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
     "CreateBlueGreenDeployment": {"UpgradeTargetStorageConfig": "green's files are made anew anyway"},
     "CopyDBSnapshot": {"CopyOptionGroup": "PostgreSQL has no options"},
     "CreateDBInstanceReadReplica": {"UpgradeStorageConfig": "a replica's files are made anew anyway"},
-    "DeleteDBInstance": {"DeleteAutomatedBackups": "there are no automated backups"},
-    "DeleteDBCluster": {"DeleteAutomatedBackups": "there are no automated backups"},
+    "DeleteDBCluster": {"DeleteAutomatedBackups": "clusters have no automated backups"},
     "DescribeDBClusters": {"IncludeShared": "nothing is shared between accounts"},
     "DescribeDBSnapshots": {
         "IncludePublic": "nothing is shared between accounts",
@@ -40,7 +39,9 @@ WHY_IGNORED: Mapping[str, Mapping[str, str]] = {
 
 # Settings of instances that are kept by the operations that take them, and acted on by others: what comes of them.
 ACTED_ON_LATER: Mapping[str, str] = {
+    "BackupRetentionPeriod": "so many days automated snapshots of the instance are kept; 0: none are taken",
     "CopyTagsToSnapshot": "snapshots of the instance get its tags",
+    "PreferredBackupWindow": "automated snapshots of the instance are begun in it",
     "PreferredMaintenanceWindow": "changes that interrupt clients are done in it",
 }
 

@@ -15,6 +15,7 @@ CREATION = f"{SIMULATION}::test_every_single_fault[creation, logical]"
 DELETION = f"{SIMULATION}::test_undisturbed[deletion during creation, 0.2 s]"
 CLEANING = "tests/integration/replication/test_cleaning.py"
 STORE = "tests/unit/store/test_store.py"
+BACKUPS = "tests/unit/rds/test_automated_backups.py"
 TRACKER = "tests/wire/test_session.py"
 UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_under_load_loses_nothing"
 OVERTAKEN = "tests/integration/replication/test_overtaken.py"
@@ -47,6 +48,7 @@ _COMMITTING = (
     "        generation = self._known.require_park().generation\n"
     "        try:\n            await self._services.router.commit("
 )
+_COMPLETED = "tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))"
 
 
 def _planner(name: str, old: str, new: str, *suites: str) -> Mutant:
@@ -467,5 +469,61 @@ MUTANTS: tuple[Mutant, ...] = (
         old="            if self.told.was_stopped and not self._has_final_snapshot():\n",
         new="            if False:\n",
         suites=(f"{SIMULATION}::test_every_single_fault[stopped instance deleted with a final snapshot]",),
+    ),
+    Mutant(
+        name="an instance is available without its first backup",
+        file="workflows/instances.py",
+        old="events.instance_created(instance, self.services.clock.now()))\n        backups.begin_first(",
+        new="events.instance_created(instance, self.services.clock.now()))\n        (lambda *_: None)(",
+        suites=(f"{SIMULATION}::test_undisturbed[instance created with its first backup]", BACKUPS),
+    ),
+    Mutant(
+        name="a workflow begins with the next one before it has ended",
+        file="workflows/saga.py",
+        old=f"            {_COMPLETED}\n            self._outcome.completed(tx)\n",
+        new=f"            self._outcome.completed(tx)\n            {_COMPLETED}\n",
+        suites=(f"{SIMULATION}::test_undisturbed[instance created with its first backup]",),
+    ),
+    Mutant(
+        name="backups stay when their instance goes",
+        file="workflows/instance_deletion.py",
+        old="        if not self.told.keeps_backups:\n",
+        new="        if False:\n",
+        suites=(f"{SIMULATION}::test_undisturbed[instance deleted with its backups]", BACKUPS),
+    ),
+    Mutant(
+        name="manual snapshots go with their instance",
+        file="workflows/backups.py",
+        old="        if snapshot.type is SnapshotType.AUTOMATED:\n",
+        new="        if True:\n",
+        suites=(f"{SIMULATION}::test_undisturbed[instance deleted with its backups]", BACKUPS),
+    ),
+    Mutant(
+        name="a member is backed up in the middle of a switchover",
+        file="workflows/services.py",
+        old="        and not any(each.status in HANDS_OFF for each in tx.deployments_of([instance.resource_id]))\n",
+        new="",
+        suites=(BACKUPS,),
+    ),
+    Mutant(
+        name="a snapshot goes while an instance is made of it",
+        file="workflows/backups.py",
+        old="                if not user_of(tx, each):\n",
+        new="                if True:\n",
+        suites=(BACKUPS,),
+    ),
+    Mutant(
+        name="the last backup goes although no other can be taken",
+        file="domain/backups.py",
+        old="(days == 0 or each is not newest)",
+        new="True",
+        suites=("tests/unit/domain/test_backups.py",),
+    ),
+    Mutant(
+        name="a backup that failed is tried again all the time",
+        file="domain/backups.py",
+        old="now - begun_at(each) >= _TRIED_AGAIN",
+        new="True",
+        suites=("tests/unit/domain/test_backups.py",),
     ),
 )

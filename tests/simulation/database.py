@@ -19,7 +19,7 @@ from verdigris.domain.model import (
     Workflow,
 )
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import WorkflowStatus
+from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
 from verdigris.domain.subscriptions import Delivery, EventSubscription
 
 _UNFINISHED = (WorkflowStatus.RUNNING, WorkflowStatus.UNDOING)
@@ -238,6 +238,11 @@ class MemoryTransaction:
         return sorted(found, key=lambda workflow: workflow.started_at)
 
     def put_workflow(self, workflow: Workflow) -> None:
+        """At once, as an index of the schema has it: one unfinished one a subject, and a deployment's deletion."""
+        deletes = workflow.kind is WorkflowKind.DELETE_DEPLOYMENT
+        for other in self.unfinished_workflows_of([workflow.subject]) if workflow.status in _UNFINISHED else ():
+            if other.workflow_id != workflow.workflow_id and (other.kind is WorkflowKind.DELETE_DEPLOYMENT) is deletes:
+                raise ValueError(f"{workflow.subject} has two unfinished workflows: {other.kind}, {workflow.kind}")
         self._write().workflows[workflow.workflow_id] = workflow
 
     def add_journal_entry(self, entry: JournalEntry) -> None:

@@ -20,7 +20,7 @@ from tests.simulation.scenario import After, Scenario, requirer
 from tests.simulation.snapshots import Snapshot
 from tests.simulation.world import BEGINNING, World
 from verdigris.domain.model import DBSnapshot
-from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, WorkflowKind
+from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, SnapshotType, WorkflowKind
 from verdigris.workflows import arguments
 
 SNAP, SNAP_COPY, OTHER, OTHER_PORT, VERSION = "snap-1", "snap-2", "db-OTHER", 15403, "17.9"
@@ -94,6 +94,26 @@ def begin_restoration(world: World) -> None:
         tx.put_instance(instance(OTHER, "other", VERSION, OTHER_PORT, status=InstanceStatus.CREATING))
         told = arguments.RestoreInstance(snapshot_id=SNAP)
         tx.put_workflow(workflow(WorkflowKind.RESTORE_INSTANCE, OTHER, told))
+
+
+def begin_instance_with_backups(world: World) -> None:
+    new = instance(BLUE, APP, VERSION, BLUE_PORT, status=InstanceStatus.CREATING, settings=WITH_BACKUPS)
+    with write(world) as tx:
+        tx.put_instance(new)
+        told = arguments.CreateInstance(master_password_verifier="SCRAM")
+        tx.put_workflow(workflow(WorkflowKind.CREATE_INSTANCE, BLUE, told))
+
+
+def begin_deletion_with_backups(world: World) -> None:
+    """Of two, one is a manual one."""
+    blue = plant_blue(world, VERSION, status=InstanceStatus.DELETING, settings=WITH_BACKUPS)
+    plant_snapshot(world)
+    world.snapshots[SNAP_COPY] = Snapshot(VERSION, "SCRAM OF THEN", ROWS.copy(), sequence=len(ROWS), complete=True)
+    with write(world) as tx:
+        tx.put_instance(blue)
+        tx.put_snapshot(record(SNAP, SnapshotStatus.AVAILABLE, type=SnapshotType.AUTOMATED, begun_at=BEGINNING))
+        tx.put_snapshot(record(SNAP_COPY, SnapshotStatus.AVAILABLE))
+        tx.put_workflow(workflow(DELETE, BLUE, arguments.DeleteInstance()))
 
 
 # ----------------------------------------------------------------------------------------------------------------- ends
@@ -195,6 +215,42 @@ def ended_restoration(world: World, after: After) -> None:
     require(server.password == "SCRAM OF THEN", "it has another password than then")
 
 
+def ended_with_first_backup(world: World, after: After) -> None:
+    """An instance that was told to have backups is never shown available without somebody having begun with one."""
+    require, found = requirer(world), list(after.snapshots.values())
+    if not after.completed:
+        require(after.instances[BLUE].status is InstanceStatus.FAILED, "its creation has not failed")
+        require(not found and not world.snapshots, "something of a backup is left")
+        return
+    unharmed(world, after)
+    if len(found) != 1 or found[0].type is not SnapshotType.AUTOMATED:
+        world.violate(f"at the end: its backups are {found}")
+        return
+    data = world.snapshots.get(found[0].snapshot_id)
+    if found[0].status is SnapshotStatus.AVAILABLE:
+        require(data is not None and data.complete, "its backup is available, and not there")
+        require(after.events.count("RDS-EVENT-0091") == 1, f"events: {after.events}")
+    else:
+        require(found[0].status is SnapshotStatus.FAILED and data is None, f"its backup is {found[0].status}")
+    require(not world.servers[BLUE].slots and not world.servers[BLUE].wal_limits, "something of it is left")
+
+
+def ended_deletion_with_backups(world: World, after: After) -> None:
+    require, left = requirer(world), after.snapshots.get(SNAP)
+    require(world.snapshots[SNAP_COPY].complete, "the manual one is not whole")
+    require(after.snapshots[SNAP_COPY].status is SnapshotStatus.AVAILABLE, "the manual one is not available")
+    if after.completed:
+        require(BLUE not in after.instances and BLUE not in world.servers, "something of the instance is left")
+        if left is None:
+            require(SNAP not in world.snapshots, "its files are left")
+        else:  # it is tried again
+            require(left.status is SnapshotStatus.FAILED, f"its backup is {left.status}")
+    else:
+        require(left is not None and left.status is SnapshotStatus.AVAILABLE, "its backup has gone before it")
+        require(world.snapshots[SNAP].complete, "its backup is not whole any more")
+
+
+WITH_BACKUPS = {"BackupRetentionPeriod": 1}
 FINAL = arguments.DeleteInstance(final_snapshot=SNAP)
 FINAL_OF_STOPPED = arguments.DeleteInstance(final_snapshot=SNAP, was_stopped=True)
 DELETE, DELETING = WorkflowKind.DELETE_INSTANCE, InstanceStatus.DELETING
@@ -227,6 +283,18 @@ SNAPSHOT_SCENARIOS: tuple[Scenario, ...] = (
         kind=DELETE,
         begin=begin_on_blue(DELETE, DELETING, FINAL_OF_STOPPED, running=False),
         ended=ended_instance_deletion(InstanceStatus.STOPPED),
+    ),
+    Scenario(
+        name="instance created with its first backup",
+        kind=WorkflowKind.CREATE_INSTANCE,
+        begin=begin_instance_with_backups,
+        ended=ended_with_first_backup,
+    ),
+    Scenario(
+        name="instance deleted with its backups",
+        kind=DELETE,
+        begin=begin_deletion_with_backups,
+        ended=ended_deletion_with_backups,
     ),
     Scenario(
         name="snapshot copied",

@@ -17,7 +17,7 @@ from verdigris.domain.model import (
     ParameterGroup,
 )
 from verdigris.domain.parameters import ParameterValue
-from verdigris.domain.statuses import SourceType
+from verdigris.domain.statuses import SnapshotType, SourceType
 
 AVAILABILITY = "availability"
 BACKUP = "backup"
@@ -107,15 +107,32 @@ def modification_failed(instance: DBInstance, reason: str, at: datetime) -> Even
 def snapshot_begun(snapshot: DBSnapshot, instance: DBInstance, at: datetime) -> list[Event]:
     return [
         _of_instance(instance, "0001", BACKUP, "Backing up DB instance", at),
-        _of_snapshot(snapshot, "0040", CREATION, "Creating manual snapshot", at),
+        _of_snapshot(snapshot, *_begun(snapshot), at),
     ]
 
 
 def snapshot_taken(snapshot: DBSnapshot, instance: DBInstance, at: datetime) -> list[Event]:
     return [
-        _of_snapshot(snapshot, "0042", CREATION, "Manual snapshot created", at),
+        _of_snapshot(snapshot, *_taken(snapshot), at),
         _of_instance(instance, "0002", BACKUP, "Finished DB Instance backup", at),
     ]
+
+
+def _begun(snapshot: DBSnapshot) -> tuple[str, str, str]:
+    if snapshot.type is SnapshotType.AUTOMATED:
+        return "0090", CREATION, "Creating automated snapshot"
+    return "0040", CREATION, "Creating manual snapshot"
+
+
+def _taken(snapshot: DBSnapshot) -> tuple[str, str, str]:
+    if snapshot.type is SnapshotType.AUTOMATED:
+        return "0091", CREATION, "Automated snapshot created"
+    return "0042", CREATION, "Manual snapshot created"
+
+
+def backups_switched(instance: DBInstance, at: datetime, *, on: bool) -> Event:
+    number, message = ("0032", "Enabled automated backups") if on else ("0028", "Disabled automated backups")
+    return _of_instance(instance, number, CONFIGURATION_CHANGE, message, at)
 
 
 def snapshot_failed(snapshot: DBSnapshot, instance: DBInstance, reason: str, at: datetime) -> Event:

@@ -15,6 +15,7 @@ from verdigris.domain.statuses import (
     MemberStatus,
     ReplicationMode,
     SnapshotStatus,
+    SnapshotType,
     SourceType,
     TaskName,
     TaskStatus,
@@ -66,8 +67,8 @@ class DBInstance(Struct, frozen=True, kw_only=True):
     cluster: str | None = None  # resource id of the cluster that it is a member of
     token_logins: bool = False  # IAMDatabaseAuthenticationEnabled
     pending: PendingChange = PendingChange()
-    # RDS members that are accepted, kept and shown but change nothing here (BackupRetentionPeriod, windows ...),
-    # under their botocore names.
+    # RDS members that are accepted, kept and shown, under their botocore names. Most change nothing here; windows and
+    # BackupRetentionPeriod do.
     settings: dict[str, Any] = {}
     tags: tuple[Tag, ...] = ()
 
@@ -77,6 +78,7 @@ class DBSnapshot(Struct, frozen=True, kw_only=True):
 
     snapshot_id: str
     identifier: str  # lower case
+    type: SnapshotType = SnapshotType.MANUAL
     status: SnapshotStatus
     resource_id: str  # of the instance, which may be gone
     instance_identifier: str  # as it was called
@@ -88,6 +90,7 @@ class DBSnapshot(Struct, frozen=True, kw_only=True):
     db_name: str | None = None
     port: int
     allocated_storage_gib: int
+    begun_at: datetime | None = None  # None for one of before automated ones
     taken_at: datetime | None = None  # of a copy, when it was made; None until it is available
     data_of: datetime | None = None  # the moment whose data it has
     size_bytes: int | None = None

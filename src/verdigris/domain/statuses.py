@@ -41,6 +41,13 @@ class SnapshotStatus(StrEnum):
     DELETING = "deleting"
 
 
+class SnapshotType(StrEnum):
+    """``DBSnapshot.SnapshotType``, those that there are here."""
+
+    MANUAL = "manual"
+    AUTOMATED = "automated"
+
+
 class ClusterEndpointStatus(StrEnum):
     """``DBClusterEndpoint.Status``."""
 

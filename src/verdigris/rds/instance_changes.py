@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from verdigris.aws.errors import invalid_parameter_combination, invalid_parameter_value
 from verdigris.domain import events
+from verdigris.domain.backups import retention_days
 from verdigris.domain.identifiers import is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange
 from verdigris.domain.parameters import ApplyStatus
@@ -36,7 +37,7 @@ from verdigris.rds.states import (
 )
 from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.work import start_workflow
-from verdigris.workflows import arguments
+from verdigris.workflows import arguments, backups
 
 # Members that modify_db_instance reads itself, or that need nothing done; the others are in ``settings``.
 MODIFY_MEMBERS = frozenset(
@@ -88,15 +89,30 @@ def modify_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
         elif changed != instance:
             require_settled(tx, instance)
             _require_possible_while_stopped(instance, changed)
+        starts_backups = _switch_backups(context, tx, instance, changed)
         if change != arguments.ModifyInstance():
             changed = structs.replace(changed, status=_status_during(change))
+            change = structs.replace(change, first_backup=starts_backups or None)
             start_workflow(context, tx, WorkflowKind.MODIFY_INSTANCE, instance.resource_id, change)
         tx.put_instance(changed)
+        if starts_backups and change == arguments.ModifyInstance() and backups.can_be_begun(tx, changed):
+            backups.begin(tx, changed, context.clock, context.random_text)
+            changed = require_instance(tx, changed.identifier)
         if changed.allocated_storage_gib != instance.allocated_storage_gib:
             tx.add_event(events.storage_modified(instance, context.clock.now()))
         around = views.surroundings(tx, [changed])
     context.wake()
     return {"DBInstance": views.instance_view(context, changed, around(changed))}
+
+
+def _switch_backups(context: Context, tx: Transaction, before: DBInstance, after: DBInstance) -> bool:
+    """Whether automated backups are wanted from now on: then one is taken at once, where one can be. Without them those
+    that there are go, when they are looked at next."""
+    was_on, is_on = (retention_days(each) > 0 for each in (before, after))
+    if was_on is is_on:
+        return False
+    tx.add_event(events.backups_switched(after, context.clock.now(), on=is_on))
+    return is_on and backups.is_backed_up(tx, after)
 
 
 def _check_request(context: Context, params: Mapping[str, Any]) -> _Request:
@@ -275,6 +291,7 @@ def delete_db_instance(context: Context, params: Mapping[str, Any]) -> dict[str,
             has_replicas=has_replicas,
             final_snapshot=final,
             was_stopped=instance.status is InstanceStatus.STOPPED,
+            keeps_backups=not params.get("DeleteAutomatedBackups", True),
         )
         instance = structs.replace(instance, status=InstanceStatus.DELETING)
         tx.put_instance(instance)

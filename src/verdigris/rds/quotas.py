@@ -7,7 +7,7 @@ from typing import Any
 from verdigris.aws.errors import Fault
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
-from verdigris.domain.statuses import DeploymentStatus
+from verdigris.domain.statuses import DeploymentStatus, SnapshotType
 from verdigris.rds.context import Context
 
 
@@ -26,7 +26,7 @@ def describe_account_attributes(context: Context, _params: Mapping[str, Any]) ->
             Quota.DB_PARAMETER_GROUPS: len(tx.parameter_groups()),
             Quota.DB_SUBNET_GROUPS: len(groups),
             Quota.EVENT_SUBSCRIPTIONS: len(tx.event_subscriptions()),
-            Quota.MANUAL_SNAPSHOTS: len(tx.snapshots()),
+            Quota.MANUAL_SNAPSHOTS: count_manual(tx),
             Quota.READ_REPLICAS_PER_MASTER: max(replicas.values(), default=0),
             Quota.SUBNETS_PER_DB_SUBNET_GROUP: max((len(group.subnet_ids) for group in groups), default=0),
         }
@@ -35,6 +35,11 @@ def describe_account_attributes(context: Context, _params: Mapping[str, Any]) ->
             {"AccountQuotaName": quota, "Used": count, "Max": most(context, quota)} for quota, count in used.items()
         ]
     }
+
+
+def count_manual(tx: Transaction) -> int:
+    """Snapshots that somebody has asked for."""
+    return sum(snapshot.type is SnapshotType.MANUAL for snapshot in tx.snapshots())
 
 
 def most(context: Context, quota: Quota) -> int:

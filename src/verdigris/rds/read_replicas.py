@@ -167,7 +167,7 @@ def _in_deployment(instance: DBInstance, deployment: BlueGreenDeployment) -> Fau
 
 
 def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
-    settings = {"BackupRetentionPeriod": 1, **collect_settings(params)}
+    asked = collect_settings(params)
     with context.store.transaction() as tx:
         replica = require_instance(tx, params["DBInstanceIdentifier"])
         require_no_member(replica, "cannot be promoted.")
@@ -178,7 +178,9 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
         deployment = deployment_of(tx, replica.resource_id)
         if deployment is not None and not views.has_switched_over(deployment):
             raise _in_deployment(replica, deployment)
-        replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**replica.settings, **settings})
+        # Without having been told it has backups as an instance that was told nothing, whatever it had as a replica.
+        kept = {name: value for name, value in replica.settings.items() if name != "BackupRetentionPeriod"}
+        replica = structs.replace(replica, status=InstanceStatus.MODIFYING, settings={**kept, **asked})
         tx.put_instance(replica)
         start_workflow(context, tx, WorkflowKind.PROMOTE_READ_REPLICA, replica.resource_id)
         around = views.surroundings(tx, [replica])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
-from verdigris.domain import maintenance
+from verdigris.domain import backups, maintenance
 
 Check = Callable[[str, Any], None]
 
@@ -55,6 +55,12 @@ def _is_maintenance_window(name: str, value: str) -> None:
         raise invalid_parameter_value(f"{name} {value} is shorter than {maintenance.SHORTEST_MIN} minutes")
 
 
+def _is_backup_window(name: str, value: str) -> None:
+    _matches(_BACKUP_WINDOW, "hh24:mi-hh24:mi")(name, value)
+    if backups.length_min(value) < backups.SHORTEST_MIN:
+        raise invalid_parameter_value(f"{name} {value} is shorter than {backups.SHORTEST_MIN} minutes")
+
+
 def _is_default_option_group(_name: str, value: str) -> None:
     check_option_group(value)
 
@@ -88,7 +94,7 @@ KEPT: Mapping[str, Check] = {
     "MaxAllocatedStorage": _between(20, 65536),
     "NetworkType": _one_of("IPV4"),
     "OptionGroupName": _is_default_option_group,
-    "PreferredBackupWindow": _matches(_BACKUP_WINDOW, "hh24:mi-hh24:mi"),
+    "PreferredBackupWindow": _is_backup_window,
     "PreferredMaintenanceWindow": _is_maintenance_window,
     "PromotionTier": _between(0, 15),
     "PubliclyAccessible": _anything,

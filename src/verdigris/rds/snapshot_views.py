@@ -6,8 +6,6 @@ from verdigris.domain.versions import PostgresVersion
 from verdigris.rds.context import Context
 from verdigris.rds.views import View, tags_view
 
-MANUAL = "manual"
-
 
 def snapshot_view(context: Context, snapshot: DBSnapshot) -> View:
     settings = snapshot.settings
@@ -21,7 +19,7 @@ def snapshot_view(context: Context, snapshot: DBSnapshot) -> View:
         "SnapshotCreateTime": snapshot.taken_at,
         "OriginalSnapshotCreateTime": snapshot.data_of,
         "SnapshotDatabaseTime": snapshot.data_of,
-        "SnapshotType": MANUAL,
+        "SnapshotType": snapshot.type,
         "Status": snapshot.status,
         "PercentProgress": 0 if snapshot.status is SnapshotStatus.CREATING else 100,
         "Engine": snapshot.engine,

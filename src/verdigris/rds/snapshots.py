@@ -1,6 +1,6 @@
 """DB snapshots: create, describe, copy, modify, delete. Making an instance of one is in ``restores``.
 
-All are manual ones: nobody takes any by himself.
+Those that the API is asked for are manual ones. Automated ones are taken, and taken away, by ``workflows.backups``.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from verdigris.domain.identifiers import is_snapshot_identifier, new_snapshot_id
 from verdigris.domain.model import DBInstance, DBSnapshot, Tag
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
-from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, WorkflowKind
+from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, SnapshotType, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
 from verdigris.rds.catalogue import Catalogue
 from verdigris.rds.cluster_members import require_no_member
@@ -22,16 +22,17 @@ from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.lookups import instance_identifier_of, require_instance, require_snapshot, snapshot_identifier_of
 from verdigris.rds.pagination import paginate
-from verdigris.rds.quotas import require_less
+from verdigris.rds.quotas import count_manual, require_less
 from verdigris.rds.settings import check_option_group
-from verdigris.rds.snapshot_views import MANUAL, snapshot_view
+from verdigris.rds.snapshot_views import snapshot_view
 from verdigris.rds.states import require_available, require_free_hands, require_settled
 from verdigris.rds.tags import merge_tags, parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
+from verdigris.workflows.snapshot_taking import new_snapshot, user_of
 
-# DescribeDBSnapshots; of the others there are none here.
-_TYPES = ("automated", MANUAL, "shared", "public", "awsbackup")
+# DescribeDBSnapshots; of the last three there are none here.
+_TYPES = (*SnapshotType, "shared", "public", "awsbackup")
 
 
 def create_db_snapshot(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,28 +60,11 @@ def begin_snapshot(
     tags: tuple[Tag, ...] = (),
 ) -> DBSnapshot:
     """The record of one that a workflow, which the caller starts, takes of the instance. ``parameter`` has its name."""
-    identifier = _new_name(context, tx, parameter, params[parameter])
-    inherited = instance.tags if instance.settings.get("CopyTagsToSnapshot") else ()
-    snapshot = DBSnapshot(
-        snapshot_id=new_snapshot_id(context.random_text),
-        identifier=identifier,
-        status=SnapshotStatus.CREATING,
-        resource_id=instance.resource_id,
-        instance_identifier=instance.identifier,
-        instance_created_at=instance.created_at,
-        engine=instance.engine,
-        engine_version=instance.engine_version,
-        instance_class=instance.instance_class,
-        master_username=instance.master_username,
-        db_name=instance.db_name,
-        port=instance.port,
-        allocated_storage_gib=instance.allocated_storage_gib,
-        settings=instance.settings,
-        instance_tags=instance.tags,
-        tags=merge_tags(inherited, tags),
-    )
+    identifier, now = _new_name(context, tx, parameter, params[parameter]), context.clock.now()
+    snapshot = new_snapshot(instance, identifier, SnapshotType.MANUAL, now, context.random_text)
+    snapshot = structs.replace(snapshot, tags=merge_tags(snapshot.tags, tags))
     tx.put_snapshot(snapshot)
-    for event in events.snapshot_begun(snapshot, instance, context.clock.now()):
+    for event in events.snapshot_begun(snapshot, instance, now):
         tx.add_event(event)
     return snapshot
 
@@ -97,7 +81,7 @@ def _new_name(context: Context, tx: Transaction, parameter: str, name: str) -> s
             "DBSnapshotAlreadyExistsFault",
             f"Cannot create the snapshot because a snapshot with the identifier {name.lower()} already exists.",
         )
-    require_less(context, Quota.MANUAL_SNAPSHOTS, len(tx.snapshots()), "SnapshotQuotaExceededFault")
+    require_less(context, Quota.MANUAL_SNAPSHOTS, count_manual(tx), "SnapshotQuotaExceededFault")
     return name.lower()
 
 
@@ -113,8 +97,8 @@ def describe_db_snapshots(context: Context, params: Mapping[str, Any]) -> dict[s
         found: Iterable[DBSnapshot] = (
             tx.snapshots() if named is None else [require_snapshot(tx, snapshot_identifier_of(context, named))]
         )
-    if wanted_type not in (None, MANUAL):
-        found = []
+    if wanted_type is not None:
+        found = [snapshot for snapshot in found if snapshot.type == wanted_type]
     if params.get("DBInstanceIdentifier") is not None:
         owner = instance_identifier_of(context, params["DBInstanceIdentifier"])
         found = [snapshot for snapshot in found if snapshot.instance_identifier == owner]
@@ -134,7 +118,7 @@ def _filters(context: Context) -> Mapping[str, Values[DBSnapshot]]:
         "db-snapshot-id": lambda snapshot: [snapshot.identifier],
         "dbi-resource-id": lambda snapshot: [snapshot.resource_id.lower()],
         "engine": lambda snapshot: [snapshot.engine],
-        "snapshot-type": lambda _snapshot: [MANUAL],
+        "snapshot-type": lambda snapshot: [snapshot.type],
     }
 
 
@@ -149,7 +133,9 @@ def copy_db_snapshot(context: Context, params: Mapping[str, Any]) -> dict[str, A
             source,
             snapshot_id=new_snapshot_id(context.random_text),
             identifier=identifier,
+            type=SnapshotType.MANUAL,
             status=SnapshotStatus.CREATING,
+            begun_at=context.clock.now(),
             taken_at=None,
             copy_of=source.snapshot_id,
             tags=merge_tags(source.tags if params.get("CopyTags") else (), tags),
@@ -189,6 +175,7 @@ def modify_db_snapshot(context: Context, params: Mapping[str, Any]) -> dict[str,
     catalogue = Catalogue(context)
     with context.store.transaction() as tx:
         snapshot = require_snapshot(tx, snapshot_identifier_of(context, params["DBSnapshotIdentifier"]))
+        _require_manual(snapshot, "modified")
         _require_available(snapshot)
         require_unused(tx, snapshot)
         wanted = params.get("EngineVersion", snapshot.engine_version)
@@ -211,6 +198,7 @@ def _upgrade(catalogue: Catalogue, snapshot: DBSnapshot, wanted: str) -> str:
 def delete_db_snapshot(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
     with context.store.transaction() as tx:
         snapshot = require_snapshot(tx, snapshot_identifier_of(context, params["DBSnapshotIdentifier"]))
+        _require_manual(snapshot, "deleted")
         if snapshot.status is not SnapshotStatus.FAILED:
             _require_available(snapshot)
         require_unused(tx, snapshot)
@@ -221,6 +209,11 @@ def delete_db_snapshot(context: Context, params: Mapping[str, Any]) -> dict[str,
     return {"DBSnapshot": snapshot_view(context, snapshot)}
 
 
+def _require_manual(snapshot: DBSnapshot, verb: str) -> None:
+    if snapshot.type is not SnapshotType.MANUAL:
+        raise invalid_snapshot_state(f"Only manual snapshots may be {verb}.")
+
+
 def _require_available(snapshot: DBSnapshot) -> None:
     if snapshot.status is not SnapshotStatus.AVAILABLE:
         raise invalid_snapshot_state(
@@ -229,10 +222,9 @@ def _require_available(snapshot: DBSnapshot) -> None:
 
 
 def require_unused(tx: Transaction, snapshot: DBSnapshot) -> None:
-    """No workflow reads it, or has made it and not ended yet."""
-    for workflow in tx.unfinished_workflows():
-        if snapshot.snapshot_id == workflow.subject or snapshot.snapshot_id in workflow.arguments.values():
-            raise invalid_snapshot_state(f"The DB snapshot {snapshot.identifier} is in use: {workflow.kind}")
+    user = user_of(tx, snapshot)
+    if user is not None:
+        raise invalid_snapshot_state(f"The DB snapshot {snapshot.identifier} is in use: {user.kind}")
 
 
 def invalid_snapshot_state(message: str) -> Fault:

@@ -3,14 +3,10 @@
 from verdigris.aws.errors import Fault
 from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
+from verdigris.domain.statuses import InstanceStatus
 from verdigris.rds.lookups import deployment_of
-from verdigris.workflows.services import is_busy
+from verdigris.workflows.services import HANDS_OFF, is_busy
 
-# While a deployment is in one of these, its workflow has the members' servers in its hands.
-_HANDS_OFF = frozenset(
-    {DeploymentStatus.PROVISIONING, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.DELETING}
-)
 _SETTLED = frozenset({InstanceStatus.AVAILABLE, InstanceStatus.FAILED, InstanceStatus.STOPPED})
 
 
@@ -36,7 +32,7 @@ def require_settled(tx: Transaction, instance: DBInstance) -> None:
 def require_free_hands(tx: Transaction, instance: DBInstance) -> None:
     """No deployment's workflow is at work on it, and nobody copies it."""
     deployment = deployment_of(tx, instance.resource_id)
-    if deployment is not None and deployment.status in _HANDS_OFF:
+    if deployment is not None and deployment.status in HANDS_OFF:
         raise invalid_instance_state(
             f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier}, "
             f"which is in state {deployment.status}"

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from verdigris.domain import maintenance
+from verdigris.domain import backups, maintenance
 from verdigris.domain.events import ARN_KINDS
 from verdigris.domain.model import (
     BlueGreenDeployment,
@@ -183,7 +183,7 @@ def _replication_status(instance: DBInstance) -> View:
 # Kept settings whose member in the response is the request's, with RDS's default (None: left out).
 _PLAIN_SETTINGS: View = {
     "AutoMinorVersionUpgrade": True,
-    "BackupRetentionPeriod": 1,
+    "BackupRetentionPeriod": backups.DEFAULT_RETENTION_DAYS,
     "BackupTarget": "region",
     "CACertificateIdentifier": None,
     "CopyTagsToSnapshot": False,
@@ -192,7 +192,7 @@ _PLAIN_SETTINGS: View = {
     "LicenseModel": "postgresql-license",
     "MaxAllocatedStorage": None,
     "NetworkType": "IPV4",
-    "PreferredBackupWindow": "03:00-03:30",
+    "PreferredBackupWindow": backups.DEFAULT_WINDOW,
     "PreferredMaintenanceWindow": maintenance.DEFAULT_WINDOW,
     "PromotionTier": None,
     "PubliclyAccessible": False,

@@ -26,6 +26,7 @@ class ModifyInstance(Struct, frozen=True, kw_only=True):
     instance_class: str | None = None
     port: int | None = None
     token_logins: bool | None = None
+    first_backup: bool | None = None  # automated backups have been switched on: one is taken at the end
 
 
 class DeleteInstance(Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ class DeleteInstance(Struct, frozen=True, kw_only=True):
     has_replicas: bool = False
     final_snapshot: str | None = None  # snapshot id
     was_stopped: bool = False
+    keeps_backups: bool = False
 
 
 class StopInstance(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from verdigris.domain import events
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, cluster_members, membership, replication
+from verdigris.workflows import arguments, backups, cluster_members, membership, replication
 from verdigris.workflows.instances import InstanceWorkflow, route_of
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.services import Services, require_instance
@@ -115,6 +115,8 @@ class DeleteInstance(InstanceWorkflow):
         membership.deleted(tx, instance)
         cluster_members.deleted(tx, instance)
         tx.delete_instance(self.resource_id)
+        if not self.told.keeps_backups:
+            backups.remove_all(tx, self.resource_id, self.services)
         tx.add_event(events.instance_deleted(instance, self.services.clock.now()))
 
 

@@ -13,7 +13,7 @@ from verdigris.domain.model import DBInstance, Event, Workflow
 from verdigris.domain.parameters import FORCE_TLS, ApplyStatus, is_on
 from verdigris.domain.ports import Route, ServerSpec, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, cluster_routes, membership
+from verdigris.workflows import arguments, backups, cluster_routes, membership
 from verdigris.workflows.saga import Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, add_events, require_instance, server_parameters, taken_ports
@@ -199,6 +199,7 @@ class CreateInstance(NewInstance):
     def completed(self, tx: Transaction) -> None:
         instance = require_instance(tx, self.resource_id)
         self.settle(tx, InstanceStatus.AVAILABLE, events.instance_created(instance, self.services.clock.now()))
+        backups.begin_first(tx, self.resource_id, self.services)
 
 
 class ModifyInstance(InstanceWorkflow):
@@ -300,6 +301,8 @@ class ModifyInstance(InstanceWorkflow):
             InstanceStatus.AVAILABLE,
             *events.instance_modified(instance, self.told_names(), self.services.clock.now()),
         )
+        if self.told.first_backup:
+            backups.begin_first(tx, self.resource_id, self.services)
 
     def told_names(self) -> list[str]:
         return [name for name, value in structs.asdict(self.told).items() if value is not None]

@@ -32,6 +32,15 @@ def _position(deployment: BlueGreenDeployment, resource_id: str) -> int:
     return next(position for position, both in enumerate(ends) if resource_id in both)
 
 
+def is_target_in_waiting(tx: Transaction, resource_id: str) -> bool:
+    """Whether a deployment is to make production of it, and has not yet."""
+    return any(
+        deployment.primary.status is not MemberStatus.SWITCHOVER_COMPLETED
+        and any(member.target_resource_id == resource_id for member in deployment.members)
+        for deployment in tx.deployments_of([resource_id])
+    )
+
+
 def renamed(tx: Transaction, resource_id: str, new_identifier: str) -> None:
     for deployment in tx.deployments_of([resource_id]):
         position = _position(deployment, resource_id)

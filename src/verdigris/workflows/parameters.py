@@ -14,19 +14,15 @@ from verdigris.domain.errors import EngineError, VerdigrisError
 from verdigris.domain.model import DBInstance, ParameterGroup
 from verdigris.domain.parameters import ApplyMethod, ApplyStatus
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus
+from verdigris.domain.statuses import InstanceStatus
 from verdigris.workflows.instances import route_of
-from verdigris.workflows.services import Services, is_busy, server_parameters
+from verdigris.workflows.services import HANDS_OFF, Services, is_busy, server_parameters
 
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 1.0
 # A server that is frozen answers nothing for ever.
 LIMIT_S = 10.0
-# A deployment's workflow has its members' servers and routes in its hands.
-_HANDS_OFF = frozenset(
-    {DeploymentStatus.PROVISIONING, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.DELETING}
-)
 
 
 class ParameterKeeper:
@@ -79,7 +75,7 @@ def _is_free(tx: Transaction, instance: DBInstance) -> bool:
     return not any(
         instance.resource_id in deployment.resource_ids
         for deployment in tx.deployments()
-        if deployment.status in _HANDS_OFF
+        if deployment.status in HANDS_OFF
     )
 
 

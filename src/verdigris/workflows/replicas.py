@@ -6,7 +6,7 @@ from verdigris.domain import events
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.workflows import arguments, cluster_members
+from verdigris.workflows import arguments, backups, cluster_members
 from verdigris.workflows.instances import InstanceWorkflow, NewInstance
 from verdigris.workflows.replication import replica_record, standalone
 from verdigris.workflows.saga import Step
@@ -81,6 +81,7 @@ class PromoteReadReplica(ReplicaWorkflow):
         instance = standalone(require_instance(tx, self.resource_id))
         tx.put_instance(instance)
         self.settle(tx, InstanceStatus.AVAILABLE, events.replica_promoted(instance, self.services.clock.now()))
+        backups.begin_first(tx, self.resource_id, self.services)
 
 
 KINDS: dict[WorkflowKind, type[InstanceWorkflow]] = {

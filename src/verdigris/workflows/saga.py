@@ -99,8 +99,9 @@ class Saga:
             self._record(step, "done", step.done)
             log.info("workflow.step_done", **self._context(step))
         with self._store.transaction() as tx:
-            self._outcome.completed(tx)
+            # First, because there is one unfinished workflow a subject: the outcome may begin with the next one.
             tx.put_workflow(structs.replace(self._workflow, status=WorkflowStatus.COMPLETED))
+            self._outcome.completed(tx)
 
     async def _do(self, step: Step) -> None:
         retried = self._tell("workflow.step_retried", step)

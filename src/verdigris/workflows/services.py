@@ -3,9 +3,14 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
 
 from verdigris.domain.errors import StepFailed
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member
+from verdigris.domain.identifiers import SUFFIX_ALPHABET, RandomText
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member, Workflow
 from verdigris.domain.parameters import SERVICE_PARAMETERS
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
@@ -22,7 +27,7 @@ from verdigris.domain.ports import (
     TokenKeys,
     Transaction,
 )
-from verdigris.domain.statuses import WorkflowKind
+from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
 
 
 def _no_token_keys() -> TokenKeys:
@@ -90,6 +95,21 @@ def is_busy(tx: Transaction, subject: str) -> bool:
     return bool(tx.unfinished_workflows_of([subject]))
 
 
+# While a deployment is in one of these, its workflow has the members' servers in its hands.
+HANDS_OFF = frozenset(
+    {DeploymentStatus.PROVISIONING, DeploymentStatus.SWITCHOVER_IN_PROGRESS, DeploymentStatus.DELETING}
+)
+
+
+def has_free_hands(tx: Transaction, instance: DBInstance) -> bool:
+    """Nothing is being done to it, no deployment's workflow is at work on it, and nobody copies it."""
+    return (
+        not is_busy(tx, instance.resource_id)
+        and not any(each.status in HANDS_OFF for each in tx.deployments_of([instance.resource_id]))
+        and not any(each.status is InstanceStatus.CREATING for each in tx.replicas_of([instance.resource_id]))
+    )
+
+
 def taken_ports(tx: Transaction) -> set[int]:
     """Those that endpoints have, or are about to have."""
     moving = (
@@ -120,6 +140,25 @@ def require_deployment(tx: Transaction, identifier: str) -> BlueGreenDeployment:
     if deployment is None:
         raise StepFailed(f"blue/green deployment {identifier} no longer exists")
     return deployment
+
+
+def new_workflow(
+    random_text: RandomText,
+    now: datetime,
+    kind: WorkflowKind,
+    subject: str,
+    arguments: Struct | None = None,
+    *,
+    deadline_at: datetime | None = None,
+) -> Workflow:
+    return Workflow(
+        workflow_id="wf-" + random_text(SUFFIX_ALPHABET, 20),
+        kind=kind,
+        subject=subject,
+        arguments={} if arguments is None else msgspec.to_builtins(arguments),
+        started_at=now,
+        deadline_at=deadline_at,
+    )
 
 
 def add_events(tx: Transaction, events: Sequence[Event]) -> None:

@@ -1,12 +1,15 @@
 """A snapshot of an instance, whichever workflow takes it: one that does nothing else, a stop, or a deletion."""
 
+from datetime import datetime
+
 from msgspec import structs
 
 from verdigris.domain import events
 from verdigris.domain.errors import StepFailed
-from verdigris.domain.model import DBSnapshot
+from verdigris.domain.identifiers import RandomText, new_snapshot_id
+from verdigris.domain.model import DBInstance, DBSnapshot, Workflow
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import SnapshotStatus
+from verdigris.domain.statuses import SnapshotStatus, SnapshotType
 from verdigris.workflows.saga import Step
 from verdigris.workflows.services import Services, add_events, require_instance
 
@@ -57,6 +60,40 @@ class SnapshotTaking:
         tx.put_snapshot(structs.replace(snapshot, status=SnapshotStatus.FAILED))
         instance = require_instance(tx, self._resource_id)
         tx.add_event(events.snapshot_failed(snapshot, instance, reason, self._services.clock.now()))
+
+
+def new_snapshot(
+    instance: DBInstance, identifier: str, snapshot_type: SnapshotType, now: datetime, random_text: RandomText
+) -> DBSnapshot:
+    """The record of one that is to be taken."""
+    return DBSnapshot(
+        snapshot_id=new_snapshot_id(random_text),
+        identifier=identifier,
+        type=snapshot_type,
+        status=SnapshotStatus.CREATING,
+        resource_id=instance.resource_id,
+        instance_identifier=instance.identifier,
+        instance_created_at=instance.created_at,
+        engine=instance.engine,
+        engine_version=instance.engine_version,
+        instance_class=instance.instance_class,
+        master_username=instance.master_username,
+        db_name=instance.db_name,
+        port=instance.port,
+        allocated_storage_gib=instance.allocated_storage_gib,
+        begun_at=now,
+        settings=instance.settings,
+        instance_tags=instance.tags,
+        tags=instance.tags if instance.settings.get("CopyTagsToSnapshot") else (),
+    )
+
+
+def user_of(tx: Transaction, snapshot: DBSnapshot) -> Workflow | None:
+    """Who reads it, or has made it and not ended yet."""
+    for workflow in tx.unfinished_workflows():
+        if snapshot.snapshot_id == workflow.subject or snapshot.snapshot_id in workflow.arguments.values():
+            return workflow
+    return None
 
 
 def require_snapshot(tx: Transaction, snapshot_id: str) -> DBSnapshot:

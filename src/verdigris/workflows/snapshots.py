@@ -6,8 +6,8 @@ from msgspec import structs
 from verdigris.domain import events
 from verdigris.domain.model import DBSnapshot, Workflow
 from verdigris.domain.ports import Restoration, Transaction
-from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, WorkflowKind
-from verdigris.workflows import arguments
+from verdigris.domain.statuses import InstanceStatus, SnapshotStatus, SnapshotType, WorkflowKind
+from verdigris.workflows import arguments, backups
 from verdigris.workflows.instances import InstanceWorkflow, NewInstance
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
@@ -67,6 +67,7 @@ class RestoreInstance(NewInstance):
         snapshot = require_snapshot(tx, self.told.snapshot_id)
         created, restored = events.instance_created(instance, now), events.snapshot_restored(snapshot, now)
         self.settle(tx, InstanceStatus.AVAILABLE, created, restored)
+        backups.begin_first(tx, self.resource_id, self.services)
 
 
 class SnapshotWorkflow(SagaWorkflow):
@@ -125,7 +126,8 @@ class DeleteSnapshot(SnapshotWorkflow):
     def completed(self, tx: Transaction) -> None:
         snapshot = require_snapshot(tx, self.snapshot_id)
         tx.delete_snapshot(self.snapshot_id)
-        tx.add_event(events.snapshot_deleted(snapshot, self.services.clock.now()))
+        if snapshot.type is SnapshotType.MANUAL:
+            tx.add_event(events.snapshot_deleted(snapshot, self.services.clock.now()))
 
 
 KINDS: dict[WorkflowKind, type[SagaWorkflow]] = {

@@ -40,6 +40,7 @@ from verdigris.domain.statuses import (
     MemberStatus,
     ReplicationMode,
     SnapshotStatus,
+    SnapshotType,
     SourceType,
     TaskName,
     TaskStatus,
@@ -502,7 +503,13 @@ class TestEpoch:
 class TestSnapshots:
     def test_a_record_comes_back_as_it_was_put(self, store: SqlStore) -> None:
         snapshot = replace(
-            a_snapshot(), status=SnapshotStatus.AVAILABLE, taken_at=NOON, size_bytes=1 << 40, tags=(Tag("a", "b"),)
+            a_snapshot(),
+            status=SnapshotStatus.AVAILABLE,
+            type=SnapshotType.AUTOMATED,
+            begun_at=NOON,
+            taken_at=NOON,
+            size_bytes=1 << 40,
+            tags=(Tag("a", "b"),),
         )
         with store.transaction() as transaction:
             transaction.put_snapshot(a_snapshot())
@@ -522,8 +529,9 @@ class TestSnapshots:
             replace(a_snapshot(), snapshot_id="snap-other"),
             replace(a_snapshot("Friday")),
             replace(a_snapshot("friday"), status=SnapshotStatus.AVAILABLE),
+            replace(a_snapshot("friday"), type=SnapshotType.AUTOMATED),
         ],
-        ids=["a name twice", "capitals", "no moment"],
+        ids=["a name twice", "capitals", "no moment", "automated, and begun at no moment"],
     )
     def test_the_schema_refuses(self, store: SqlStore, second: DBSnapshot) -> None:
         with store.transaction() as transaction:
@@ -629,6 +637,9 @@ class TestSchema:
             for snapshot_status in SnapshotStatus:
                 snapshot = replace(a_snapshot(snapshot_status.value), taken_at=NOON)
                 transaction.put_snapshot(replace(snapshot, status=snapshot_status))
+            for snapshot_type in SnapshotType:
+                snapshot = replace(a_snapshot(snapshot_type.value), begun_at=NOON)
+                transaction.put_snapshot(replace(snapshot, type=snapshot_type))
             for endpoint_status in ClusterEndpointStatus:
                 for endpoint_type in CustomEndpointType:
                     name = f"{endpoint_status}-{endpoint_type}".lower()
