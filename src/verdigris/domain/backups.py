@@ -50,7 +50,8 @@ def is_due(window: str, attempts: Iterable[DBSnapshot], *, since: datetime, now:
     opened = opened_at(window, now)
     if now >= opened + timedelta(minutes=length_min(window)) + _LATE or since > opened:
         return False
-    tonight = [each for each in attempts if begun_at(each) >= opened]
+    # What was begun later than now says that the clock was wrong then, and is no reason to wait until it is right.
+    tonight = [each for each in attempts if opened <= begun_at(each) <= now]
     if any(each.status is not SnapshotStatus.FAILED for each in tonight):
         return False
     return all(now - begun_at(each) >= _TRIED_AGAIN for each in tonight)

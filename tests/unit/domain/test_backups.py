@@ -90,6 +90,11 @@ class TestDue:
         assert not is_due(WINDOW, [attempt(at(3), status)], since=LONG_AGO, now=at(3, 20))
         assert is_due(WINDOW, [attempt(at(3), status)], since=LONG_AGO, now=at(3, day=6))
 
+    def test_a_clock_that_was_ahead_does_not_end_them(self) -> None:
+        ahead = attempt(at(3, day=25))
+        assert is_due(WINDOW, [ahead], since=LONG_AGO, now=at(3))
+        assert not is_due(WINDOW, [ahead, attempt(at(3))], since=LONG_AGO, now=at(3, 1))
+
     def test_one_that_failed_is_tried_again_after_a_while(self) -> None:
         failed = [attempt(at(3), SnapshotStatus.FAILED)]
         assert not is_due(WINDOW, failed, since=LONG_AGO, now=at(3, 59))
