@@ -1,9 +1,5 @@
 """A cluster through the API, on real servers: its life, and where its two endpoints lead whoever dies."""
 
-import contextlib
-import os
-import signal
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +8,9 @@ import pytest
 
 from tests.acceptance.installation import MASTER, PASSWORD, Installation, installation, wait_until
 from tests.acceptance.serve_log import ServeLog
+from tests.acceptance.shop import ENGINE, Shop, create_member, kill_server, server_named, server_of
 
 VERSION = "17.10"
-ENGINE = "aurora-postgresql"
 NEW_PASSWORD = "another-secret-1"
 
 
@@ -22,61 +18,6 @@ NEW_PASSWORD = "another-secret-1"
 def verdigris() -> Iterator[Installation]:
     with installation() as verdigris:
         yield verdigris
-
-
-class Shop:
-    """The cluster as its clients see it."""
-
-    def __init__(self, verdigris: Installation) -> None:
-        self.verdigris = verdigris
-        self.password = PASSWORD
-        self.read_endpoints()
-
-    def read_endpoints(self) -> None:
-        """What they are told once, and then need no control plane for."""
-        cluster = self.view()
-        self.port = cluster["Port"]
-        self.hosts = {"Endpoint": cluster["Endpoint"], "ReaderEndpoint": cluster["ReaderEndpoint"]}
-
-    def view(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.verdigris.rds.describe_db_clusters(DBClusterIdentifier="shop")["DBClusters"][0]
-        return found
-
-    def connect(self, endpoint: str) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host=self.hosts[endpoint],
-            port=self.port,
-            user=MASTER,
-            password=self.password,
-            dbname="app",
-            sslmode="require",
-            autocommit=True,
-        )
-
-    def reached(self, endpoint: str, sessions: int = 4) -> Counter[object]:
-        """By servers: of so many sessions at a time."""
-        with contextlib.ExitStack() as stack:
-            return Counter([server_of(stack.enter_context(self.connect(endpoint))) for _ in range(sessions)])
-
-
-def server_of(connection: psycopg.Connection[Any]) -> object:
-    """What only one server has said."""
-    return connection.execute("SELECT pg_postmaster_start_time()").fetchall()[0][0]
-
-
-def server_named(verdigris: Installation, identifier: str) -> object:
-    with verdigris.connect(identifier) as connection:
-        return server_of(connection)
-
-
-def create_member(verdigris: Installation, identifier: str, **members: Any) -> None:
-    verdigris.rds.create_db_instance(
-        DBInstanceIdentifier=identifier,
-        DBClusterIdentifier="shop",
-        DBInstanceClass="db.t3.micro",
-        Engine=ENGINE,
-        **members,
-    )
 
 
 def rename(verdigris: Installation, identifier: str, new: str) -> None:
@@ -89,11 +30,6 @@ def rename(verdigris: Installation, identifier: str, new: str) -> None:
         return {"available"} == {each["DBInstanceStatus"] for each in found if each["DBInstanceIdentifier"] == new}
 
     wait_until(is_done, f"{identifier} is called {new}")
-
-
-def kill_server(verdigris: Installation, resource_id: str) -> None:
-    pidfile = verdigris.home / "instances" / resource_id / "data" / "postmaster.pid"
-    os.kill(int(pidfile.read_text().split()[0]), signal.SIGKILL)
 
 
 def comes_to_be(shop: Shop, endpoint: str, servers: set[object], what: str) -> None:

@@ -85,8 +85,9 @@ def goes_on(mode: ReplicationMode, step: Step) -> bool:
 
 
 def deletion_steps() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """With green, and without it. Which of them are taken hangs on records, so they are read from the source."""
-    names = re.findall(r'Step\(name="(\w+)"', inspect.getsource(DeleteDeployment))
+    """With green, and without it. Which of them are taken hangs on records, so they are read from the source; those of
+    replicas and of a cluster are in methods of their own."""
+    names = re.findall(r'Step\(name="(\w+)"', inspect.getsource(DeleteDeployment.steps))
     released = names.index("release")
     return tuple(names[:released]), tuple(names[released:])
 

@@ -15,6 +15,7 @@ CREATION = f"{SIMULATION}::test_every_single_fault[creation, logical]"
 DELETION = f"{SIMULATION}::test_undisturbed[deletion during creation, 0.2 s]"
 CLEANING = "tests/integration/replication/test_cleaning.py"
 STORE = "tests/unit/store/test_store.py"
+CLUSTER_DEPLOYMENTS = "tests/unit/workflows/test_cluster_deployments.py"
 BACKUPS = "tests/unit/rds/test_automated_backups.py"
 TRACKER = "tests/wire/test_session.py"
 UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_under_load_loses_nothing"
@@ -525,5 +526,61 @@ MUTANTS: tuple[Mutant, ...] = (
         old="now - begun_at(each) >= _TRIED_AGAIN",
         new="True",
         suites=("tests/unit/domain/test_backups.py",),
+    ),
+    Mutant(
+        name="the endpoints of a green cluster are left after its switchover",
+        file="workflows/cluster_switchover.py",
+        old="        await services.router.remove_route(name)\n",
+        new="        pass\n",
+        suites=(f"{SIMULATION}::test_undisturbed[switchover of a cluster, logical]",),
+    ),
+    Mutant(
+        name="a green cluster listens where blue's clients are not",
+        file="workflows/cluster_switchover.py",
+        old="            port=blue.port,\n            master",
+        new="            master",
+        suites=(f"{SIMULATION}::test_undisturbed[switchover of a cluster, logical]",),
+    ),
+    Mutant(
+        name="a green cluster whose creation fails stays in the records",
+        file="workflows/green_cluster.py",
+        old="            tx.delete_cluster(member.target_resource_id)\n",
+        new="            pass\n",
+        suites=(f"{SIMULATION}::test_every_single_fault[creation for a cluster]",),
+    ),
+    Mutant(
+        name="a green cluster that is deleted leaves its endpoints",
+        file="workflows/delete_deployment.py",
+        old="        await green_cluster.close_endpoints(self.services, self.identifier)\n",
+        new="        pass\n",
+        suites=(f"{SIMULATION}::test_undisturbed[deletion, of a cluster, with green]",),
+    ),
+    Mutant(
+        name="a custom endpoint of a green cluster leads to blue's servers",
+        file="workflows/green_cluster.py",
+        old="return tuple(members.get(each) or each for each in listed)",
+        new="return tuple(listed)",
+        suites=(f"{SIMULATION}::test_undisturbed[creation for a cluster]",),
+    ),
+    Mutant(
+        name="endpoints of a cluster are led back between the commit and the swap of names",
+        file="workflows/cluster_routes.py",
+        old="                kept = [each for each in kept if each.resource_id not in ahead]\n",
+        new="",
+        suites=(CLUSTER_DEPLOYMENTS,),
+    ),
+    Mutant(
+        name="a reader endpoint goes on leading to a reader that stays with blue",
+        file="workflows/cluster_switchover.py",
+        old="        for route in cluster_routes.cluster_routes(tx, ports, green)\n",
+        new="        for route in cluster_routes.cluster_routes(tx, ports, blue)\n",
+        suites=(CLUSTER_DEPLOYMENTS,),
+    ),
+    Mutant(
+        name="a custom endpoint that could not be opened keeps a cluster from being switched over",
+        file="workflows/cluster_switchover.py",
+        old='            del names[custom_endpoint_name(each.target_identifier or "")]\n',
+        new="            pass\n",
+        suites=(CLUSTER_DEPLOYMENTS,),
     ),
 )

@@ -20,6 +20,7 @@ from verdigris.testing.fakes import FakeRandomText
 from verdigris.workflows import switch_over
 from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.cancellation import cancel_switchover
+from verdigris.workflows.cluster_routes import ClusterKeeper
 from verdigris.workflows.factories import factories
 from verdigris.workflows.monitor import DeploymentMonitor
 from verdigris.workflows.parameters import ParameterKeeper
@@ -103,6 +104,7 @@ async def serve(world: World, controller: Controller) -> None:
         runner.run(),
         DeploymentMonitor(services).run(),
         ParameterKeeper(services).run(),
+        ClusterKeeper(services).run(),
         supervise(controller, services, attendance),
     )
 

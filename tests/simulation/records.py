@@ -8,7 +8,7 @@ import msgspec
 from tests.simulation.servers import Server
 from tests.simulation.world import BEGINNING, World
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, TargetSpec, Task, Workflow
-from verdigris.domain.ports import Route, Transaction
+from verdigris.domain.ports import NOWHERE, Route, Transaction
 from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
@@ -155,6 +155,11 @@ def plant_copy(world: World, resource_id: str, of: str, name: str, port: int, ve
 def add_route(world: World, name: str, port: int, resource_id: str) -> None:
     route = Route(name=name, host="127.0.0.1", port=port, backend=world.address(resource_id))
     world.router.disk.table = world.router.disk.table.with_routes(route)
+
+
+def server_routes(world: World) -> dict[str, tuple[str, int]]:
+    """Without those of clusters, which lead to others."""
+    return {name: where for name, where in routes(world).items() if where[0] != NOWHERE.resource_id}
 
 
 def routes(world: World) -> dict[str, tuple[str, int]]:

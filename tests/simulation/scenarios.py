@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from tests.simulation.cluster_deployment_scenarios import CLUSTER_DEPLOYMENT_SCENARIOS
 from tests.simulation.cluster_scenarios import CLUSTER_SCENARIOS
 from tests.simulation.faults import Kind
 from tests.simulation.records import (
@@ -451,5 +452,6 @@ SCENARIOS: tuple[Scenario, ...] = (
     *REPLICA_SCENARIOS,
     *TOPOLOGY_SCENARIOS,
     *CLUSTER_SCENARIOS,
+    *CLUSTER_DEPLOYMENT_SCENARIOS,
     *SNAPSHOT_SCENARIOS,
 )

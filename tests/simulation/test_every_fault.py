@@ -75,7 +75,12 @@ def test_every_named_step_meets_a_fault() -> None:
             for result in (undisturbed, *(simulate(scenario, (fault,)) for fault in errors_of(undisturbed))):
                 met.update(name for names in result.steps for name in names.split())
     wanted = {step.value for step in Step}
-    wanted |= {planned.name for mode in ReplicationMode for planned in build_steps(mode, replicas=1)}
+    wanted |= {
+        planned.name
+        for mode in ReplicationMode
+        for cluster in (False, True)
+        for planned in build_steps(mode, replicas=1, cluster=cluster)
+    }
     # Whose point is the commit of a step that does nothing else (register, backups) is met by that commit's faults.
     assert wanted - met == set()
 

@@ -19,6 +19,7 @@ from tests.simulation.records import (
     plant_copy,
     plant_green,
     routes,
+    server_routes,
     workflow,
     write,
 )
@@ -41,7 +42,7 @@ READER_PORT, GREEN_COPY_PORT = 15410, 15411
 READER_GREEN = "reader-green-x1y2z3"
 
 
-def _deployment(
+def topology_deployment(
     mode: ReplicationMode, status: DeploymentStatus, members: tuple[Member, Member], done: TaskStatus
 ) -> BlueGreenDeployment:
     record = deployment(mode, status, members[0], done)
@@ -64,7 +65,7 @@ def begin_creation(mode: ReplicationMode) -> Callable[[World], None]:
         with write(world) as tx:
             tx.put_instance(blue)
             tx.put_instance(copy)
-            tx.put_deployment(_deployment(mode, DeploymentStatus.PROVISIONING, members, TaskStatus.PENDING))
+            tx.put_deployment(topology_deployment(mode, DeploymentStatus.PROVISIONING, members, TaskStatus.PENDING))
             tx.put_workflow(workflow(WorkflowKind.CREATE_DEPLOYMENT, DEPLOYMENT))
 
     return begin
@@ -81,7 +82,7 @@ def ended_creation(world: World, after: After) -> None:
         require(found.status is DeploymentStatus.INVALID_CONFIGURATION, f"the status is {found.status}")
         require(all(each.target_resource_id is None for each in found.members), "a member has a green")
         require(set(world.servers) == {BLUE, COPY} == set(after.instances), "a green is left")
-        require(set(routes(world)) == {APP, READER}, f"routes: {routes(world)}")
+        require(set(server_routes(world)) == {APP, READER}, f"routes: {routes(world)}")
         require(world.servers[BLUE].slots == {COPY} == world.servers[BLUE].wal_limits, "something is left on blue")
         return
     require(found.status is DeploymentStatus.AVAILABLE, f"the status is {found.status}")
@@ -126,7 +127,7 @@ def begin_deletion(mode: ReplicationMode, *, delete_target: bool) -> Callable[[W
             for each in instances:
                 goes = delete_target and each.resource_id in (GREEN, GREEN_COPY)
                 tx.put_instance(structs.replace(each, status=InstanceStatus.DELETING) if goes else each)
-            tx.put_deployment(_deployment(mode, DeploymentStatus.DELETING, members, TaskStatus.COMPLETED))
+            tx.put_deployment(topology_deployment(mode, DeploymentStatus.DELETING, members, TaskStatus.COMPLETED))
             told = arguments.DeleteDeployment(delete_target=delete_target)
             tx.put_workflow(workflow(WorkflowKind.DELETE_DEPLOYMENT, DEPLOYMENT, told))
 
@@ -142,7 +143,8 @@ def ended_deletion(*, set_free: bool) -> Callable[[World, After], None]:
         require(world.servers[BLUE].slots == {COPY} == world.servers[BLUE].wal_limits, "something is left on blue")
         if not set_free:
             require(set(world.servers) == {BLUE, COPY} == set(after.instances), "a green is left")
-            require(routes(world) == {APP: (BLUE, BLUE_PORT), READER: (COPY, READER_PORT)}, f"routes: {routes(world)}")
+            expected = {APP: (BLUE, BLUE_PORT), READER: (COPY, READER_PORT)}
+            require(server_routes(world) == expected, f"routes: {routes(world)}")
         elif GREEN in world.servers:
             copy = world.servers[GREEN_COPY]
             require(not world.servers[GREEN].standby, "green is not free")
@@ -161,7 +163,9 @@ def begin_switchover(mode: ReplicationMode) -> Callable[[World], None]:
         with write(world) as tx:
             for each in instances:
                 tx.put_instance(each)
-            tx.put_deployment(_deployment(mode, DeploymentStatus.SWITCHOVER_IN_PROGRESS, members, TaskStatus.COMPLETED))
+            tx.put_deployment(
+                topology_deployment(mode, DeploymentStatus.SWITCHOVER_IN_PROGRESS, members, TaskStatus.COMPLETED)
+            )
             told = arguments.SwitchOver(timeout_s=TIMEOUT_S, accepted=world.since_boot())
             tx.put_workflow(workflow(WorkflowKind.SWITCH_OVER, DEPLOYMENT, told, timeout_s=TIMEOUT_S))
 
@@ -197,7 +201,7 @@ def ended_switchover(world: World, after: After) -> None:
         ports = {resource_id: after.instances[resource_id].port for resource_id in names}
         require((ports[GREEN], ports[GREEN_COPY]) == (BLUE_PORT, READER_PORT), f"ports: {ports}")
         endpoints = {names[resource_id]: (resource_id, ports[resource_id]) for resource_id in names}
-        require(routes(world) == endpoints, f"routes: {routes(world)}")
+        require(server_routes(world) == endpoints, f"routes: {routes(world)}")
         followed = {resource_id: after.instances[resource_id].replica_of for resource_id in (COPY, GREEN_COPY)}
         require(followed == {COPY: BLUE, GREEN_COPY: GREEN}, f"they follow {followed}")
         require(after.instances[GREEN_COPY].read_only, "a replica's record says that it can be written")

@@ -251,11 +251,17 @@ def deployment_notice(deployment: BlueGreenDeployment, message: str, at: datetim
 
 
 # ---------------------------------------------------------------------------------------------------------- switchover
-# Before the switchover a deployment's members are called app and app-green-x1y2z3, after it app-old1 and app.
+# Before the switchover a deployment's members are called app and app-green-x1y2z3, after it app-old1 and app. Of
+# clusters RDS tells of the whole, and not of the members (Aurora user guide, "Blue/green deployment events").
 
 
 def switchover_started(deployment: BlueGreenDeployment, at: datetime) -> list[Event]:
-    begun = f"Switchover from {_names(deployment.primary)} started."
+    begun = f"Switchover from {_names(deployment.subject)} started."
+    if deployment.cluster is not None:
+        return [
+            _of_deployment(deployment, "0247", NOTIFICATION, begun, at),
+            _of_deployment(deployment, "0259", NOTIFICATION, f"{_of_clusters(deployment.cluster)} started.", at),
+        ]
     return [
         _of_deployment(deployment, "0247", NOTIFICATION, begun, at),
         *(
@@ -265,8 +271,18 @@ def switchover_started(deployment: BlueGreenDeployment, at: datetime) -> list[Ev
     ]
 
 
-def sequences_synchronised(deployment: BlueGreenDeployment, at: datetime) -> list[Event]:
-    """Logical replication does not carry sequences; the switchover does."""
+def sequences_synchronised(
+    deployment: BlueGreenDeployment, at: datetime, *, greens: Mapping[str, str] | None = None
+) -> list[Event]:
+    """Logical replication does not carry sequences; the switchover does. Names as for ``switchover_completed``."""
+    if deployment.cluster is not None:
+        blue = deployment.cluster.target_identifier or ""
+        green = (greens or {}).get(blue, "its green DB cluster")
+        synced = f"Sequence sync for switchover of DB cluster {blue} to {green}"
+        return [
+            _of_deployment(deployment, "0311", NOTIFICATION, f"{synced} has initiated.", at),
+            _of_deployment(deployment, "0312", NOTIFICATION, f"{synced} has completed.", at),
+        ]
     message = f"Synchronization of sequences to {deployment.primary.target_identifier}"
     return [
         _of_deployment(deployment, "0307", NOTIFICATION, f"{message} initiated.", at),
@@ -279,10 +295,14 @@ def switchover_completed(
 ) -> list[Event]:
     """``deployment`` carries the new names already; ``greens``: what greens were called before, by their names now, as
     far as it is known."""
-    told = [
-        _of_deployment(deployment, "0251", NOTIFICATION, _moved(role, each, greens or {}), at)
-        for role, each in _moving(deployment)
-    ]
+    if deployment.cluster is not None:
+        message = _moved("DB cluster", deployment.cluster, greens or {})
+        told = [_of_deployment(deployment, "0260", NOTIFICATION, message, at)]
+    else:
+        told = [
+            _of_deployment(deployment, "0251", NOTIFICATION, _moved(role, each, greens or {}), at)
+            for role, each in _moving(deployment)
+        ]
     completed = "Switchover completed on blue/green deployment."
     return [*told, _of_deployment(deployment, "0248", NOTIFICATION, completed, at)]
 
@@ -297,10 +317,13 @@ def _moved(role: str, member: Member, greens: Mapping[str, str]) -> str:
 
 def switchover_canceled(deployment: BlueGreenDeployment, reason: str, at: datetime) -> list[Event]:
     why = f"was canceled due to {_unended(reason)}."
-    told = [
-        _of_deployment(deployment, "0252", FAILURE, f"Switchover from {role} {_names(each)} {why}", at)
-        for role, each in _moving(deployment)
-    ]
+    if deployment.cluster is not None:
+        told = [_of_deployment(deployment, "0261", FAILURE, f"{_of_clusters(deployment.cluster)} {why}", at)]
+    else:
+        told = [
+            _of_deployment(deployment, "0252", FAILURE, f"Switchover from {role} {_names(each)} {why}", at)
+            for role, each in _moving(deployment)
+        ]
     return [*told, _of_deployment(deployment, "0249", FAILURE, "Switchover canceled on blue/green deployment.", at)]
 
 
@@ -311,6 +334,10 @@ def _moving(deployment: BlueGreenDeployment) -> list[tuple[str, Member]]:
     """With what RDS calls each."""
     primary, *replicas = deployment.moving
     return [("primary", primary), *(("read replica", replica) for replica in replicas)]
+
+
+def _of_clusters(member: Member) -> str:
+    return f"Switchover from DB cluster {_names(member)}"
 
 
 def _names(member: Member) -> str:

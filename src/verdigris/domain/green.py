@@ -21,6 +21,10 @@ class BuildStep(StrEnum):
     REGISTER_REPLICA = "register-replica"
     COPY_REPLICA = "copy-replica"
     REPLICA_ENDPOINT = "replica-endpoint"
+    # Of a cluster.
+    REGISTER_CLUSTER = "register-cluster"
+    REGISTER_ENDPOINTS = "register-endpoints"
+    CLUSTER_ENDPOINTS = "cluster-endpoints"
 
 
 class PlannedStep(Struct, frozen=True):
@@ -62,13 +66,41 @@ _LOGICAL = (
 _OF_A_REPLICA = (BuildStep.REGISTER_REPLICA, BuildStep.COPY_REPLICA, BuildStep.REPLICA_ENDPOINT)
 
 
-def build_steps(mode: ReplicationMode, *, replicas: int = 0) -> tuple[PlannedStep, ...]:
+# An endpoint of a cluster leads to members, so it is opened when they can all be reached.
+_ENDPOINTS_OF_A_CLUSTER = (
+    PlannedStep(BuildStep.REGISTER_ENDPOINTS, TaskName.CREATE_CUSTOM_ENDPOINTS),
+    PlannedStep(BuildStep.CLUSTER_ENDPOINTS, TaskName.CREATE_CUSTOM_ENDPOINTS),
+)
+
+
+def build_steps(mode: ReplicationMode, *, replicas: int = 0, cluster: bool = False) -> tuple[PlannedStep, ...]:
     """Green's replicas are copies of green as it will be: they come last, one after the other."""
-    green = _LOGICAL if mode is ReplicationMode.LOGICAL else _PHYSICAL
-    copying = TaskName.CREATING_TOPOLOGY_OF_SOURCE
-    return green + tuple(
-        PlannedStep(step, copying, replica=number) for number in range(1, replicas + 1) for step in _OF_A_REPLICA
+    check, *green = _LOGICAL if mode is ReplicationMode.LOGICAL else _PHYSICAL
+    if not cluster:
+        return (check, *green, *_replicas(replicas, TaskName.CREATING_TOPOLOGY_OF_SOURCE))
+    return (
+        check,
+        PlannedStep(BuildStep.REGISTER_CLUSTER, _COPYING),
+        *(each for each in green if each.task is not TaskName.CONFIGURE_BACKUPS),
+        *_replicas(replicas, TaskName.CREATE_DB_INSTANCES_FOR_CLUSTER),
+        *_ENDPOINTS_OF_A_CLUSTER,
     )
+
+
+def _replicas(count: int, task: TaskName) -> tuple[PlannedStep, ...]:
+    return tuple(PlannedStep(step, task, replica=number) for number in range(1, count + 1) for step in _OF_A_REPLICA)
+
+
+def planned_tasks(*, upgrade: bool, replicas: bool, cluster: bool) -> tuple[Task, ...]:
+    """Those that RDS shows of an instance, or of a cluster, in its order."""
+    shown = {
+        TaskName.DB_ENGINE_VERSION_UPGRADE: upgrade,
+        TaskName.CONFIGURE_BACKUPS: not cluster,
+        TaskName.CREATING_TOPOLOGY_OF_SOURCE: replicas and not cluster,
+        TaskName.CREATE_DB_INSTANCES_FOR_CLUSTER: cluster,
+        TaskName.CREATE_CUSTOM_ENDPOINTS: cluster,
+    }
+    return tuple(Task(name) for name in TaskName if shown.get(name, True))
 
 
 def tasks_at(tasks: tuple[Task, ...], current: TaskName) -> tuple[Task, ...]:

@@ -182,7 +182,8 @@ class Task(Struct, frozen=True):
 
 
 class Member(Struct, frozen=True, kw_only=True):
-    """One source with its target. Names are kept so that ARNs can be shown after an instance is gone."""
+    """One source with its target: two instances, two clusters, or two custom endpoints. Names are kept so that ARNs can
+    be shown after one of them is gone."""
 
     source_resource_id: str
     source_identifier: str
@@ -226,11 +227,18 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
     target: TargetSpec
     status: DeploymentStatus
     status_details: str | None = None
-    members: tuple[Member, ...]  # the primary first, then a read replica each
+    members: tuple[Member, ...]  # instances: the primary first, then a read replica each
+    cluster: Member | None = None  # whose members they are, on either side
+    endpoints: tuple[Member, ...] = ()  # its custom ones
     tasks: tuple[Task, ...]
     created_at: datetime
     deleted_at: datetime | None = None  # DeleteTime: when deletion was asked for
     tags: tuple[Tag, ...] = ()
+
+    @property
+    def subject(self) -> Member:
+        """What it was created for."""
+        return self.primary if self.cluster is None else self.cluster
 
     @property
     def primary(self) -> Member:
@@ -250,6 +258,11 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
         """Of everybody on either side."""
         ends = [end for each in self.members for end in (each.source_resource_id, each.target_resource_id)]
         return frozenset(end for end in ends if end is not None)
+
+    @property
+    def moving_endpoints(self) -> tuple[Member, ...]:
+        """As ``moving``, of custom endpoints."""
+        return tuple(each for each in self.endpoints if each.is_whole)
 
 
 class Event(Struct, frozen=True, kw_only=True):

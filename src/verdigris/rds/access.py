@@ -5,12 +5,12 @@ keys for Amazon RDS"; RDS user guide, "Authorizing access to blue/green deployme
 allowed. That is looked at before the handler looks at anything, so a refusal tells nothing about what there is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from verdigris.aws.errors import Fault, access_denied
 from verdigris.domain.access import AccessKey
-from verdigris.domain.model import BlueGreenDeployment
+from verdigris.domain.model import Member
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_identifier_of, parse_own_arn
 
@@ -49,6 +49,22 @@ _KIND_OF_ALL = {
     "DescribeDBSnapshots": "snapshot",
     "DescribeDBSubnetGroups": "subgrp",
     "DescribeEventSubscriptions": "es",
+}
+
+
+# What a deployment takes, by the kind of what it is taken on. Those of clusters: Aurora user guide, as above.
+_CREATING = {
+    "db": ("rds:CreateDBInstanceReadReplica",),
+    "cluster": ("rds:CreateDBCluster", "rds:CreateDBInstance", "rds:CreateDBClusterEndpoint"),
+}
+_SWITCHING_OVER = {
+    "db": ("rds:ModifyDBInstance", "rds:PromoteReadReplica"),
+    "cluster": ("rds:ModifyDBCluster", "rds:PromoteReadReplicaDBCluster"),
+}
+_DELETING = {
+    "db": "rds:DeleteDBInstance",
+    "cluster": "rds:DeleteDBCluster",
+    "cluster-endpoint": "rds:DeleteDBClusterEndpoint",
 }
 
 
@@ -92,14 +108,17 @@ def needed(context: Context, operation: str, params: Mapping[str, Any]) -> Itera
             yield "rds:AddTagsToResource", resource
     match operation:
         case "CreateBlueGreenDeployment":
-            yield "rds:CreateDBInstanceReadReplica", _arn(context, "db", params["Source"])
+            source = _arn(context, "db", params["Source"])
+            kind = "cluster" if source.startswith(context.arn("cluster", "")) else "db"
+            for action in _CREATING[kind]:
+                yield action, source
         case "SwitchoverBlueGreenDeployment":
-            for member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=False):
-                yield "rds:ModifyDBInstance", member
-                yield "rds:PromoteReadReplica", member
+            for kind, member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=False):
+                for action in _SWITCHING_OVER.get(kind, ()):
+                    yield action, member
         case "DeleteBlueGreenDeployment" if params.get("DeleteTarget"):
-            for member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=True):
-                yield "rds:DeleteDBInstance", member
+            for kind, member in _members(context, params["BlueGreenDeploymentIdentifier"], targets_only=True):
+                yield _DELETING[kind], member
 
 
 def _arn(context: Context, kind: str, text: str) -> str:
@@ -111,8 +130,8 @@ def _arn(context: Context, kind: str, text: str) -> str:
     return context.arn(arn.kind, arn.name.lower())
 
 
-def _members(context: Context, text: str, *, targets_only: bool) -> list[str]:
-    """None of a deployment that is not there: saying so is the handler's business."""
+def _members(context: Context, text: str, *, targets_only: bool) -> list[tuple[str, str]]:
+    """Kinds and ARNs. None of a deployment that is not there: saying so is the handler's business."""
     try:
         identifier = deployment_identifier_of(context, text)
     except Fault:
@@ -121,13 +140,20 @@ def _members(context: Context, text: str, *, targets_only: bool) -> list[str]:
         deployment = tx.deployment(identifier)
         if deployment is None:
             return []
-        names = tx.identifiers(_ends(deployment, targets_only=targets_only))
-    return [context.instance_arn(name) for name in names.values()]
+        names = {"db": list(tx.identifiers(_ends(deployment.members, targets_only=targets_only)).values())}
+        if deployment.cluster is not None:
+            clusters = [tx.cluster(end) for end in _ends([deployment.cluster], targets_only=targets_only)]
+            endpoints = [tx.cluster_endpoint(end) for end in _ends(deployment.endpoints, targets_only=targets_only)]
+            names["cluster"] = [each.identifier for each in clusters if each is not None]
+            names["cluster-endpoint"] = [each.identifier for each in endpoints if each is not None]
+    if deployment.cluster is not None and not targets_only:
+        del names["db"]  # they are switched over as their cluster
+    return [(kind, context.arn(kind, name)) for kind, found in names.items() for name in found]
 
 
-def _ends(deployment: BlueGreenDeployment, *, targets_only: bool) -> list[str]:
+def _ends(members: Iterable[Member], *, targets_only: bool) -> list[str]:
     ends: list[str] = []
-    for member in deployment.members:
+    for member in members:
         if not targets_only:
             ends.append(member.source_resource_id)
         if member.target_resource_id is not None:

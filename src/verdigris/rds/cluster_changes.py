@@ -10,17 +10,13 @@ from verdigris.domain.model import DBCluster
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind
 from verdigris.rds import checks, cluster_views
-from verdigris.rds.cluster_members import (
-    invalid_cluster_state,
-    require_available_cluster,
-    unavailable_writer,
-    writer_of,
-)
+from verdigris.rds.cluster_members import unavailable_writer, writer_of
 from verdigris.rds.clusters import require_default_parameter_group
 from verdigris.rds.context import Context
 from verdigris.rds.instances import require_free_port
 from verdigris.rds.lookups import cluster_identifier_of, require_cluster
 from verdigris.rds.settings import collect_cluster_settings
+from verdigris.rds.states import invalid_cluster_state, require_available_cluster, require_free_cluster
 from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
@@ -51,6 +47,7 @@ def modify_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
     with context.store.transaction() as tx:
         cluster = require_cluster(tx, cluster_identifier_of(context, params["DBClusterIdentifier"]))
         require_available_cluster(cluster)
+        require_free_cluster(tx, cluster)
         require_usable(tx, settings)
         _require_its_own(tx, cluster, params)
         port = params.get("Port", cluster.port)
@@ -106,6 +103,7 @@ def delete_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
         cluster = require_cluster(tx, cluster_identifier_of(context, params["DBClusterIdentifier"]))
         if cluster.status not in (ClusterStatus.AVAILABLE, ClusterStatus.FAILED) or is_busy(tx, cluster.resource_id):
             raise invalid_cluster_state(f"DB cluster {cluster.identifier} is in state {cluster.status}")
+        require_free_cluster(tx, cluster)
         if cluster.deletion_protection:
             raise invalid_parameter_combination(
                 "Cannot delete protected Cluster, please disable deletion protection and try again."

@@ -11,7 +11,6 @@ from verdigris.domain.model import DBCluster, DBClusterEndpoint
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import ClusterEndpointStatus, CustomEndpointType, InstanceStatus, WorkflowKind
-from verdigris.rds.cluster_members import invalid_cluster_state, require_available_cluster
 from verdigris.rds.cluster_views import endpoint_view, own_endpoint_views, parts
 from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
@@ -24,7 +23,13 @@ from verdigris.rds.lookups import (
 )
 from verdigris.rds.pagination import paginate
 from verdigris.rds.quotas import require_less
-from verdigris.rds.states import invalid_instance_state
+from verdigris.rds.states import (
+    invalid_cluster_state,
+    invalid_instance_state,
+    require_available_cluster,
+    require_free_cluster,
+    require_growing_cluster,
+)
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.views import View
 from verdigris.rds.work import start_workflow
@@ -38,6 +43,7 @@ def create_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> d
     with context.store.transaction() as tx:
         cluster = require_cluster(tx, cluster_identifier_of(context, params["DBClusterIdentifier"]))
         require_available_cluster(cluster)
+        require_growing_cluster(tx, cluster)
         if tx.cluster_endpoint_named(identifier) is not None:
             raise Fault("DBClusterEndpointAlreadyExistsFault", f"DB cluster endpoint {identifier} already exists")
         lists = _lists(tx, cluster, params)
@@ -62,6 +68,7 @@ def modify_db_cluster_endpoint(context: Context, params: Mapping[str, Any]) -> d
     kind = None if params.get("EndpointType") is None else _type(params["EndpointType"])
     with context.store.transaction() as tx:
         endpoint, cluster = _changeable(tx, params["DBClusterEndpointIdentifier"])
+        require_growing_cluster(tx, cluster)
         lists = _Lists(static=endpoint.static_members, excluded=endpoint.excluded_members)
         if "StaticMembers" in params or "ExcludedMembers" in params:
             lists = _lists(tx, cluster, params)
@@ -187,6 +194,7 @@ def _changeable(tx: Transaction, identifier: str) -> tuple[DBClusterEndpoint, DB
     if cluster is None:
         raise invalid_cluster_state(f"The DB cluster of {endpoint.identifier} no longer exists")
     require_available_cluster(cluster)
+    require_free_cluster(tx, cluster)
     if endpoint.status not in (ClusterEndpointStatus.AVAILABLE, ClusterEndpointStatus.INACTIVE):
         raise Fault(
             "InvalidDBClusterEndpointStateFault",

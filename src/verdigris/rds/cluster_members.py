@@ -16,10 +16,10 @@ from verdigris.rds.catalogue import choose_parameter_group
 from verdigris.rds.cluster_views import cluster_version
 from verdigris.rds.context import Context
 from verdigris.rds.instances import DEFAULT_STORAGE_GIB, choose_port, create_instance_alone, require_free_name
-from verdigris.rds.lookups import identifier_rule, require_cluster
+from verdigris.rds.lookups import cluster_deployment_of, identifier_rule, require_cluster
 from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
-from verdigris.rds.states import invalid_instance_state
+from verdigris.rds.states import invalid_cluster_state, invalid_instance_state, require_growing_cluster
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 from verdigris.workflows import arguments
@@ -53,6 +53,7 @@ def _create_member(context: Context, params: Mapping[str, Any]) -> dict[str, Any
     with context.store.transaction() as tx:
         cluster = require_cluster(tx, params["DBClusterIdentifier"].lower())
         _require_open(cluster)
+        require_growing_cluster(tx, cluster)
         require_free_name(tx, params["DBInstanceIdentifier"].lower())
         require_room(context, tx, [storage_gib])
         version = _version(tx, cluster, params)
@@ -131,16 +132,14 @@ def _require_open(cluster: DBCluster) -> None:
 def _require_copyable(context: Context, tx: Transaction, cluster: DBCluster, writer: DBInstance) -> None:
     if writer.status in LOST:  # nothing could be copied from it
         raise unavailable_writer(cluster, writer)
+    if writer.read_only and cluster_deployment_of(tx, cluster.resource_id) is None:
+        raise invalid_cluster_state(f"DB cluster {cluster.identifier} is read-only since its switchover")
     allowed = most(context, Quota.READ_REPLICAS_PER_MASTER)
     if len(tx.replicas_of([writer.resource_id])) >= allowed:
         raise invalid_cluster_state(f"DB cluster {cluster.identifier} has {allowed} readers, which is the limit")
 
 
 # ------------------------------------------------------------------------------------------------ for other operations
-
-
-def invalid_cluster_state(message: str) -> Fault:
-    return Fault("InvalidDBClusterStateFault", message)
 
 
 def writer_of(tx: Transaction, cluster: DBCluster) -> DBInstance | None:
@@ -151,11 +150,6 @@ def unavailable_writer(cluster: DBCluster, writer: DBInstance) -> Fault:
     return invalid_cluster_state(
         f"The writer of DB cluster {cluster.identifier}, {writer.identifier}, is in state {writer.status}"
     )
-
-
-def require_available_cluster(cluster: DBCluster) -> None:
-    if cluster.status is not ClusterStatus.AVAILABLE:
-        raise invalid_cluster_state(f"DB cluster {cluster.identifier} is not in available state, but {cluster.status}")
 
 
 def require_no_member(instance: DBInstance, what: str) -> None:

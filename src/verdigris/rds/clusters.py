@@ -18,7 +18,7 @@ from verdigris.rds.filters import Values, apply_filters
 from verdigris.rds.instances import choose_port
 from verdigris.rds.lookups import cluster_identifier_of, identifier_rule, require_cluster
 from verdigris.rds.pagination import paginate
-from verdigris.rds.quotas import require_less
+from verdigris.rds.quotas import cluster_count, require_less
 from verdigris.rds.settings import collect_cluster_settings
 from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.tags import parse_tags
@@ -82,7 +82,7 @@ def create_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
     with context.store.transaction() as tx:
         if tx.cluster_named(wanted.identifier) is not None:
             raise Fault("DBClusterAlreadyExistsFault", f"DB Cluster {wanted.identifier} already exists")
-        require_less(context, Quota.DB_CLUSTERS, len(tx.clusters()), "DBClusterQuotaExceededFault")
+        require_less(context, Quota.DB_CLUSTERS, cluster_count(tx), "DBClusterQuotaExceededFault")
         require_usable(tx, settings)
         cluster = DBCluster(
             resource_id=new_cluster_resource_id(context.random_text),

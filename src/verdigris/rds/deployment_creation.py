@@ -5,19 +5,21 @@ from typing import Any
 
 from msgspec import structs
 
-from verdigris.aws.errors import Fault, invalid_parameter_combination, invalid_parameter_value
-from verdigris.domain.identifiers import new_deployment_identifier
-from verdigris.domain.model import BlueGreenDeployment, DBInstance, Member, ReplicaSpec, TargetSpec, Task
+from verdigris.aws.errors import Fault, invalid_parameter_combination
+from verdigris.domain.green import planned_tasks
+from verdigris.domain.identifiers import Arn, new_deployment_identifier
+from verdigris.domain.model import BlueGreenDeployment, DBInstance, ReplicaSpec, TargetSpec
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, TaskName, WorkflowKind
+from verdigris.domain.quotas import Quota
+from verdigris.domain.statuses import DeploymentStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion, replication_mode
-from verdigris.rds import checks, views
+from verdigris.rds import checks, deployment_views
 from verdigris.rds.catalogue import Catalogue, choose_parameter_group, parameter_group_family
+from verdigris.rds.clusters import require_default_parameter_group
 from verdigris.rds.context import Context
-from verdigris.rds.lookups import deployment_of, parse_own_arn, require_cluster, require_instance
-from verdigris.rds.quotas import require_room
+from verdigris.rds.deployment_sources import Source, parse_source, usable_source
+from verdigris.rds.quotas import cluster_count, require_less, require_room
 from verdigris.rds.settings import KEPT
-from verdigris.rds.states import require_available, require_settled
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
 
@@ -29,59 +31,73 @@ _STORAGE_SETTINGS = {
 }
 
 
+# Of a cluster's source: members that RDS has for instances alone. Classes are blue's.
+_OF_INSTANCES = (
+    "TargetAllocatedStorage",
+    "TargetDBInstanceClass",
+    "TargetIops",
+    "TargetStorageThroughput",
+    "TargetStorageType",
+)
+
+
 def create_blue_green_deployment(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
-    tags, source_identifier = parse_tags(params.get("Tags")), _source_identifier(context, params["Source"])
+    tags, arn = parse_tags(params.get("Tags")), parse_source(context, params["Source"])
     catalogue, settings = Catalogue(context), _storage_settings(params)
-    _refuse_cluster_members(params)
+    _require_fitting(arn, params)
     with context.store.transaction() as tx:
-        source = require_instance(tx, source_identifier)
         _require_free_deployment_name(tx, params["BlueGreenDeploymentName"])
-        _require_usable_source(tx, source)
-        replicas = _usable_replicas(tx, source)
-        target = _target(tx, catalogue, source, params, settings)
-        target = structs.replace(target, replicas={r.resource_id: _replica(tx, r, target, params) for r in replicas})
-        require_room(context, tx, [target.allocated_storage_gib] * (1 + len(replicas)))
-        versions = PostgresVersion.parse(source.engine_version), PostgresVersion.parse(target.engine_version)
+        source = usable_source(tx, arn)
+        target = _target(tx, catalogue, source.primary, params, settings)
+        specs = {each.resource_id: _replica(tx, each, target, params) for each in source.replicas}
+        target = structs.replace(target, replicas=specs)
+        _require_room(context, tx, source, target, params)
+        versions = PostgresVersion.parse(source.primary.engine_version), PostgresVersion.parse(target.engine_version)
         deployment = BlueGreenDeployment(
             identifier=new_deployment_identifier(context.random_text),
             name=params["BlueGreenDeploymentName"],
             mode=replication_mode(*versions),
             target=target,
             status=DeploymentStatus.PROVISIONING,
-            members=tuple(
-                Member(source_resource_id=each.resource_id, source_identifier=each.identifier)
-                for each in (source, *replicas)
+            members=source.members,
+            cluster=source.cluster_member,
+            endpoints=source.endpoint_members,
+            tasks=planned_tasks(
+                upgrade=versions[1] > versions[0],
+                replicas=bool(source.replicas),
+                cluster=source.cluster is not None,
             ),
-            tasks=_tasks(upgrade=versions[1] > versions[0], replicas=bool(replicas)),
             created_at=context.clock.now(),
             tags=tags,
         )
         tx.put_deployment(deployment)
         start_workflow(context, tx, WorkflowKind.CREATE_DEPLOYMENT, deployment.identifier)
-        view = views.deployment_view(context, deployment, tx)
+        view = deployment_views.deployment_view(context, deployment, tx)
     context.wake()
     return {"BlueGreenDeployment": view}
 
 
-def _source_identifier(context: Context, text: str) -> str:
-    arn = parse_own_arn(context, text)
-    if arn.kind == "cluster":
-        with context.store.transaction() as tx:
-            cluster = require_cluster(tx, arn.name)
-        raise Fault(
-            "SourceClusterNotSupportedFault",
-            f"DB cluster {cluster.identifier}: blue/green deployments of clusters are not offered here yet",
-        )
-    if arn.kind != "db":
-        raise invalid_parameter_value(f"Source is not the ARN of a DB instance or DB cluster: {text}")
-    return arn.name
-
-
-def _refuse_cluster_members(params: Mapping[str, Any]) -> None:
-    if params.get("TargetDBClusterParameterGroupName"):
-        raise invalid_parameter_combination("TargetDBClusterParameterGroupName: the source is not a DB cluster")
+def _require_fitting(arn: Arn, params: Mapping[str, Any]) -> None:
+    """To an instance or to a cluster."""
     if params.get("TargetResourceConfigurations"):
         raise invalid_parameter_combination("TargetResourceConfigurations asks for what this server does not offer")
+    if arn.kind != "cluster":
+        if params.get("TargetDBClusterParameterGroupName"):
+            raise invalid_parameter_combination("TargetDBClusterParameterGroupName: the source is not a DB cluster")
+        return
+    for name in _OF_INSTANCES:
+        if params.get(name):
+            raise invalid_parameter_combination(f"{name} cannot be specified: the source is a DB cluster")
+
+
+def _require_room(
+    context: Context, tx: Transaction, source: Source, target: TargetSpec, params: Mapping[str, Any]
+) -> None:
+    require_room(context, tx, [target.allocated_storage_gib] * len(source.members))
+    if source.cluster is not None:
+        require_less(context, Quota.DB_CLUSTERS, cluster_count(tx), "DBClusterQuotaExceededFault")
+        wanted = params.get("TargetDBClusterParameterGroupName")
+        require_default_parameter_group(wanted, source.cluster.engine, target.engine_version)
 
 
 def _storage_settings(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,47 +114,6 @@ def _require_free_deployment_name(tx: Transaction, name: str) -> None:
         raise Fault(
             "BlueGreenDeploymentAlreadyExistsFault", f"A Blue Green Deployment with the name '{name}' already exists"
         )
-
-
-def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
-    if source.cluster is not None:
-        raise Fault(
-            "SourceDatabaseNotSupportedFault",
-            f"DB instance {source.identifier} is a member of a DB cluster: blue/green deployments of clusters are not "
-            "offered here yet",
-        )
-    deployment = deployment_of(tx, source.resource_id)
-    if deployment is not None:
-        raise Fault(
-            "InvalidDBInstanceStateFault",
-            f"DB instance {source.identifier} is a member of the blue/green deployment {deployment.identifier} "
-            f"({deployment.name}). Delete that deployment first.",
-        )
-    if source.status is not InstanceStatus.AVAILABLE:
-        raise Fault(
-            "InvalidDBInstanceStateFault",
-            f"DB instance {source.identifier} is not in available state, but {source.status}",
-        )
-    if source.replica_of is not None:
-        raise Fault(
-            "SourceDatabaseNotSupportedFault",
-            f"DB instance {source.identifier} is a read replica. Create the deployment for its source, or promote it "
-            "first with PromoteReadReplica.",
-        )
-    if source.read_only:
-        raise Fault(
-            "SourceDatabaseNotSupportedFault",
-            f"DB instance {source.identifier} is read-only since its switchover: it cannot be the source of another",
-        )
-
-
-def _usable_replicas(tx: Transaction, source: DBInstance) -> list[DBInstance]:
-    """Those of the source: green gets as many. Each must be at rest, because the switchover will want it."""
-    replicas = tx.replicas_of([source.resource_id])
-    for replica in replicas:
-        require_available(replica)
-        require_settled(tx, replica)
-    return replicas
 
 
 def _replica(tx: Transaction, replica: DBInstance, green: TargetSpec, params: Mapping[str, Any]) -> ReplicaSpec:
@@ -173,8 +148,3 @@ def _target(
         allocated_storage_gib=storage_gib,
         settings=settings,
     )
-
-
-def _tasks(*, upgrade: bool, replicas: bool) -> tuple[Task, ...]:
-    needed = {TaskName.DB_ENGINE_VERSION_UPGRADE: upgrade, TaskName.CREATING_TOPOLOGY_OF_SOURCE: replicas}
-    return tuple(Task(name) for name in TaskName if needed.get(name, True))

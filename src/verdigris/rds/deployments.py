@@ -7,10 +7,16 @@ from typing import Any
 from msgspec import structs
 
 from verdigris.aws.errors import Fault
-from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Member
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
-from verdigris.rds import views
+from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
+    ClusterStatus,
+    DeploymentStatus,
+    InstanceStatus,
+    WorkflowKind,
+)
+from verdigris.rds import deployment_views, views
 from verdigris.rds.checks import check_range
 from verdigris.rds.context import Context
 from verdigris.rds.filters import Values, apply_filters
@@ -32,7 +38,7 @@ def describe_blue_green_deployments(context: Context, params: Mapping[str, Any])
     named = params.get("BlueGreenDeploymentIdentifier")
     with context.store.transaction() as tx:
         found = tx.deployments() if named is None else [require_deployment(context, tx, named)]
-        shown = [(deployment, views.deployment_view(context, deployment, tx)) for deployment in found]
+        shown = [(deployment, deployment_views.deployment_view(context, deployment, tx)) for deployment in found]
     passed = apply_filters(params.get("Filters"), shown, _FILTERS)
     page, marker = paginate("DescribeBlueGreenDeployments", params, passed, _key)
     return {"BlueGreenDeployments": [view for _, view in page], "Marker": marker}
@@ -79,7 +85,7 @@ def switchover_blue_green_deployment(context: Context, params: Mapping[str, Any]
             arguments.SwitchOver(timeout_s=timeout_s, accepted=context.clock.since_boot()),
             deadline_at=context.clock.now() + timedelta(seconds=timeout_s),
         )
-        view = views.deployment_view(context, deployment, tx)
+        view = deployment_views.deployment_view(context, deployment, tx)
     context.wake()
     return {"BlueGreenDeployment": view}
 
@@ -91,12 +97,10 @@ def _require_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
             f"Blue/green deployment {deployment.identifier} cannot be switched over, it is in state "
             f"{deployment.status}{details}"
         )
+    _require_cluster_ready(tx, deployment)
     for member in deployment.moving:
-        for resource_id, name in (
-            (member.source_resource_id, member.source_identifier),
-            (member.target_resource_id, member.target_identifier),
-        ):
-            instance = tx.instance(resource_id) if resource_id is not None else None
+        for resource_id, name in _ends(member):
+            instance = tx.instance(resource_id)
             if instance is None:
                 raise _invalid_state(f"DB instance {name} of the blue/green deployment no longer exists")
             if instance.status is not InstanceStatus.AVAILABLE:
@@ -105,6 +109,27 @@ def _require_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
                 raise _invalid_state(
                     f"DB instance {instance.identifier} does not follow its source: {instance.replication_error}"
                 )
+
+
+def _require_cluster_ready(tx: Transaction, deployment: BlueGreenDeployment) -> None:
+    """Both, and those of their custom endpoints that move."""
+    if deployment.cluster is None:
+        return
+    for cluster_id, name in _ends(deployment.cluster):
+        cluster = tx.cluster(cluster_id)
+        if cluster is None or cluster.status is not ClusterStatus.AVAILABLE:
+            raise _invalid_state(f"DB cluster {name} is not in available state")
+    for endpoint_id, name in (end for member in deployment.moving_endpoints for end in _ends(member)):
+        if is_busy(tx, endpoint_id):
+            raise _invalid_state(f"DB cluster endpoint {name} is being changed")
+
+
+def _ends(member: Member) -> list[tuple[str, str]]:
+    """Resource ids and names, of a member that has both sides."""
+    return [
+        (member.source_resource_id, member.source_identifier),
+        (member.target_resource_id or "", member.target_identifier or ""),
+    ]
 
 
 def delete_blue_green_deployment(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,13 +143,15 @@ def delete_blue_green_deployment(context: Context, params: Mapping[str, Any]) ->
         if delete_target:
             for target in targets:
                 _require_unprotected(target)
+            _require_unprotected_cluster(tx, deployment)
             for target in targets:
                 tx.put_instance(structs.replace(target, status=InstanceStatus.DELETING))
+            _show_cluster_deleting(tx, deployment)
         deployment = structs.replace(deployment, status=DeploymentStatus.DELETING, deleted_at=context.clock.now())
         tx.put_deployment(deployment)
         told = arguments.DeleteDeployment(delete_target=delete_target)
         start_workflow(context, tx, WorkflowKind.DELETE_DEPLOYMENT, deployment.identifier, told)
-        view = views.deployment_view(context, deployment, tx)
+        view = deployment_views.deployment_view(context, deployment, tx)
     context.wake()
     return {"BlueGreenDeployment": view}
 
@@ -139,7 +166,7 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
         for workflow in tx.unfinished_workflows()
     ):
         raise _invalid_state(f"Blue/green deployment {deployment.identifier} is still being cleaned up after a failure")
-    if views.has_switched_over(deployment):
+    if deployment_views.has_switched_over(deployment):
         if delete_target:
             raise _invalid_state(
                 "Deleting target is not allowed while blue green deployment lifecycle is SWITCHOVER_COMPLETED."
@@ -148,6 +175,11 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
     for target in _targets(tx, deployment):
         if is_busy(tx, target.resource_id):
             raise _invalid_state(f"DB instance {target.identifier} is not in available state")
+    cluster = _green_cluster(tx, deployment)
+    if cluster is not None:
+        its = [each.resource_id for each in tx.cluster_endpoints([cluster.resource_id])]
+        if any(is_busy(tx, each) for each in (cluster.resource_id, *its)):
+            raise _invalid_state(f"DB cluster {cluster.identifier} is not in available state")
     added = [
         replica.identifier
         for replica in tx.replicas_of([deployment.primary.target_resource_id or ""])
@@ -172,6 +204,28 @@ def _require_unprotected(target: DBInstance) -> None:
             f"Cannot delete protected DB Instance {target.identifier}, please disable deletion protection and try "
             "again."
         )
+
+
+def _require_unprotected_cluster(tx: Transaction, deployment: BlueGreenDeployment) -> None:
+    cluster = _green_cluster(tx, deployment)
+    if cluster is not None and cluster.deletion_protection:
+        raise _invalid_state(
+            f"Cannot delete protected DB Cluster {cluster.identifier}, please disable deletion protection and try "
+            "again."
+        )
+
+
+def _show_cluster_deleting(tx: Transaction, deployment: BlueGreenDeployment) -> None:
+    cluster = _green_cluster(tx, deployment)
+    if cluster is None or cluster.status is ClusterStatus.CREATING:
+        return
+    tx.put_cluster(structs.replace(cluster, status=ClusterStatus.DELETING))
+    for endpoint in tx.cluster_endpoints([cluster.resource_id]):
+        tx.put_cluster_endpoint(structs.replace(endpoint, status=ClusterEndpointStatus.DELETING))
+
+
+def _green_cluster(tx: Transaction, deployment: BlueGreenDeployment) -> DBCluster | None:
+    return None if deployment.cluster is None else tx.cluster(deployment.cluster.target_resource_id or "")
 
 
 def _invalid_state(message: str) -> Fault:

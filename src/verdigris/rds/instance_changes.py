@@ -19,7 +19,7 @@ from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, ReplicationMode, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds import checks, views
+from verdigris.rds import checks, deployment_views, views
 from verdigris.rds.catalogue import CLUSTER_ENGINES, Catalogue, choose_parameter_group
 from verdigris.rds.cluster_members import require_changeable, require_deletable
 from verdigris.rds.context import Context
@@ -364,7 +364,7 @@ def _streams_from(tx: Transaction, instance: DBInstance) -> str | None:
         deployment is not None
         and deployment.mode is ReplicationMode.PHYSICAL
         and deployment.primary.target_resource_id == instance.resource_id
-        and not views.has_switched_over(deployment)
+        and not deployment_views.has_switched_over(deployment)
     ):
         return deployment.primary.source_identifier
     return None

@@ -147,3 +147,12 @@ def require_deployment(context: Context, tx: Transaction, text: str) -> BlueGree
 def deployment_of(tx: Transaction, resource_id: str) -> BlueGreenDeployment | None:
     """The deployment that an instance is a member of: at most one, since no member can be the source of another."""
     return next(iter(tx.deployments_of([resource_id])), None)
+
+
+def cluster_deployment_of(tx: Transaction, resource_id: str) -> BlueGreenDeployment | None:
+    """The same of a cluster."""
+    for deployment in tx.deployments():
+        cluster = deployment.cluster
+        if cluster is not None and resource_id in (cluster.source_resource_id, cluster.target_resource_id):
+            return deployment
+    return None

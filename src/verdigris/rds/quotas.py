@@ -78,6 +78,17 @@ def require_less(context: Context, quota: Quota, present: int, fault: str) -> No
         raise Fault(fault, f"The quota of {quota} would be exceeded: there are {present} of {allowed}")
 
 
+def cluster_count(tx: Transaction) -> int:
+    """Of those that there are, and of those that a deployment is about to make."""
+    planned = [
+        deployment
+        for deployment in tx.deployments()
+        if deployment.status is DeploymentStatus.PROVISIONING
+        if deployment.cluster is not None and deployment.cluster.target_resource_id is None
+    ]
+    return len(tx.clusters()) + len(planned)
+
+
 def require_subnets(context: Context, wanted: int) -> None:
     allowed = most(context, Quota.SUBNETS_PER_DB_SUBNET_GROUP)
     if wanted > allowed:

@@ -11,9 +11,9 @@ from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChang
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, WorkflowKind
+from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds import checks, views
+from verdigris.rds import checks, deployment_views, views
 from verdigris.rds.catalogue import choose_parameter_group
 from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
@@ -27,7 +27,7 @@ from verdigris.rds.lookups import (
 )
 from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
-from verdigris.rds.states import invalid_instance_state, require_available, require_settled
+from verdigris.rds.states import GREEN_IS_FREE, invalid_instance_state, require_available, require_settled
 from verdigris.rds.subnet_groups import require_usable
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
@@ -51,9 +51,6 @@ CREATE_MEMBERS = frozenset(
         "UpgradeStorageConfig",
     }
 )
-
-# Of a deployment: nobody works on it, and green follows blue.
-_GREEN_IS_FREE = frozenset({DeploymentStatus.AVAILABLE, DeploymentStatus.SWITCHOVER_FAILED})
 
 
 def create_db_instance_read_replica(context: Context, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,9 +136,9 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
     require_available(source)
     deployment = deployment_of(tx, source.resource_id)
     is_green = deployment is not None and deployment.primary.target_resource_id == source.resource_id
-    if deployment is not None and not views.has_switched_over(deployment):
+    if deployment is not None and not deployment_views.has_switched_over(deployment):
         # Green gets as many as anybody likes, and keeps them; what blue got now would stay with blue.
-        if not is_green or deployment.status not in _GREEN_IS_FREE:
+        if not is_green or deployment.status not in GREEN_IS_FREE:
             raise _in_deployment(source, deployment)
     elif source.read_only:
         raise invalid_instance_state(f"DB instance {name} is read-only since its switchover: nothing is written to it")
@@ -176,7 +173,7 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
         require_available(replica)
         require_settled(tx, replica)
         deployment = deployment_of(tx, replica.resource_id)
-        if deployment is not None and not views.has_switched_over(deployment):
+        if deployment is not None and not deployment_views.has_switched_over(deployment):
             raise _in_deployment(replica, deployment)
         # Without having been told it has backups as an instance that was told nothing, whatever it had as a replica.
         kept = {name: value for name, value in replica.settings.items() if name != "BackupRetentionPeriod"}

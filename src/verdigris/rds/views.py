@@ -9,11 +9,9 @@ from msgspec import Struct
 from verdigris.domain import backups, maintenance
 from verdigris.domain.events import ARN_KINDS
 from verdigris.domain.model import (
-    BlueGreenDeployment,
     DBInstance,
     DBSubnetGroup,
     Event,
-    Member,
     ParameterGroup,
     PendingChange,
     Tag,
@@ -24,7 +22,6 @@ from verdigris.domain.ports import EngineVersionInfo, LogFile, Transaction
 from verdigris.domain.statuses import (
     DeploymentStatus,
     InstanceStatus,
-    MemberStatus,
     WorkflowKind,
 )
 from verdigris.domain.subscriptions import EventSubscription
@@ -233,49 +230,6 @@ def subnet_group_view(context: Context, group: DBSubnetGroup) -> View:
         "DBSubnetGroupArn": context.subnet_group_arn(group.name),
         "SupportedNetworkTypes": ["IPV4"],
     }
-
-
-# --------------------------------------------------------------------------------------------------------- deployments
-
-
-def deployment_view(context: Context, deployment: BlueGreenDeployment, tx: Transaction) -> View:
-    """ARNs follow the instances' present names; the record's names stand in for instances that are gone."""
-    ends = [_ends(context, member, tx) for member in deployment.members]
-    source, target = ends[0]
-    return {
-        "BlueGreenDeploymentIdentifier": deployment.identifier,
-        "BlueGreenDeploymentName": deployment.name,
-        "Source": source,
-        "Target": target,
-        "SwitchoverDetails": [
-            {"SourceMember": source, "TargetMember": target, "Status": member.status}
-            for member, (source, target) in zip(deployment.members, ends, strict=True)
-        ],
-        "Tasks": [{"Name": task.name, "Status": task.status} for task in deployment.tasks],
-        "Status": deployment.status,
-        "StatusDetails": deployment.status_details,
-        "CreateTime": deployment.created_at,
-        "DeleteTime": deployment.deleted_at,
-        "TagList": tags_view(deployment.tags),
-    }
-
-
-def _ends(context: Context, member: Member, tx: Transaction) -> tuple[str, str | None]:
-    source = _present_name(tx, member.source_resource_id, member.source_identifier)
-    if member.target_resource_id is None or member.target_identifier is None:
-        return context.instance_arn(source), None
-    target = _present_name(tx, member.target_resource_id, member.target_identifier)
-    return context.instance_arn(source), context.instance_arn(target)
-
-
-def _present_name(tx: Transaction, resource_id: str, recorded: str) -> str:
-    instance = tx.instance(resource_id)
-    return recorded if instance is None else instance.identifier
-
-
-def has_switched_over(deployment: BlueGreenDeployment) -> bool:
-    """The members tell it even while the deployment is being deleted, or after its deletion has failed."""
-    return deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED
 
 
 # --------------------------------------------------------------------------------------------------- parameter groups

@@ -10,7 +10,7 @@ and compares each table with its record in ``domain.model``.
 
 import sqlalchemy as sa
 
-from verdigris.domain.model import PendingChange, Tag, TargetSpec, Task
+from verdigris.domain.model import Member, PendingChange, Tag, TargetSpec, Task
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
     ClusterEndpointStatus,
@@ -194,6 +194,9 @@ deployments = sa.Table(
     # any but SWITCHOVER_IN_PROGRESS -> DELETING -> (row gone)
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("status_details", sa.Text),
+    # Whose members the members are; that no cluster is in two deployments follows from them.
+    sa.Column("cluster", Json(Member)),
+    sa.Column("endpoints", Json(tuple[Member, ...]), nullable=False),
     sa.Column("tasks", Json(tuple[Task, ...]), nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("deleted_at", Moment),

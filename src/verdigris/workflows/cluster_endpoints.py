@@ -4,15 +4,15 @@ import asyncio
 
 from msgspec import structs
 
-from verdigris.domain.errors import StepFailed
 from verdigris.domain.identifiers import custom_endpoint_name
-from verdigris.domain.model import DBClusterEndpoint, Workflow
+from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterEndpointStatus, WorkflowKind
+from verdigris.workflows import membership
 from verdigris.workflows.cluster_routes import custom_route
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
-from verdigris.workflows.services import Services, is_busy
+from verdigris.workflows.services import Services, is_busy, require_cluster_endpoint
 
 _POLL_S = 0.1
 
@@ -29,19 +29,19 @@ class EndpointWorkflow(SagaWorkflow):
         self._settle(tx, ClusterEndpointStatus.INACTIVE)
 
     def _settle(self, tx: Transaction, status: ClusterEndpointStatus) -> None:
-        tx.put_cluster_endpoint(structs.replace(_require(tx, self.resource_id), status=status))
+        tx.put_cluster_endpoint(structs.replace(require_cluster_endpoint(tx, self.resource_id), status=status))
 
     async def _lead(self) -> None:
         """To whom it shall, opening it where it is not open. Clients that are connected stay."""
         async with self.services.cluster_routing:
             with self.services.store.transaction() as tx:
-                route = custom_route(tx, _require(tx, self.resource_id))
+                route = custom_route(tx, require_cluster_endpoint(tx, self.resource_id))
             await self.services.router.put_route(route)
 
     async def _close(self) -> None:
         async with self.services.cluster_routing:
             with self.services.store.transaction() as tx:
-                name = custom_endpoint_name(_require(tx, self.resource_id).identifier)
+                name = custom_endpoint_name(require_cluster_endpoint(tx, self.resource_id).identifier)
             await self.services.router.remove_route(name)
 
 
@@ -62,6 +62,7 @@ class DeleteClusterEndpoint(EndpointWorkflow):
         return [Step(name="endpoint", do=self._close, patience_s=PATIENCE_S)]
 
     def completed(self, tx: Transaction) -> None:
+        membership.endpoint_deleted(tx, require_cluster_endpoint(tx, self.resource_id))
         tx.delete_cluster_endpoint(self.resource_id)
 
 
@@ -72,13 +73,6 @@ async def endpoints_settled(services: Services, cluster_id: str) -> None:
             if not any(is_busy(tx, each.resource_id) for each in tx.cluster_endpoints([cluster_id])):
                 return
         await asyncio.sleep(_POLL_S)
-
-
-def _require(tx: Transaction, resource_id: str) -> DBClusterEndpoint:
-    endpoint = tx.cluster_endpoint(resource_id)
-    if endpoint is None:
-        raise StepFailed(f"DB cluster endpoint {resource_id} no longer exists")
-    return endpoint
 
 
 KINDS: dict[WorkflowKind, type[EndpointWorkflow]] = {

@@ -6,7 +6,7 @@ member, and for a router that has lost them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import structlog
 from msgspec import structs
@@ -15,7 +15,13 @@ from verdigris.domain.errors import ControllerSuperseded, PortInUse, VerdigrisEr
 from verdigris.domain.identifiers import cluster_endpoint_names, custom_endpoint_name
 from verdigris.domain.model import DBCluster, DBClusterEndpoint, DBInstance
 from verdigris.domain.ports import NOWHERE, Branches, Ports, Route, Transaction
-from verdigris.domain.statuses import ClusterEndpointStatus, ClusterStatus, CustomEndpointType, InstanceStatus
+from verdigris.domain.statuses import (
+    ClusterEndpointStatus,
+    ClusterStatus,
+    CustomEndpointType,
+    DeploymentStatus,
+    InstanceStatus,
+)
 from verdigris.workflows.services import Services, require_cluster, taken_ports
 
 log = structlog.get_logger(__name__)
@@ -29,9 +35,9 @@ _OPEN = frozenset({ClusterEndpointStatus.AVAILABLE, ClusterEndpointStatus.MODIFY
 _ABSENT = frozenset({InstanceStatus.CREATING, InstanceStatus.DELETING})
 
 
-def cluster_routes(tx: Transaction, ports: Ports, cluster: DBCluster, *, joining: str = "") -> list[Route]:
-    """``joining``: a member that is as good as created. One that does not run at the moment stays: the router sends
-    clients to others, and to it as soon as it is back."""
+def cluster_routes(tx: Transaction, ports: Ports, cluster: DBCluster, *, joining: Collection[str] = ()) -> list[Route]:
+    """``joining``: members and custom endpoints that are as good as created. A member that does not run at the moment
+    stays: the router sends clients to others, and to it as soon as it is back."""
     members = _present(tx, cluster, joining)
     writer = tuple(each.identifier for each in members if each.resource_id == cluster.writer)
     readers = tuple(each.identifier for each in members if each.resource_id != cluster.writer and _is_current(each))
@@ -46,7 +52,7 @@ def cluster_routes(tx: Transaction, ports: Ports, cluster: DBCluster, *, joining
         *(
             _custom_route(cluster, endpoint, members)
             for endpoint in tx.cluster_endpoints([cluster.resource_id])
-            if endpoint.status in _OPEN
+            if endpoint.status in _OPEN or endpoint.resource_id in joining
         ),
     ]
 
@@ -79,9 +85,9 @@ def _inactive(tx: Transaction, clusters: Sequence[DBCluster]) -> list[tuple[str,
     return [(e.resource_id, custom_route(tx, e)) for e in found if e.status is ClusterEndpointStatus.INACTIVE]
 
 
-def _present(tx: Transaction, cluster: DBCluster, joining: str = "") -> list[DBInstance]:
+def _present(tx: Transaction, cluster: DBCluster, joining: Collection[str] = ()) -> list[DBInstance]:
     members = tx.members_of([cluster.resource_id])
-    return [each for each in members if each.resource_id == joining or each.status not in _ABSENT]
+    return [each for each in members if each.resource_id in joining or each.status not in _ABSENT]
 
 
 def _is_current(reader: DBInstance) -> bool:
@@ -89,12 +95,15 @@ def _is_current(reader: DBInstance) -> bool:
     return not reader.replication_error
 
 
-async def open_endpoints(services: Services, cluster_id: str, *, port_is_ours: bool) -> None:
-    """As ``instances.open_endpoint``."""
+async def open_endpoints(
+    services: Services, cluster_id: str, *, port_is_ours: bool, joining: Collection[str] = ()
+) -> None:
+    """As ``instances.open_endpoint``; ``joining`` as for ``cluster_routes``."""
     async with services.cluster_routing:
         while True:
             with services.store.transaction() as tx:
-                routes = cluster_routes(tx, services.ports, require_cluster(tx, cluster_id))
+                cluster = require_cluster(tx, cluster_id)
+                routes = cluster_routes(tx, services.ports, cluster, joining=joining)
             try:
                 for route in routes:
                     await services.router.put_route(route)
@@ -117,7 +126,7 @@ async def close_endpoints(services: Services, cluster: DBCluster) -> None:
             await services.router.remove_route(name)
 
 
-async def lead(services: Services, cluster_id: str, *, joining: str = "") -> None:
+async def lead(services: Services, cluster_id: str, *, joining: Collection[str] = ()) -> None:
     """To the members that there are now. Without effect on a cluster whose endpoints are not open."""
     async with services.cluster_routing:
         with services.store.transaction() as tx:
@@ -129,6 +138,20 @@ async def lead(services: Services, cluster_id: str, *, joining: str = "") -> Non
         for route in routes:
             if route.name in present:
                 await services.router.put_route(structs.replace(present[route.name], branches=route.branches))
+
+
+def _ahead_of_records(tx: Transaction, routes: Iterable[Route]) -> frozenset[str]:
+    """Clusters, of both sides, whose switchover is committed and not recorded yet: their records would lead endpoints
+    to where members were."""
+    backends = {route.name: route.backend.resource_id for route in routes}
+    return frozenset(
+        end
+        for deployment in tx.deployments()
+        if deployment.cluster is not None and deployment.status is DeploymentStatus.SWITCHOVER_IN_PROGRESS
+        if backends.get(deployment.primary.source_identifier) == deployment.primary.target_resource_id
+        for end in (deployment.cluster.source_resource_id, deployment.cluster.target_resource_id)
+        if end is not None
+    )
 
 
 class ClusterKeeper:
@@ -150,11 +173,14 @@ class ClusterKeeper:
         async with self._services.cluster_routing:
             with self._services.store.transaction() as tx:
                 kept = [each for each in tx.clusters() if each.status is ClusterStatus.AVAILABLE]
-                wanted = [route for each in kept for route in cluster_routes(tx, self._services.ports, each)]
-                closed = _inactive(tx, kept)
-            if not wanted:
+            if not kept:
                 return
             present = await self._services.router.routes()
+            with self._services.store.transaction() as tx:
+                ahead = _ahead_of_records(tx, present)
+                kept = [each for each in kept if each.resource_id not in ahead]
+                wanted = [route for each in kept for route in cluster_routes(tx, self._services.ports, each)]
+                closed = _inactive(tx, kept)
             for route in wanted:
                 if route not in present:
                     await self._put(route)

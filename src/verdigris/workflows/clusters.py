@@ -7,7 +7,7 @@ from verdigris.domain import events
 from verdigris.domain.model import DBCluster, Event, Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, WorkflowKind
-from verdigris.workflows import arguments, cluster_members
+from verdigris.workflows import arguments, cluster_members, membership
 from verdigris.workflows.cluster_endpoints import endpoints_settled
 from verdigris.workflows.cluster_routes import close_endpoints, cluster_routes, open_endpoints
 from verdigris.workflows.saga import PATIENCE_S, Step
@@ -122,9 +122,12 @@ class DeleteCluster(ClusterWorkflow):
         await close_endpoints(self.services, self.cluster())
 
     def completed(self, tx: Transaction) -> None:
-        tx.add_event(events.cluster_deleted(require_cluster(tx, self.resource_id), self.services.clock.now()))
+        cluster = require_cluster(tx, self.resource_id)
+        tx.add_event(events.cluster_deleted(cluster, self.services.clock.now()))
         for endpoint in tx.cluster_endpoints([self.resource_id]):
+            membership.endpoint_deleted(tx, endpoint)
             tx.delete_cluster_endpoint(endpoint.resource_id)
+        membership.cluster_deleted(tx, cluster)
         tx.delete_cluster(self.resource_id)
 
 

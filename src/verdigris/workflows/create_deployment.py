@@ -11,7 +11,7 @@ from verdigris.domain.green import BuildStep, PlannedStep, build_steps, tasks_at
 from verdigris.domain.model import BlueGreenDeployment, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
-from verdigris.workflows import topology
+from verdigris.workflows import green_cluster, topology
 from verdigris.workflows.saga import Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import (
@@ -29,7 +29,10 @@ class CreateDeployment(SagaWorkflow):
 
     def steps(self) -> list[Step]:
         deployment = self._deployment()
-        return [self._step(planned) for planned in build_steps(deployment.mode, replicas=len(deployment.replicas))]
+        planned = build_steps(
+            deployment.mode, replicas=len(deployment.replicas), cluster=deployment.cluster is not None
+        )
+        return [self._step(each) for each in planned]
 
     def _step(self, planned: PlannedStep) -> Step:
         green = self.services.green
@@ -53,6 +56,14 @@ class CreateDeployment(SagaWorkflow):
                 do, undo = self._configure_backups, None
             case BuildStep.COPY_REPLICA:
                 do, undo = self._of_member(topology.copy, planned), self._of_member(topology.remove, planned)
+            case BuildStep.REGISTER_CLUSTER:
+                do, undo = self._of_cluster(green_cluster.register), self._of_cluster(green_cluster.unregister)
+            case BuildStep.REGISTER_ENDPOINTS:
+                do = self._of_cluster(green_cluster.register_endpoints)
+                undo = self._of_cluster(green_cluster.unregister_endpoints)
+            case BuildStep.CLUSTER_ENDPOINTS:
+                do = self._of_cluster(green_cluster.open_endpoints)
+                undo = self._of_cluster(green_cluster.close_endpoints)
         return Step(
             name=planned.name,
             do=do,
@@ -66,6 +77,11 @@ class CreateDeployment(SagaWorkflow):
         self, act: Callable[[Services, str, int], Coroutine[Any, Any, None]], planned: PlannedStep
     ) -> Callable[[], Coroutine[Any, Any, None]]:
         return lambda: act(self.services, self.identifier, planned.replica)
+
+    def _of_cluster(
+        self, act: Callable[[Services, str], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
+        return lambda: act(self.services, self.identifier)
 
     # -- steps
 
@@ -131,7 +147,7 @@ class CreateDeployment(SagaWorkflow):
                 add_events(tx, [events.instance_created(target, now), events.replication_resumed(target, now)])
         tx.put_deployment(
             structs.replace(
-                deployment,
+                green_cluster.completed(tx, deployment),
                 status=DeploymentStatus.AVAILABLE,
                 status_details=None,
                 tasks=tasks_completed(deployment.tasks),

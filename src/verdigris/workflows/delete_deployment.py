@@ -7,7 +7,7 @@ from verdigris.domain import events
 from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
-from verdigris.workflows import arguments
+from verdigris.workflows import arguments, green_cluster
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
 from verdigris.workflows.services import Services, require_deployment
@@ -30,15 +30,29 @@ class DeleteDeployment(SagaWorkflow):
         if deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED:
             return []
         if deployment.primary.target_resource_id is None:
-            return []  # never registered, or undone already when its creation failed
+            return self._steps_of_cluster(deployment)  # never registered, or undone when its creation failed
         if self.told.delete_target or not self._target_is_finished(deployment):
             return [
                 *self._steps_of_replicas(deployment),
                 Step(name="endpoint", do=self._close_endpoint, patience_s=PATIENCE_S),
                 Step(name="dismantle", do=self._dismantle, patience_s=PATIENCE_S),
                 Step(name="target", do=self._remove_target, done=self._forget_target, patience_s=PATIENCE_S),
+                *self._steps_of_cluster(deployment),
             ]
         return [Step(name="release", do=self._release_target, done=self._free_target, patience_s=PATIENCE_S)]
+
+    def _steps_of_cluster(self, deployment: BlueGreenDeployment) -> list[Step]:
+        """Green's, with its custom endpoints."""
+        if deployment.cluster is None or deployment.cluster.target_resource_id is None:
+            return []
+        return [Step(name="cluster", do=self._close_cluster, done=self._forget_cluster, patience_s=PATIENCE_S)]
+
+    async def _close_cluster(self) -> None:
+        await green_cluster.close_endpoints(self.services, self.identifier)
+
+    def _forget_cluster(self, tx: Transaction) -> None:
+        for cluster in green_cluster.forget(tx, require_deployment(tx, self.identifier)):
+            tx.add_event(events.cluster_deleted(cluster, self.services.clock.now()))
 
     def _steps_of_replicas(self, deployment: BlueGreenDeployment) -> list[Step]:
         """By their numbers. What green keeps back for them goes with it. One that was finished may stand alone

@@ -52,7 +52,7 @@ class InstanceWorkflow(SagaWorkflow):
         """Clients of its endpoints come to this instance from now on, or no more if it is being deleted."""
         instance = self.instance()
         if instance.cluster is not None:
-            joining = instance.resource_id if instance.status is InstanceStatus.CREATING else ""
+            joining = [instance.resource_id] if instance.status is InstanceStatus.CREATING else []
             await cluster_routes.lead(self.services, instance.cluster, joining=joining)
 
     def steps_of_members(self, *steps: Step) -> tuple[Step, ...]:

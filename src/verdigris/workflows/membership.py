@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from verdigris.domain.model import BlueGreenDeployment, DBInstance
+from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBClusterEndpoint, DBInstance, Member
 from verdigris.domain.ports import Pair, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus
 from verdigris.workflows.services import Services, replace_member
@@ -28,8 +28,7 @@ def unfinished_pairs_of(services: Services, resource_id: str) -> list[Pair]:
 
 def _position(deployment: BlueGreenDeployment, resource_id: str) -> int:
     """Of the member that it is a side of."""
-    ends = [(each.source_resource_id, each.target_resource_id) for each in deployment.members]
-    return next(position for position, both in enumerate(ends) if resource_id in both)
+    return next(position for position, each in enumerate(deployment.members) if resource_id in _ends(each))
 
 
 def is_target_in_waiting(tx: Transaction, resource_id: str) -> bool:
@@ -52,6 +51,36 @@ def renamed(tx: Transaction, resource_id: str, new_identifier: str) -> None:
         tx.put_deployment(structs.replace(deployment, members=replace_member(deployment.members, position, member)))
 
 
+def cluster_deleted(tx: Transaction, cluster: DBCluster) -> None:
+    """Its members have gone before it, and with them the deployment's validity."""
+    for deployment in tx.deployments():
+        member = deployment.cluster
+        if member is not None and deployment.status in REPLICATING and cluster.resource_id in _ends(member):
+            tx.put_deployment(structs.replace(deployment, cluster=_missing(member, cluster.resource_id)))
+
+
+def endpoint_deleted(tx: Transaction, endpoint: DBClusterEndpoint) -> None:
+    """A custom one: its counterpart stays where it is in the switchover."""
+    for deployment in tx.deployments():
+        if deployment.status in REPLICATING:
+            endpoints = tuple(
+                _missing(each, endpoint.resource_id) if endpoint.resource_id in _ends(each) else each
+                for each in deployment.endpoints
+            )
+            if endpoints != deployment.endpoints:
+                tx.put_deployment(structs.replace(deployment, endpoints=endpoints))
+
+
+def _ends(member: Member) -> tuple[str | None, str | None]:
+    return member.source_resource_id, member.target_resource_id
+
+
+def _missing(member: Member, resource_id: str) -> Member:
+    """Without one of its sides."""
+    is_source = member.source_resource_id == resource_id
+    return structs.replace(member, status=MemberStatus.MISSING_SOURCE if is_source else MemberStatus.MISSING_TARGET)
+
+
 def deleted(tx: Transaction, instance: DBInstance) -> None:
     """The member's status says which side is missing; what has been switched over already stays as it is. Without a
     replica the deployment is as good as before: its counterpart stays where it is in the switchover."""
@@ -60,12 +89,9 @@ def deleted(tx: Transaction, instance: DBInstance) -> None:
             continue
         position = _position(deployment, instance.resource_id)
         member = deployment.members[position]
-        is_source = member.source_resource_id == instance.resource_id
-        status, side = (MemberStatus.MISSING_SOURCE, "blue") if is_source else (MemberStatus.MISSING_TARGET, "green")
-        deployment = structs.replace(
-            deployment,
-            members=replace_member(deployment.members, position, structs.replace(member, status=status)),
-        )
+        side = "blue" if member.source_resource_id == instance.resource_id else "green"
+        members = replace_member(deployment.members, position, _missing(member, instance.resource_id))
+        deployment = structs.replace(deployment, members=members)
         if position == 0:
             deployment = structs.replace(
                 deployment,

@@ -10,7 +10,15 @@ from msgspec import Struct
 
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.identifiers import SUFFIX_ALPHABET, RandomText
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance, Event, Member, Workflow
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBCluster,
+    DBClusterEndpoint,
+    DBInstance,
+    Event,
+    Member,
+    Workflow,
+)
 from verdigris.domain.parameters import SERVICE_PARAMETERS
 from verdigris.domain.policy import SwitchoverPolicy
 from verdigris.domain.ports import (
@@ -133,6 +141,13 @@ def require_cluster(tx: Transaction, resource_id: str) -> DBCluster:
     if cluster is None:
         raise StepFailed(f"DB cluster {resource_id} no longer exists")
     return cluster
+
+
+def require_cluster_endpoint(tx: Transaction, resource_id: str) -> DBClusterEndpoint:
+    endpoint = tx.cluster_endpoint(resource_id)
+    if endpoint is None:
+        raise StepFailed(f"DB cluster endpoint {resource_id} no longer exists")
+    return endpoint
 
 
 def require_deployment(tx: Transaction, identifier: str) -> BlueGreenDeployment:

@@ -9,12 +9,13 @@ from verdigris.domain import events, status_details
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
+from verdigris.workflows import cluster_switchover, green_cluster
 from verdigris.workflows.services import Services, add_events, require_deployment, require_instance
 from verdigris.workflows.timeline import TimelineRecord
 
 log = structlog.get_logger(__name__)
 
-_BEGIN, _RENAME, _CANCEL = "begin", "rename", "cancel"
+_BEGIN, _RENAME, _RENAME_CLUSTER, _CANCEL = "begin", "rename", "rename-cluster", "cancel"
 TIMELINE = "timeline"  # the journal's step whose detail is a ``TimelineRecord``
 
 
@@ -69,6 +70,9 @@ class SwitchoverRecords:
             deployment = self._deployment(tx)
             moved = {each: self._swap(tx, each, endpoints[each.source_resource_id]) for each in deployment.moving}
             members = tuple(moved.get(each, each) for each in deployment.members)
+            if deployment.cluster is not None:
+                self._journal(tx, _RENAME_CLUSTER, deployment.cluster.target_identifier or "")
+            deployment = cluster_switchover.swap(self._services, tx, deployment)
             tx.put_deployment(structs.replace(deployment, members=members))
 
     def _swap(self, tx: Transaction, member: Member, old: Route) -> Member:
@@ -108,9 +112,10 @@ class SwitchoverRecords:
                 status_details=told,
             )
             self._journal(tx, TIMELINE, timeline.as_json())
+            greens = self._greens(tx, before)
             if before.mode is ReplicationMode.LOGICAL:
-                add_events(tx, events.sequences_synchronised(before, now))
-            add_events(tx, events.switchover_completed(before, now, greens=self._greens(tx, before)))
+                add_events(tx, events.sequences_synchronised(before, now, greens=greens))
+            add_events(tx, events.switchover_completed(before, now, greens=greens))
             self._end(tx, WorkflowStatus.COMPLETED, None)
         log.info("switchover.completed", deployment=self._workflow.subject, timeline=to_builtins(timeline))
 
@@ -145,8 +150,12 @@ class SwitchoverRecords:
         return [entry.detail for entry in entries if entry.step == _RENAME]
 
     def _greens(self, tx: Transaction, deployment: BlueGreenDeployment) -> dict[str, str]:
-        """The same by the names that they have now."""
+        """The same by the names that they have now. Of a cluster it is the cluster's that is told."""
         names = zip(deployment.moving, self._green_names(tx), strict=False)
+        if deployment.cluster is not None:
+            entries = tx.journal(self._workflow.workflow_id)
+            green_clusters = [entry.detail for entry in entries if entry.step == _RENAME_CLUSTER]
+            names = zip([deployment.cluster], green_clusters, strict=False)
         return {member.target_identifier or "": green for member, green in names}
 
     def _deployment(self, tx: Transaction) -> BlueGreenDeployment:
@@ -155,6 +164,7 @@ class SwitchoverRecords:
     def _put(
         self, tx: Transaction, deployment: BlueGreenDeployment, member_status: MemberStatus, **changes: object
     ) -> None:
+        deployment = green_cluster.with_status(deployment, member_status)
         members = tuple(
             structs.replace(each, status=member_status) if each.is_whole else each for each in deployment.members
         )

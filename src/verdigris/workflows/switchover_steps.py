@@ -12,11 +12,11 @@ from msgspec import structs
 from verdigris.domain import status_details
 from verdigris.domain.errors import ParkBroken, VerdigrisError
 from verdigris.domain.policy import PinnedSessions, Stragglers
-from verdigris.domain.ports import Parked, ParkRefused
+from verdigris.domain.ports import Parked, ParkRefused, Route
 from verdigris.domain.statuses import ReplicationMode
 from verdigris.domain.switchover import Park, Side, Step
 from verdigris.domain.undoing import to_its_end
-from verdigris.workflows import retrying
+from verdigris.workflows import cluster_switchover, retrying
 from verdigris.workflows.instances import routes_after_switchover
 from verdigris.workflows.pins import look_for_pins
 from verdigris.workflows.retrying import Distance
@@ -224,9 +224,20 @@ class SwitchoverSteps:
 
     async def _commit_route(self) -> None:
         """The point of no return."""
-        async with self._known.deciding:
+        async with self._known.deciding, self._cluster_routing():
             if self._known.facts.failure is None:  # or it was cancelled a moment ago
                 await self._commit()
+
+    def _cluster_routing(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Nobody else leads a cluster's endpoints meanwhile."""
+        is_of_cluster = self._known.deployment.cluster is not None
+        return self._services.cluster_routing if is_of_cluster else contextlib.nullcontext()
+
+    def _routes_after(self) -> list[Route]:
+        services = self._services
+        routes = routes_after_switchover(services, self._known.moving)
+        with services.store.transaction() as tx:
+            return routes + cluster_switchover.routes_after(tx, services.ports, self._known.deployment)
 
     async def _commit(self) -> None:
         """The router decides; whatever we do not hear from it, we ask for."""
@@ -234,7 +245,7 @@ class SwitchoverSteps:
         try:
             await self._services.router.commit(
                 generation,
-                routes_after_switchover(self._services, self._known.moving),
+                self._routes_after(),
                 hold=self._known.pair.mode is ReplicationMode.PHYSICAL,
                 leave_nobody=self._services.policy.pinned_sessions is not PinnedSessions.CLOSE,
                 along=self._known.readers.require_parks(),
@@ -305,12 +316,15 @@ class SwitchoverSteps:
         """Names, ARNs and ports in the records become what the router has been doing since the commit."""
         sources = {source.resource_id for source, _ in self._known.moving}
         olds = [route for route in await self._services.router.routes() if route.backend.resource_id in sources]
-        for _, target in self._known.moving:
-            await self._services.router.remove_route(target.identifier)  # green's name of before
-        self._known.records.rename(olds)
+        async with self._cluster_routing():
+            await cluster_switchover.close_green(self._services, self._known.deployment)
+            for _, target in self._known.moving:
+                await self._services.router.remove_route(target.identifier)  # green's name of before
+            self._known.records.rename(olds)
         self._known.learn(renamed=True)
 
     async def _retire_source(self) -> None:
+        await cluster_switchover.open_both(self._services, self._known.deployment.identifier)
         await self._services.switchover.retire_source(self._known.pair)
         self._known.learn(source_retired=True)
 

@@ -13,7 +13,14 @@ from verdigris.domain.ports import Replica, Transaction
 from verdigris.domain.statuses import InstanceStatus, MemberStatus
 from verdigris.workflows.instances import open_endpoint
 from verdigris.workflows.replication import replica_record
-from verdigris.workflows.services import Services, replace_member, require_deployment, require_instance, taken_ports
+from verdigris.workflows.services import (
+    Services,
+    replace_member,
+    require_cluster,
+    require_deployment,
+    require_instance,
+    taken_ports,
+)
 
 
 def _green(
@@ -26,8 +33,10 @@ def _green(
         identifier = green_identifier(source.identifier, services.random_text)
     target = deployment.target
     spec = target.replicas[source.resource_id] if position else target
+    cluster = deployment.cluster
     green = structs.replace(
         source,
+        cluster=None if cluster is None else cluster.target_resource_id,
         resource_id=new_resource_id(services.random_text),
         identifier=identifier,
         engine_version=target.engine_version,
@@ -56,6 +65,8 @@ async def register(services: Services, deployment_id: str, position: int) -> Non
             return
         target = _green(services, tx, deployment, require_instance(tx, member.source_resource_id), position)
         tx.put_instance(target)
+        if target.cluster is not None and position == 0:
+            tx.put_cluster(structs.replace(require_cluster(tx, target.cluster), writer=target.resource_id))
         _put_member(
             tx,
             deployment_id,

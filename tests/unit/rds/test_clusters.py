@@ -363,11 +363,6 @@ class TestOtherOperations:
             ),
             (
                 "CreateBlueGreenDeployment",
-                {"BlueGreenDeploymentName": "up", "Source": SHOP_ARN},
-                "SourceClusterNotSupportedFault",
-            ),
-            (
-                "CreateBlueGreenDeployment",
                 {"BlueGreenDeploymentName": "up", "Source": SHOP_ARN.replace("cluster:shop", "db:one")},
                 "SourceDatabaseNotSupportedFault",
             ),

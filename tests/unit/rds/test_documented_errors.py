@@ -89,6 +89,17 @@ def _with_member(world: World) -> None:
     world.create_member("one")
 
 
+def _old_cluster(world: World) -> None:
+    """Switched over away from."""
+    _with_member(world)
+    world.change("one", read_only=True)
+
+
+def _last_cluster(world: World) -> None:
+    _with_member(world)
+    world.set_quotas(DBClusters=1)
+
+
 def _cluster_going(world: World) -> None:
     world.create_cluster()
     world.change_cluster(status=ClusterStatus.DELETING)
@@ -149,6 +160,7 @@ def _most(**quotas: int) -> Callable[[World], None]:
 _OTHER = {**NEW_INSTANCE, "DBInstanceIdentifier": "other"}
 _COPY = {"DBInstanceIdentifier": "copy", "SourceDBInstanceIdentifier": "app"}
 _GREEN = {"BlueGreenDeploymentName": "up", "Source": APP_ARN}
+_GREEN_CLUSTER = {**_GREEN, "Source": SHOP_ARN}
 _APP, _NO_APP = {"DBInstanceIdentifier": "app"}, {"DBInstanceIdentifier": NONE}
 _SHOP, _NO_SHOP = {"DBClusterIdentifier": "shop"}, {"DBClusterIdentifier": NONE}
 _MEMBER = {**NEW_MEMBER, **_SHOP, "DBInstanceIdentifier": "one"}
@@ -363,7 +375,13 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
         {**_GREEN, "Source": f"{_PREFIX}:db:copy"},
         _standby,
     ),
-    ("CreateBlueGreenDeployment", "SourceClusterNotSupportedFault"): ({**_GREEN, "Source": SHOP_ARN}, _clustered),
+    ("CreateBlueGreenDeployment", "SourceClusterNotSupportedFault"): (_GREEN_CLUSTER, _old_cluster),
+    ("CreateBlueGreenDeployment", "InvalidDBClusterStateFault"): (_GREEN_CLUSTER, _clustered),
+    ("CreateBlueGreenDeployment", "DBClusterParameterGroupNotFoundFault"): (
+        {**_GREEN_CLUSTER, "TargetDBClusterParameterGroupName": NONE},
+        _with_member,
+    ),
+    ("CreateBlueGreenDeployment", "DBClusterQuotaExceededFault"): (_GREEN_CLUSTER, _last_cluster),
     ("CreateBlueGreenDeployment", "StorageQuotaExceededFault"): (_GREEN, _most(AllocatedStorage=39)),
     ("DeleteBlueGreenDeployment", "BlueGreenDeploymentNotFoundFault"): (
         {"BlueGreenDeploymentIdentifier": "bgd-none"},
@@ -488,7 +506,6 @@ PROVOKED: Mapping[tuple[str, str], _Case] = {
     ),
 }
 
-_NO_GREEN_CLUSTERS = "there are no deployments of clusters yet"
 _ALONE = "a member of a cluster is neither stopped nor started by itself"
 _NO_BACKUPS = "there are no automated backups yet"
 _NO_CLUSTER_SNAPSHOTS = "there are none of clusters yet: a final one is refused by its member's name"
@@ -529,9 +546,6 @@ IMPOSSIBLE: Mapping[str | tuple[str, str], str] = {
     ("AddTagsToResource", "InvalidDBClusterEndpointStateFault"): "tags can be changed in any state",
     ("AddTagsToResource", "InvalidDBClusterStateFault"): "tags can be changed in any state",
     ("AddTagsToResource", "InvalidDBInstanceStateFault"): "tags can be changed in any state",
-    ("CreateBlueGreenDeployment", "DBClusterParameterGroupNotFoundFault"): _NO_GREEN_CLUSTERS,
-    ("CreateBlueGreenDeployment", "DBClusterQuotaExceededFault"): _NO_GREEN_CLUSTERS,
-    ("CreateBlueGreenDeployment", "InvalidDBClusterStateFault"): _NO_GREEN_CLUSTERS,
     ("CreateDBCluster", "DBClusterNotFoundFault"): _MEMBER_REFUSED,
     ("CreateDBCluster", "DBInstanceNotFoundFault"): _MEMBER_REFUSED,
     ("CreateDBCluster", "DBSubnetGroupDoesNotCoverEnoughAZs"): _NO_NETWORK,

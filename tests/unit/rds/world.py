@@ -16,8 +16,21 @@ from verdigris.aws.model import load_service
 from verdigris.aws.serialize import serialize_output
 from verdigris.aws.validate import validate_input
 from verdigris.domain import events
-from verdigris.domain.identifiers import green_identifier, new_resource_id
-from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBClusterEndpoint, DBInstance, DBSnapshot, Workflow
+from verdigris.domain.identifiers import (
+    green_identifier,
+    new_cluster_endpoint_resource_id,
+    new_cluster_resource_id,
+    new_resource_id,
+)
+from verdigris.domain.model import (
+    BlueGreenDeployment,
+    DBCluster,
+    DBClusterEndpoint,
+    DBInstance,
+    DBSnapshot,
+    Member,
+    Workflow,
+)
 from verdigris.domain.ports import ServerSpec, Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import (
@@ -366,12 +379,59 @@ class World:
                     status=MemberStatus.AVAILABLE if ready else MemberStatus.PROVISIONING,
                 )
             )
+        if deployment.cluster is not None:
+            deployment = self._add_green_cluster(tx, deployment, members, ready=ready)
         tx.put_deployment(
             structs.replace(
                 deployment,
                 members=tuple(members),
                 status=DeploymentStatus.AVAILABLE if ready else DeploymentStatus.PROVISIONING,
             )
+        )
+
+    def _add_green_cluster(
+        self, tx: Transaction, deployment: BlueGreenDeployment, members: list[Member], *, ready: bool
+    ) -> BlueGreenDeployment:
+        assert deployment.cluster is not None
+        blue = tx.cluster(deployment.cluster.source_resource_id)
+        assert blue is not None
+        green = structs.replace(
+            blue,
+            resource_id=new_cluster_resource_id(self.random_text),
+            identifier=green_identifier(blue.identifier, self.random_text),
+            port=blue.port + 1000,
+            status=ClusterStatus.AVAILABLE if ready else ClusterStatus.CREATING,
+            writer=members[0].target_resource_id,
+        )
+        tx.put_cluster(green)
+        for member in members:
+            found = tx.instance(member.target_resource_id or "")
+            assert found is not None
+            tx.put_instance(structs.replace(found, cluster=green.resource_id))
+        endpoints = tuple(self._add_green_endpoint(tx, each, green) for each in deployment.endpoints)
+        cluster = structs.replace(
+            deployment.cluster,
+            target_resource_id=green.resource_id,
+            target_identifier=green.identifier,
+            status=MemberStatus.AVAILABLE if ready else MemberStatus.PROVISIONING,
+        )
+        return structs.replace(deployment, cluster=cluster, endpoints=endpoints)
+
+    def _add_green_endpoint(self, tx: Transaction, member: Member, cluster: DBCluster) -> Member:
+        blue = tx.cluster_endpoint(member.source_resource_id)
+        assert blue is not None
+        green = structs.replace(
+            blue,
+            resource_id=new_cluster_endpoint_resource_id(self.random_text),
+            identifier=green_identifier(blue.identifier, self.random_text),
+            cluster=cluster.resource_id,
+        )
+        tx.put_cluster_endpoint(green)
+        return structs.replace(
+            member,
+            target_resource_id=green.resource_id,
+            target_identifier=green.identifier,
+            status=MemberStatus.AVAILABLE,
         )
 
     def _switch_over(self, tx: Transaction, deployment: BlueGreenDeployment) -> None:

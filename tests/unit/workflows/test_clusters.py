@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def cluster(store: SqlStore) -> DBCluster:
     return found
 
 
-def branches(world: Services, store: SqlStore, *, joining: str = "") -> list[Branches | None]:
+def branches(world: Services, store: SqlStore, *, joining: Collection[str] = ()) -> list[Branches | None]:
     with store.transaction() as tx:
         found = tx.cluster(SHOP)
         assert found is not None
@@ -155,7 +155,7 @@ class TestRoutes:
 
     def test_one_that_is_as_good_as_created(self, world: Services, store: SqlStore) -> None:
         change(store, "two", status=InstanceStatus.CREATING)
-        assert branches(world, store, joining="db-TWO") == ALL
+        assert branches(world, store, joining=["db-TWO"]) == ALL
 
     def test_without_members(self, world: Services, store: SqlStore) -> None:
         for name in ("one", "two", "three"):
