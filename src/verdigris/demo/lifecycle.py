@@ -62,6 +62,7 @@ class Lifecycle:
             EngineVersion=engine_version,
             DBInstanceClass="db.t3.medium",
             AllocatedStorage=20,
+            BackupRetentionPeriod=0,  # nobody wants it back, and in the middle of the night one would be in the way
             DBName=DATABASE,
             MasterUsername=MASTER_USERNAME,
             MasterUserPassword=self._password,
