@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
 from verdigris.config import Settings
 from verdigris.deployment_report import read_deployment, sheets
@@ -14,7 +15,7 @@ from verdigris.workflows.switch_over import SwitchOver
 
 
 async def test_every_attempt_phase_and_reason_is_shown(tmp_path: Path) -> None:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     try:
         workflow = plant_records(store)
         world = World(stragglers=1, pins=["listen"])

@@ -1,6 +1,5 @@
 """Whatever parameters arrive, in whatever order: an answer of the model's shape or a fault, and a sound store."""
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -12,10 +11,10 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 
 from tests.unit.rds.world import APP_ARN, NEW_INSTANCE, World
+from tests.unit.stores import new_store
 from verdigris.aws.errors import Fault
 from verdigris.aws.model import Kind, ListShape, Shape, StructureShape, load_service
 from verdigris.rds.operations import HANDLERS
-from verdigris.store import open_store, sqlite_url
 
 # Values that mean something somewhere, so that random calls get past the first check.
 _MEANINGFUL = [
@@ -74,11 +73,9 @@ def calls(draw: st.DrawFn) -> tuple[str, Mapping[str, Any]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(calls() | st.just(("finish", {})), max_size=12))
-def test_an_answer_or_a_fault(empty_database: Path, sequence: list[tuple[str, Mapping[str, Any]]]) -> None:
+def test_an_answer_or_a_fault(sequence: list[tuple[str, Mapping[str, Any]]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "state.db"
-        shutil.copy(empty_database, path)
-        store = open_store(sqlite_url(path))
+        store = new_store(Path(directory) / "state.db")
         world = World(store)
         for name, params in sequence:
             if name == "finish":

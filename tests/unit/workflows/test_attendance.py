@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import SOURCE, TARGET, World, WorldServers, plant_records, services
 from verdigris.domain.errors import EngineError
 from verdigris.domain.statuses import InstanceStatus, WorkflowStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows.attendance import Attendance
 from verdigris.workflows.services import Services
 
@@ -32,7 +33,7 @@ class StartableServers(WorldServers):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     yield store
     store.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import World, services
 from verdigris.domain.errors import PortInUse
 from verdigris.domain.identifiers import cluster_endpoint_names, custom_endpoint_name
@@ -31,7 +32,7 @@ from verdigris.domain.statuses import (
     MemberStatus,
     ReplicationMode,
 )
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.testing.fakes import FakePorts, FakeRandomText
 from verdigris.workflows import cluster_switchover, green_cluster
 from verdigris.workflows.cluster_routes import ClusterKeeper
@@ -124,7 +125,7 @@ DEPLOYMENT = BlueGreenDeployment(
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     with store.transaction() as tx:
         for number, name in enumerate(NAMES):
             for green in (False, True):

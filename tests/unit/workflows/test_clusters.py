@@ -12,6 +12,7 @@ import pytest
 from msgspec import Struct, structs
 
 from tests.conftest import until
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import World, WorldRouter, services
 from verdigris.domain.errors import PortInUse, StepFailed
 from verdigris.domain.model import DBCluster, DBClusterEndpoint, DBInstance, Workflow
@@ -24,7 +25,7 @@ from verdigris.domain.statuses import (
     WorkflowKind,
     WorkflowStatus,
 )
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows import arguments
 from verdigris.workflows.cluster_members import others_gone, source_available
 from verdigris.workflows.cluster_routes import ClusterKeeper, cluster_routes, lead
@@ -52,7 +53,7 @@ class CrampedRouter(WorldRouter):
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
     """A cluster with a writer and two readers."""
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     with store.transaction() as tx:
         tx.put_cluster(
             DBCluster(

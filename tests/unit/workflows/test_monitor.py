@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
 from verdigris.domain.errors import EngineError, VerdigrisError
 from verdigris.domain.model import BlueGreenDeployment
 from verdigris.domain.ports import Pair
 from verdigris.domain.statuses import DeploymentStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows import monitor
 from verdigris.workflows.monitor import DeploymentMonitor
 
@@ -40,7 +41,7 @@ class Green:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     plant_records(store)
     yield store
     store.close()

@@ -13,6 +13,7 @@ import trustme
 from msgspec.structs import replace
 
 from tests.unit.store.test_store import an_event
+from tests.unit.stores import new_store
 from verdigris.domain.model import Event
 from verdigris.domain.subscriptions import EventSubscription, pause_s
 from verdigris.store.sql_store import SqlStore, open_store
@@ -66,7 +67,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(path: Path, clock: FakeClock) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{path}")
+    store = new_store(path)
     with store.transaction() as tx:
         tx.put_event_subscription(EventSubscription(name="alerts", topic_arn=TOPIC, created_at=clock.now()))
     yield store

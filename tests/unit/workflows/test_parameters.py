@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import SOURCE, World, plant_records, services
 from verdigris.domain.errors import EngineError
 from verdigris.domain.model import ParameterGroup
 from verdigris.domain.parameters import FORCE_TLS, ApplyMethod, ApplyStatus, ParameterValue
 from verdigris.domain.ports import BackendAddress, ServerSpec
 from verdigris.domain.statuses import DeploymentStatus, WorkflowStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.testing.fakes import FakeServers
 from verdigris.workflows.parameters import ParameterKeeper
 
@@ -43,7 +44,7 @@ class Servers(FakeServers):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     plant_records(store)
     with store.transaction() as tx:
         tx.put_parameter_group(GROUP)

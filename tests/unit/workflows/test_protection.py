@@ -8,11 +8,12 @@ import pytest
 from msgspec import structs
 
 from tests.unit.store.test_store import NOON, a_snapshot
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import DEPLOYMENT, World, plant_records, services
 from verdigris.domain.errors import EngineError
 from verdigris.domain.ports import Pair
 from verdigris.domain.statuses import DeploymentStatus, SnapshotStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows.protection import SourceProtection
 
 
@@ -36,7 +37,7 @@ class Snapshots:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     plant_records(store)
     yield store
     store.close()

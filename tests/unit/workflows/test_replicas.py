@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import SOURCE, TARGET, FixedClock, World, plant_records, services
 from verdigris.domain.errors import ControllerSuperseded, EngineError
 from verdigris.domain.model import DBInstance, Workflow
 from verdigris.domain.ports import Replica, ReplicaState
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind, WorkflowStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows import replica_keeper
 from verdigris.workflows.protection import SourceProtection
 from verdigris.workflows.replica_keeper import ReplicaKeeper
@@ -61,7 +62,7 @@ class FakeReplicas:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
     """Two replicas beside a source that is not a member of a deployment any more."""
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     workflow = plant_records(store)
     with store.transaction() as tx:
         tx.put_workflow(structs.replace(workflow, status=WorkflowStatus.COMPLETED))

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.stores import new_store
 from verdigris.domain.errors import ControllerSuperseded, EngineError, StepFailed
 from verdigris.domain.model import Workflow
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import WorkflowKind, WorkflowStatus
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.testing.fakes import FakeClock
 from verdigris.workflows.saga import PATIENCE_S, RETRIES, Saga, Step
 
@@ -78,7 +79,7 @@ class Green:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[CrampedStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     yield CrampedStore(store)
     store.close()
 

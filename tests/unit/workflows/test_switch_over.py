@@ -11,6 +11,7 @@ from msgspec import structs, to_builtins
 
 from tests.conftest import until
 from tests.simulation.loop import SimulatedLoop
+from tests.unit.stores import new_store
 from tests.unit.workflows.world import (
     DEPLOYMENT,
     SOURCE,
@@ -29,7 +30,7 @@ from verdigris.domain.ports import Finding, SinceBoot
 from verdigris.domain.status_details import BY_OPERATOR
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, WorkflowStatus
 from verdigris.domain.switchover import Facts, Step, plan
-from verdigris.store.sql_store import SqlStore, open_store
+from verdigris.store.sql_store import SqlStore
 from verdigris.workflows import arguments
 from verdigris.workflows.cancellation import CannotCancel, cancel_switchover
 from verdigris.workflows.runner import WorkflowRunner
@@ -43,7 +44,7 @@ MAX_RESTARTS = 3
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    store = new_store(tmp_path / "state.db")
     yield store
     store.close()
 
@@ -318,7 +319,7 @@ async def test_cancelled_at_every_call_it_becomes_what_the_operator_was_told(tmp
     while True:
         reached = False
         for after in (False, True):
-            store = open_store(f"sqlite:///{tmp_path / f'{call}-{after}-{dies}.db'}")
+            store = new_store(tmp_path / f"{call}-{after}-{dies}.db")
             world = World(Fault(call=call, kind=Kind.CANCELLED, after=after), dies_when_cancelled=dies)
             await switch_over(world, store)
             reached = reached or len(world.calls) >= call
