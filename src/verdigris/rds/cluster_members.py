@@ -16,13 +16,13 @@ from verdigris.rds.catalogue import choose_parameter_group
 from verdigris.rds.cluster_views import cluster_version
 from verdigris.rds.context import Context
 from verdigris.rds.instances import DEFAULT_STORAGE_GIB, choose_port, create_instance_alone, require_free_name
-from verdigris.rds.lookups import cluster_deployment_of, identifier_rule, require_cluster
+from verdigris.rds.lookups import identifier_rule, require_cluster
 from verdigris.rds.quotas import most, require_room
 from verdigris.rds.settings import collect_settings
 from verdigris.rds.states import invalid_cluster_state, invalid_instance_state, require_growing_cluster
 from verdigris.rds.tags import parse_tags
 from verdigris.rds.work import start_workflow
-from verdigris.workflows import arguments
+from verdigris.workflows import arguments, membership
 from verdigris.workflows.cluster_members import LOST
 
 # What a cluster decides for its members, in RDS's words.
@@ -132,7 +132,7 @@ def _require_open(cluster: DBCluster) -> None:
 def _require_copyable(context: Context, tx: Transaction, cluster: DBCluster, writer: DBInstance) -> None:
     if writer.status in LOST:  # nothing could be copied from it
         raise unavailable_writer(cluster, writer)
-    if writer.read_only and cluster_deployment_of(tx, cluster.resource_id) is None:
+    if writer.read_only and not membership.is_target_in_waiting(tx, writer.resource_id):
         raise invalid_cluster_state(f"DB cluster {cluster.identifier} is read-only since its switchover")
     allowed = most(context, Quota.READ_REPLICAS_PER_MASTER)
     if len(tx.replicas_of([writer.resource_id])) >= allowed:

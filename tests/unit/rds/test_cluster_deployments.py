@@ -236,7 +236,7 @@ class TestWhatIsKeptAway:
         with world.refused(INVALID_CLUSTER, "switch it over or delete it"):
             world.create_member("five", cluster=green)
 
-    def test_afterwards_both_are_free(self, world: World) -> None:
+    def test_afterwards_blue_is_free_and_read_only(self, world: World) -> None:
         deployment = built(world)
         assert deployment.cluster is not None
         members = tuple(
@@ -251,6 +251,9 @@ class TestWhatIsKeptAway:
         )
         world.change_deployment(status=DeploymentStatus.SWITCHOVER_COMPLETED, members=members)
         world.create_endpoint("near")
+        world.change("one", read_only=True)
+        with world.refused(INVALID_CLUSTER, "read-only"):
+            world.create_member("four")
 
 
 class TestMissing:
