@@ -22,6 +22,7 @@ UPGRADE = "tests/integration/replication/test_logical.py::test_major_upgrade_und
 OVERTAKEN = "tests/integration/replication/test_overtaken.py"
 PARK = "tests/integration/router/test_park.py"
 CONTROL = "tests/integration/router/test_control.py"
+DEMOTION = "tests/integration/replication/test_demotion.py"
 FENCE_TRIES = "tests/integration/replication/test_fence_tries.py"
 WORKERS = "tests/integration/replication/test_background_workers.py"
 
@@ -582,5 +583,36 @@ MUTANTS: tuple[Mutant, ...] = (
         old='            del names[custom_endpoint_name(each.target_identifier or "")]\n',
         new="            pass\n",
         suites=(CLUSTER_DEPLOYMENTS,),
+    ),
+    Mutant(
+        name="a reader is promoted without the writer's last checkpoint",
+        file="engines/postgres/demotion.py",
+        old="await standby.wait_for_replay(reader, _beyond(checkpoint))",
+        new="pass",
+        suites=(f"{DEMOTION}::test_a_reader_that_does_not_get_the_rest",),
+        slow=True,
+    ),
+    Mutant(
+        name="a reader is promoted beside a writer that can be written to",
+        file="engines/postgres/demotion.py",
+        old="        if not _is_standby(writer):\n            raise EngineError(",
+        new="        if False:\n            raise EngineError(",
+        suites=(f"{DEMOTION}::test_a_writer_that_does_not_end_in_time",),
+        slow=True,
+    ),
+    Mutant(
+        name="a writer comes back beside a reader that has been promoted",
+        file="engines/postgres/demotion.py",
+        old="promoted = not _is_standby(reader)",
+        new="promoted = False",
+        suites=(f"{DEMOTION}::test_there_is_no_way_back_from_a_promotion",),
+        slow=True,
+    ),
+    Mutant(
+        name="a reader that does not follow becomes the writer",
+        file="domain/failover.py",
+        old=" if each.lag_bytes is not None]",
+        new="]",
+        suites=("tests/unit/domain/test_failover.py",),
     ),
 )

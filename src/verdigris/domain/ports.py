@@ -474,6 +474,46 @@ class SwitchoverEngine(Protocol):
         it."""
 
 
+# ------------------------------------------------------------------------------------------------------------ failover
+
+
+class WriterChange(Struct, frozen=True, kw_only=True):
+    """A cluster's writer and one of its readers change places; ``others`` are readers too, and follow the new writer.
+    All by resource id."""
+
+    writer: str
+    reader: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def followers(self) -> tuple[str, ...]:
+        """Of the new writer."""
+        return (self.writer, *self.others)
+
+
+class WriterChanges(Protocol):
+    """The servers' side of a failover. At no moment is there more than one that can be written to: ``demote`` comes
+    before ``promote``, which refuses to be the first. Raises ``EngineError``."""
+
+    async def prepare(self, change: WriterChange) -> None:
+        """Nobody notices: have the reader keep what its followers will need, and let it catch up if there is
+        somebody to catch up with."""
+
+    async def demote(self, change: WriterChange) -> None:
+        """The writer ends, and starts as nothing but a standby of the reader from now on. Returns when the reader has
+        everything that was ever committed on it."""
+
+    async def promote(self, change: WriterChange) -> None:
+        """The point of no return. The reader can be written to."""
+
+    async def follow(self, change: WriterChange) -> None:
+        """Everybody follows the new writer; nothing is kept for anybody on the old one. Those that do not run will
+        when they do."""
+
+    async def restore(self, change: WriterChange) -> None:
+        """Everything as before, from wherever it is. Refused when the reader has been promoted."""
+
+
 # -------------------------------------------------------------------------------------------------------------- router
 
 
