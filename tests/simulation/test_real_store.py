@@ -11,7 +11,7 @@ from tests.simulation.campaign import job_of, quiet
 from tests.simulation.run import simulate
 from tests.simulation.scenario import Scenario
 from tests.simulation.scenarios import SCENARIOS
-from verdigris.store import SqlStore, open_store, sqlite_url
+from verdigris.store import SqlStore, open_store, schema, sqlite_url
 from verdigris.store.database import create_engine
 
 SEEDS = range(1, 41)
@@ -34,9 +34,10 @@ def _without_fsync(connection: Any, _record: Any) -> None:
 
 def _emptied(engine: sa.Engine) -> None:
     with engine.begin() as connection:
-        for table in ("events", "journal", "workflows", "deployment_members", "deployments", "instances"):
-            connection.execute(sa.text(f"DELETE FROM {table}"))
-        connection.execute(sa.text("UPDATE epoch SET epoch = 0"))
+        for table in reversed(schema.metadata.sorted_tables):  # those that refer to others first
+            if table is not schema.epoch:
+                connection.execute(sa.delete(table))
+        connection.execute(sa.update(schema.epoch).values(epoch=0))
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -241,13 +241,17 @@ async def test_client_that_has_not_said_who_it_is(
         await gone(router_process, old)
 
 
+# The server is shared: what clients of other tests have asked for may go on after they have left.
+MARK = "/* of test_restart */"
+
+
 @pytest.mark.parametrize("moved", [False, True])
 async def test_cancel(endpoint: Endpoint, router_process: RouterProcess, moved: bool) -> None:
     async with await plain(endpoint) as connection, await plain(endpoint) as bystander:
         if moved:
             await gone(router_process, await restart(router_process))
-        running = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
-        unharmed = asyncio.create_task(bystander.execute("SELECT pg_sleep(1)"))
+        running = asyncio.create_task(connection.execute(f"SELECT pg_sleep(30) {MARK}"))
+        unharmed = asyncio.create_task(bystander.execute(f"SELECT pg_sleep(1) {MARK}"))
         await until(lambda: are_asleep(endpoint, 2))
         if not moved:
             old = await restart(router_process)  # the cancel request comes to the new process
@@ -262,7 +266,8 @@ async def test_cancel(endpoint: Endpoint, router_process: RouterProcess, moved: 
 
 async def are_asleep(endpoint: Endpoint, number: int) -> bool:
     async with await connect(endpoint) as watcher:
-        return await one(watcher, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") == number
+        asleep = f"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%{MARK}' AND state = 'active'"
+        return await one(watcher, asleep) == number
 
 
 # -------------------------------------------------------------------------------------------------------------- TLS
@@ -333,7 +338,7 @@ async def test_switchover_after_a_restart(
         # The client's key is blue's, what it stands for is green's.
         old = await restart(router_process)
         await gone(router_process, old)
-        running = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
+        running = asyncio.create_task(connection.execute(f"SELECT pg_sleep(30) {MARK}"))
         await until(lambda: are_asleep(endpoint, 1))  # else the request is not for that query
         await connection.cancel_safe()
         with pytest.raises(psycopg.errors.QueryCanceled):
