@@ -36,21 +36,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# What takes longest for a file begins first, so that several processes end at about the same time. xdist's own order is
-# by the number of tests in a file: those with one long test would come last.
-_FIRST = ("tools", "matrix", "benchmarks", "acceptance", "faults", "integration", "simulation")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    root = config.rootpath / "tests"
-
-    def turn(item: pytest.Item) -> int:
-        directory = item.path.relative_to(root).parts[0] if item.path.is_relative_to(root) else ""
-        return _FIRST.index(directory) if directory in _FIRST else len(_FIRST)
-
-    items.sort(key=turn)  # stable: within a directory nothing changes
-
-
 def random_resource_id() -> str:
     return new_resource_id(lambda alphabet, length: "".join(secrets.choice(alphabet) for _ in range(length)))
 

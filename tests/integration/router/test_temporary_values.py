@@ -130,7 +130,7 @@ async def test_any_identifier(endpoint: Endpoint, router: RouterClient, switchov
     found: list[tuple[str, str, str]] = []
 
     @settings(max_examples=60, database=None, suppress_health_check=[HealthCheck.too_slow])
-    @given(identifiers, identifiers, identifiers)
+    @given(identifiers, identifiers, identifiers.filter(lambda text: text != "x"))  # which the check refuses
     def collect(table: str, column: str, text: str) -> None:
         found.append((f"{len(found)}{table}", column, text))
 
