@@ -31,6 +31,7 @@ _KINDS = {
     "SourceDBParameterGroupIdentifier": "pg",
     "SourceDBSnapshotIdentifier": "snapshot",
     "SubscriptionName": "es",
+    "TargetDBClusterParameterGroupName": "cluster-pg",
     "TargetDBParameterGroupIdentifier": "pg",
     "TargetDBParameterGroupName": "pg",
     "TargetDBSnapshotIdentifier": "snapshot",

@@ -8,13 +8,14 @@ from msgspec import structs
 from verdigris.aws.errors import invalid_parameter_combination
 from verdigris.domain.model import DBCluster
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind
+from verdigris.domain.statuses import ClusterStatus, InstanceStatus, ReplicationMode, WorkflowKind
 from verdigris.rds import checks, cluster_views
 from verdigris.rds.cluster_members import unavailable_writer, writer_of
 from verdigris.rds.clusters import require_default_parameter_group
 from verdigris.rds.context import Context
+from verdigris.rds.deployment_views import has_switched_over
 from verdigris.rds.instances import require_free_port
-from verdigris.rds.lookups import cluster_identifier_of, require_cluster
+from verdigris.rds.lookups import cluster_deployment_of, cluster_identifier_of, require_cluster
 from verdigris.rds.settings import collect_cluster_settings
 from verdigris.rds.states import invalid_cluster_state, require_available_cluster, require_free_cluster
 from verdigris.rds.subnet_groups import require_usable
@@ -62,6 +63,7 @@ def modify_db_cluster(context: Context, params: Mapping[str, Any]) -> dict[str, 
         if change != arguments.ModifyCluster():
             if verifier is not None:
                 _require_writer_available(tx, cluster)
+                _require_no_standby(tx, cluster)
             changed = structs.replace(changed, status=_status_during(change))
             start_workflow(context, tx, WorkflowKind.MODIFY_CLUSTER, cluster.resource_id, change)
         tx.put_cluster(changed)
@@ -89,6 +91,22 @@ def _require_writer_available(tx: Transaction, cluster: DBCluster) -> None:
     writer = writer_of(tx, cluster)
     if writer is not None and writer.status is not InstanceStatus.AVAILABLE:
         raise unavailable_writer(cluster, writer)
+
+
+def _require_no_standby(tx: Transaction, cluster: DBCluster) -> None:
+    """A green that streams from blue has blue's passwords."""
+    deployment = cluster_deployment_of(tx, cluster.resource_id)
+    if (
+        deployment is not None
+        and deployment.cluster is not None
+        and deployment.cluster.target_resource_id == cluster.resource_id
+        and deployment.mode is ReplicationMode.PHYSICAL
+        and not has_switched_over(deployment)
+    ):
+        raise invalid_parameter_combination(
+            f"The master password of DB cluster {cluster.identifier} is that of "
+            f"{deployment.cluster.source_identifier}, which it follows: change it there"
+        )
 
 
 def _status_during(change: arguments.ModifyCluster) -> ClusterStatus:

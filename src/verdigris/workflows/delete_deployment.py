@@ -6,7 +6,7 @@ from msgspec import structs
 from verdigris.domain import events
 from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
-from verdigris.domain.statuses import DeploymentStatus, InstanceStatus, MemberStatus
+from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus, MemberStatus
 from verdigris.workflows import arguments, green_cluster
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
@@ -42,8 +42,15 @@ class DeleteDeployment(SagaWorkflow):
         return [Step(name="release", do=self._release_target, done=self._free_target, patience_s=PATIENCE_S)]
 
     def _steps_of_cluster(self, deployment: BlueGreenDeployment) -> list[Step]:
-        """Green's, with its custom endpoints."""
+        """Green's, with its custom endpoints, if that is asked for or it was never finished. One whose members were
+        deleted one by one is its owner's."""
         if deployment.cluster is None or deployment.cluster.target_resource_id is None:
+            return []
+        with self.services.store.transaction() as tx:
+            green = tx.cluster(deployment.cluster.target_resource_id)
+            begun = any(each.step == "cluster" for each in tx.journal(self.workflow.workflow_id))
+        unfinished = green is not None and green.status is ClusterStatus.CREATING
+        if not (self.told.delete_target or unfinished or begun):
             return []
         return [Step(name="cluster", do=self._close_cluster, done=self._forget_cluster, patience_s=PATIENCE_S)]
 

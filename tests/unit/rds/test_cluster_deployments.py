@@ -236,6 +236,16 @@ class TestWhatIsKeptAway:
         with world.refused(INVALID_CLUSTER, "switch it over or delete it"):
             world.create_member("five", cluster=green)
 
+    def test_a_password_of_a_green_that_is_a_standby(self, world: World) -> None:
+        deployment = built(world, TargetEngineVersion="17.10")
+        assert deployment.cluster is not None
+        with world.refused(COMBINATION, "shop", "change it there"):
+            world.call(
+                "ModifyDBCluster",
+                DBClusterIdentifier=deployment.cluster.target_identifier,
+                MasterUserPassword="new-secret-9",
+            )
+
     def test_afterwards_blue_is_free_and_read_only(self, world: World) -> None:
         deployment = built(world)
         assert deployment.cluster is not None
