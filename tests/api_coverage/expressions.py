@@ -219,6 +219,8 @@ class Expressions:
             owner = self.value(node.func.value)
             if node.func.attr == "get" and args:
                 return self._get(owner, args, node)
+            if node.func.attr == "append" and isinstance(node.func.value, ast.Name) and len(args) == 1:
+                self.assign(node.func.value, args[0])
             args_and_owner = [owner, *args]
         else:
             args_and_owner = args

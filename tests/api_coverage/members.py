@@ -12,7 +12,7 @@ import botocore.loaders
 import botocore.model
 
 from tests.api_coverage.following import Found, follow
-from tests.api_coverage.value import Value, constants_of, union
+from tests.api_coverage.value import EMPTY, Value, constants_of, union
 from verdigris.aws.model import ListShape, Operation, Shape, StructureShape, load_service
 from verdigris.rds.operations import HANDLERS
 from verdigris.rds.settings import CLUSTER_OFF_ONLY, OFF_ONLY
@@ -268,10 +268,22 @@ def _not_given(shape: Shape, answer: Any, given: Given) -> Iterator[str]:
     match shape:
         case StructureShape():
             for name, value in answer.items():
-                if name not in given.get(shape.name, {}):
+                known = given.get(shape.name, {}).get(name)
+                if known is None:
                     yield f"{shape.name}.{name}"
+                elif _is_another(known, value):
+                    yield f"{shape.name}.{name} {value}"
                 else:
                     yield from _not_given(shape.members[name].shape, value, given)
         case ListShape():
             for element in answer:
                 yield from _not_given(shape.member, element, given)
+
+
+def _is_another(known: Value, answered: Any) -> bool:
+    """Than all that it ever is, where that is known."""
+    constants = constants_of(known)
+    if constants is None or isinstance(answered, Mapping):
+        return False
+    found = answered if isinstance(answered, list) else [answered]
+    return any(each not in constants - {EMPTY} for each in found)

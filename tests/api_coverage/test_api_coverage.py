@@ -103,6 +103,11 @@ def test_a_real_call_is_held_against_it() -> None:
         "DBInstance.DBSystemId",
     }
     assert overlooked("ModifyDBInstance", Watched({}), {"DBInstance": {"MultiAZ": False}}) == set()
+    another = {"DBInstance": {"MultiAZ": True, "DomainMemberships": ["d"], "AssociatedRoles": []}}
+    assert overlooked("ModifyDBInstance", Watched({}), another) == {
+        "DBInstance.DomainMemberships ['d']",
+        "DBInstance.MultiAZ True",
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- idle fields
@@ -216,6 +221,19 @@ def test_what_goes_through_names_tuples_records_and_filters() -> None:
     found = _followed(handler)
     assert (found.does, found.kept, found.filters) == ({"A", "C"}, {"B"}, {"name", "kind"})
     assert found.answer.fields["N"].fields.keys() == {"L", "M"}
+
+
+def test_what_is_added_to_a_list() -> None:
+    def handler(_context: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+        found = []
+        for name in ("A", "B"):
+            found.append((name, params[name]))  # noqa: PERF401  this is what it is about
+        return {"X": [{"Y": value} for _, value in found], "Z": []}
+
+    answer = _followed(handler).answer
+    assert answer.fields["X"].fields["Y"].live == {"A", "B"}
+    assert constants_of(answer.fields["X"].fields["Y"]) is None
+    assert constants_of(answer.fields["Z"]) == frozenset({"(empty)"})
 
 
 def test_what_cannot_be_followed_is_an_error() -> None:

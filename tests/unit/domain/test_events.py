@@ -94,3 +94,64 @@ def test_a_reason_fits_into_the_sentence(deployment: BlueGreenDeployment) -> Non
     ]
     failed = events.deployment_creation_failed(deployment, "Table x has no key.", NOW)
     assert failed.message == "Creation of blue/green deployment failed because Table x has no key."
+
+
+# ------------------------------------------------------------------------------------------------------------ clusters
+
+
+@pytest.fixture
+def of_a_cluster(deployment: BlueGreenDeployment) -> BlueGreenDeployment:
+    """With a reader: of members nothing is told."""
+    reader = replace(deployment.primary, source_identifier="reader", target_identifier="reader-green-abc124")
+    cluster = replace(deployment.primary, source_identifier="shop", target_identifier="shop-green-abc125")
+    return replace(deployment, members=(*deployment.members, reader), cluster=cluster)
+
+
+def switched_over(deployment: BlueGreenDeployment) -> BlueGreenDeployment:
+    assert deployment.cluster is not None
+    cluster = replace(deployment.cluster, source_identifier="shop-old1", target_identifier="shop")
+    return replace(deployment, cluster=cluster)
+
+
+GREENS = {"shop": "shop-green-abc125"}
+
+
+def test_of_a_cluster_the_whole_is_told(of_a_cluster: BlueGreenDeployment) -> None:
+    assert told(events.switchover_started(of_a_cluster, NOW)) == [
+        ("0247", ("notification",), "Switchover from shop to shop-green-abc125 started."),
+        ("0259", ("notification",), "Switchover from DB cluster shop to shop-green-abc125 started."),
+    ]
+    assert told(events.switchover_completed(switched_over(of_a_cluster), NOW, greens=GREENS)) == [
+        (
+            "0260",
+            ("notification",),
+            (
+                "Switchover from DB cluster shop to shop-green-abc125 completed. "
+                "Renamed shop to shop-old1 and shop-green-abc125 to shop."
+            ),
+        ),
+        ("0248", ("notification",), "Switchover completed on blue/green deployment."),
+    ]
+    assert told(events.switchover_canceled(of_a_cluster, "replication lag.", NOW)) == [
+        (
+            "0261",
+            ("failure",),
+            "Switchover from DB cluster shop to shop-green-abc125 was canceled due to replication lag.",
+        ),
+        ("0249", ("failure",), "Switchover canceled on blue/green deployment."),
+    ]
+
+
+def test_sequences_of_a_cluster_are_told_as_its_own(of_a_cluster: BlueGreenDeployment) -> None:
+    synced = "Sequence sync for switchover of DB cluster shop to shop-green-abc125"
+    assert told(events.sequences_synchronised(switched_over(of_a_cluster), NOW, greens=GREENS)) == [
+        ("0311", ("notification",), f"{synced} has initiated."),
+        ("0312", ("notification",), f"{synced} has completed."),
+    ]
+
+
+def test_of_a_cluster_whose_green_name_is_not_known(of_a_cluster: BlueGreenDeployment) -> None:
+    after = switched_over(of_a_cluster)
+    moved = "Switchover of DB cluster shop completed. Renamed the former shop to shop-old1."
+    assert events.switchover_completed(after, NOW)[0].message == moved
+    assert " shop to its green DB cluster has " in events.sequences_synchronised(after, NOW)[0].message

@@ -170,6 +170,28 @@ class TestSourcesThatAreNotAtRest:
         with world.refused(INVALID_CLUSTER, "far", "modifying"):
             create(world)
 
+    @pytest.mark.parametrize("status", [ClusterEndpointStatus.CREATING, ClusterEndpointStatus.DELETING])
+    def test_what_an_endpoint_s_status_says(self, world: World, status: ClusterEndpointStatus) -> None:
+        world.change_cluster_endpoint("far", status=status)
+        with world.refused(INVALID_CLUSTER, "far", status):
+            create(world)
+        world.change_cluster_endpoint("far", status=ClusterEndpointStatus.INACTIVE)  # nobody works on it
+        create(world)
+
+    def test_what_a_status_does_not_say(self, world: World) -> None:
+        """Something is still being undone behind it."""
+        world.call("ModifyDBClusterEndpoint", DBClusterEndpointIdentifier="far", StaticMembers=["three"])
+        world.change_cluster_endpoint("far", status=ClusterEndpointStatus.INACTIVE)
+        with world.refused(INVALID_CLUSTER, "far"):
+            create(world)
+        world.finish()
+        world.call("RebootDBInstance", DBInstanceIdentifier="two")
+        world.change("two", status=InstanceStatus.AVAILABLE)
+        with world.refused("InvalidDBInstanceState", "two", "cleaned up"):
+            create(world)
+        world.finish()
+        create(world)
+
     def test_switched_over_away_from(self, world: World) -> None:
         world.change("one", read_only=True)
         with world.refused("SourceClusterNotSupportedFault", "read-only"):
@@ -307,6 +329,10 @@ class TestSwitchover:
         green = deployment.endpoints[0].target_identifier
         world.call("ModifyDBClusterEndpoint", DBClusterEndpointIdentifier=green, EndpointType="ANY")
         with world.refused(INVALID_DEPLOYMENT, green or "", "changed"):
+            switch_over(world)
+        world.finish()
+        world.call("DeleteDBClusterEndpoint", DBClusterEndpointIdentifier="far")
+        with world.refused(INVALID_DEPLOYMENT, "far", "changed"):
             switch_over(world)
 
     def test_begins(self, world: World) -> None:

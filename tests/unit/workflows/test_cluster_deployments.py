@@ -21,6 +21,7 @@ from verdigris.domain.model import (
     Member,
     Tag,
     TargetSpec,
+    Workflow,
 )
 from verdigris.domain.ports import BackendAddress, Branches, Route
 from verdigris.domain.statuses import (
@@ -31,12 +32,15 @@ from verdigris.domain.statuses import (
     InstanceStatus,
     MemberStatus,
     ReplicationMode,
+    WorkflowKind,
 )
 from verdigris.store.sql_store import SqlStore
 from verdigris.testing.fakes import FakePorts, FakeRandomText
 from verdigris.workflows import cluster_switchover, green_cluster
 from verdigris.workflows.cluster_routes import ClusterKeeper
 from verdigris.workflows.services import Services
+from verdigris.workflows.switchover_records import SwitchoverRecords
+from verdigris.workflows.timeline import TimelineRecord
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BGD = "bgd-0123456789abcdef"
@@ -238,6 +242,7 @@ class TestSwap:
         far, far_green = endpoint(store, "cluster-endpoint-BLUE"), endpoint(store, "cluster-endpoint-GREEN")
         assert (far.identifier, far_green.identifier) == ("far-old1", "far")
         assert far.host == far_green.host
+        assert far_green.tags == (Tag("side", "BLUE"),)
         assert swapped.cluster is not None
         ends = [(each.source_identifier, each.target_identifier) for each in (swapped.cluster, *swapped.endpoints)]
         assert ends == [("shop-old1", "shop"), ("far-old1", "far")]
@@ -288,6 +293,60 @@ class TestSwap:
 
 def _route(name: str, resource_id: str, port: int) -> Route:
     return Route(name=name, host="127.0.0.1", port=port, backend=BackendAddress(resource_id, "/run"))
+
+
+TIMELINE = TimelineRecord(phases=(), pause_ms=None, carried=0, pinned={})
+MOVED = "Switchover from DB cluster shop to shop-green completed. Renamed shop to shop-old1 and shop-green to shop."
+SYNCED = "Sequence sync for switchover of DB cluster shop to shop-green has"
+
+
+class TestWhatIsTold:
+    def records(self, world: Services, store: SqlStore) -> SwitchoverRecords:
+        """Of one that has begun."""
+        workflow = Workflow(workflow_id="wf-1", kind=WorkflowKind.SWITCH_OVER, subject=BGD, started_at=NOON)
+        with store.transaction() as tx:
+            tx.put_workflow(workflow)
+        records = SwitchoverRecords(world, workflow)
+        assert not records.begin()
+        return records
+
+    def told(self, store: SqlStore) -> list[str]:
+        with store.transaction() as tx:
+            return [each.message for each in tx.events(since=NOON.replace(year=2025), until=NOON.replace(year=2027))]
+
+    def test_a_switchover_that_is_recorded_twice(self, world: Services, store: SqlStore) -> None:
+        """What green was called is known although the control plane died after the swap."""
+        records = self.records(world, store)
+        olds = [_route(f"{name}-old1", f"db-BLUE-{name}", 15600 + n) for n, name in enumerate(NAMES)]
+        for _ in range(2):
+            records.rename(olds)
+            records.complete(TIMELINE)
+        assert self.told(store) == [
+            "Switchover from shop to shop-green started.",
+            "Switchover from DB cluster shop to shop-green started.",
+            f"{SYNCED} initiated.",
+            f"{SYNCED} completed.",
+            MOVED,
+            "Switchover completed on blue/green deployment.",
+        ]
+        found = deployment(store)
+        assert found.cluster is not None
+        everybody = (found.cluster, *found.members, *found.endpoints)
+        assert {each.status for each in everybody} == {MemberStatus.SWITCHOVER_COMPLETED}
+        assert [each.source_identifier for each in everybody] == [f"{n}-old1" for n in ("shop", *NAMES, "far")]
+
+    def test_one_that_is_canceled(self, world: Services, store: SqlStore) -> None:
+        [far] = DEPLOYMENT.endpoints
+        put(store, endpoints=(structs.replace(far, status=MemberStatus.MISSING_TARGET),))
+        self.records(world, store).fail("replication lag", TIMELINE)
+        assert self.told(store)[2:] == [
+            "Switchover from DB cluster shop to shop-green was canceled due to replication lag.",
+            "Switchover canceled on blue/green deployment.",
+        ]
+        found = deployment(store)
+        assert found.cluster is not None
+        assert found.cluster.status is MemberStatus.SWITCHOVER_FAILED
+        assert found.endpoints[0].status is MemberStatus.MISSING_TARGET
 
 
 class TestKeeper:
