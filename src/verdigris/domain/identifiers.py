@@ -56,13 +56,16 @@ def new_deployment_identifier(random_text: RandomText) -> str:
     return "bgd-" + random_text(SUFFIX_ALPHABET, 16)
 
 
-def green_identifier(source: str, random_text: RandomText) -> str:
-    """``app`` -> ``app-green-x1y2z3``; AWS's drivers look for ``-green-[0-9a-z]{6}``.
+def green_identifier(source: str, random_text: RandomText, taken: Container[str] = ()) -> str:
+    """``app`` -> ``app-green-x1y2z3``, one that is not taken; AWS's drivers look for ``-green-[0-9a-z]{6}``.
 
     A source name too long to take the suffix is cut, and loses the hyphen that a cut may leave at its end.
     """
-    suffix = "-green-" + random_text(SUFFIX_ALPHABET, 6)
-    return source[: INSTANCE_IDENTIFIER_MAX - len(suffix)].rstrip("-") + suffix
+    while True:
+        suffix = "-green-" + random_text(SUFFIX_ALPHABET, 6)
+        name = source[: INSTANCE_IDENTIFIER_MAX - len(suffix)].rstrip("-") + suffix
+        if name not in taken:
+            return name
 
 
 def old_identifier(source: str, taken: Container[str]) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from verdigris.domain.parameters import ApplyStatus, ParameterValue
 from verdigris.domain.statuses import (
@@ -192,6 +192,13 @@ class Member(Struct, frozen=True, kw_only=True):
     status: MemberStatus | None = None  # absent in the response of CreateBlueGreenDeployment, as on RDS
 
     @property
+    def resource_ids(self) -> tuple[str, ...]:
+        """Of its sides, as far as there are any."""
+        if self.target_resource_id is None:
+            return (self.source_resource_id,)
+        return self.source_resource_id, self.target_resource_id
+
+    @property
     def is_whole(self) -> bool:
         """Both sides are there, or will be."""
         return self.status not in (MemberStatus.MISSING_SOURCE, MemberStatus.MISSING_TARGET)
@@ -256,8 +263,30 @@ class BlueGreenDeployment(Struct, frozen=True, kw_only=True):
     @property
     def resource_ids(self) -> frozenset[str]:
         """Of everybody on either side."""
-        ends = [end for each in self.members for end in (each.source_resource_id, each.target_resource_id)]
-        return frozenset(end for end in ends if end is not None)
+        return frozenset(resource_id for each in self.members for resource_id in each.resource_ids)
+
+    @property
+    def has_switched_over(self) -> bool:
+        """The members tell it even while the deployment is being deleted, or after its deletion has failed."""
+        return self.primary.status is MemberStatus.SWITCHOVER_COMPLETED
+
+    @property
+    def streams(self) -> bool:
+        """Green is a standby of blue: it has blue's roles and their passwords, and cannot have others."""
+        return self.mode is ReplicationMode.PHYSICAL and not self.has_switched_over
+
+    def with_member_status(self, status: MemberStatus) -> "BlueGreenDeployment":
+        """Of everything that there are both sides of."""
+
+        def changed(member: Member) -> Member:
+            return structs.replace(member, status=status) if member.is_whole else member
+
+        return structs.replace(
+            self,
+            members=tuple(map(changed, self.members)),
+            cluster=None if self.cluster is None else changed(self.cluster),
+            endpoints=tuple(map(changed, self.endpoints)),
+        )
 
     @property
     def moving_endpoints(self) -> tuple[Member, ...]:

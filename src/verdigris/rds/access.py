@@ -153,10 +153,6 @@ def _members(context: Context, text: str, *, targets_only: bool) -> list[tuple[s
 
 
 def _ends(members: Iterable[Member], *, targets_only: bool) -> list[str]:
-    ends: list[str] = []
-    for member in members:
-        if not targets_only:
-            ends.append(member.source_resource_id)
-        if member.target_resource_id is not None:
-            ends.append(member.target_resource_id)
-    return ends
+    if targets_only:
+        return [each.target_resource_id for each in members if each.target_resource_id is not None]
+    return [resource_id for each in members for resource_id in each.resource_ids]

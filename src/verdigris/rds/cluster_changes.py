@@ -8,12 +8,11 @@ from msgspec import structs
 from verdigris.aws.errors import invalid_parameter_combination
 from verdigris.domain.model import DBCluster
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import ClusterStatus, InstanceStatus, ReplicationMode, WorkflowKind
+from verdigris.domain.statuses import ClusterStatus, InstanceStatus, WorkflowKind
 from verdigris.rds import checks, cluster_views
 from verdigris.rds.cluster_members import unavailable_writer, writer_of
 from verdigris.rds.clusters import require_default_parameter_group
 from verdigris.rds.context import Context
-from verdigris.rds.deployment_views import has_switched_over
 from verdigris.rds.instances import require_free_port
 from verdigris.rds.lookups import cluster_deployment_of, cluster_identifier_of, require_cluster
 from verdigris.rds.settings import collect_cluster_settings
@@ -99,9 +98,8 @@ def _require_no_standby(tx: Transaction, cluster: DBCluster) -> None:
     if (
         deployment is not None
         and deployment.cluster is not None
+        and deployment.streams
         and deployment.cluster.target_resource_id == cluster.resource_id
-        and deployment.mode is ReplicationMode.PHYSICAL
-        and not has_switched_over(deployment)
     ):
         raise invalid_parameter_combination(
             f"The master password of DB cluster {cluster.identifier} is that of "

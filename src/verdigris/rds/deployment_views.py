@@ -5,7 +5,6 @@ from typing import Protocol
 
 from verdigris.domain.model import BlueGreenDeployment, Member
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import MemberStatus
 from verdigris.rds.context import Context
 from verdigris.rds.views import View, tags_view
 
@@ -60,8 +59,3 @@ def _members_shown(
                 target = arn(present_name(find, each.target_resource_id, each.target_identifier))
             shown.append((each, arn(present_name(find, each.source_resource_id, each.source_identifier)), target))
     return shown
-
-
-def has_switched_over(deployment: BlueGreenDeployment) -> bool:
-    """The members tell it even while the deployment is being deleted, or after its deletion has failed."""
-    return deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED

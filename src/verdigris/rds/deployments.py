@@ -166,7 +166,7 @@ def _require_deletable(tx: Transaction, deployment: BlueGreenDeployment, *, dele
         for workflow in tx.unfinished_workflows()
     ):
         raise _invalid_state(f"Blue/green deployment {deployment.identifier} is still being cleaned up after a failure")
-    if deployment_views.has_switched_over(deployment):
+    if deployment.has_switched_over:
         if delete_target:
             raise _invalid_state(
                 "Deleting target is not allowed while blue green deployment lifecycle is SWITCHOVER_COMPLETED."

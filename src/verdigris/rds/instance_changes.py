@@ -17,9 +17,9 @@ from verdigris.domain.identifiers import is_instance_identifier
 from verdigris.domain.model import BlueGreenDeployment, DBInstance, PendingChange
 from verdigris.domain.parameters import ApplyStatus
 from verdigris.domain.ports import Transaction
-from verdigris.domain.statuses import InstanceStatus, ReplicationMode, WorkflowKind
+from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds import checks, deployment_views, views
+from verdigris.rds import checks, views
 from verdigris.rds.catalogue import CLUSTER_ENGINES, Catalogue, choose_parameter_group
 from verdigris.rds.cluster_members import require_changeable, require_deletable
 from verdigris.rds.context import Context
@@ -360,11 +360,6 @@ def _streams_from(tx: Transaction, instance: DBInstance) -> str | None:
         source = tx.instance(instance.replica_of)
         return instance.replica_of if source is None else source.identifier
     deployment: BlueGreenDeployment | None = deployment_of(tx, instance.resource_id)
-    if (
-        deployment is not None
-        and deployment.mode is ReplicationMode.PHYSICAL
-        and deployment.primary.target_resource_id == instance.resource_id
-        and not deployment_views.has_switched_over(deployment)
-    ):
+    if deployment is not None and deployment.streams and deployment.primary.target_resource_id == instance.resource_id:
         return deployment.primary.source_identifier
     return None

@@ -153,6 +153,6 @@ def cluster_deployment_of(tx: Transaction, resource_id: str) -> BlueGreenDeploym
     """The same of a cluster."""
     for deployment in tx.deployments():
         cluster = deployment.cluster
-        if cluster is not None and resource_id in (cluster.source_resource_id, cluster.target_resource_id):
+        if cluster is not None and resource_id in cluster.resource_ids:
             return deployment
     return None

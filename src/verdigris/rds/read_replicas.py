@@ -13,7 +13,7 @@ from verdigris.domain.ports import Transaction
 from verdigris.domain.quotas import Quota
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
 from verdigris.domain.versions import PostgresVersion
-from verdigris.rds import checks, deployment_views, views
+from verdigris.rds import checks, views
 from verdigris.rds.catalogue import choose_parameter_group
 from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
@@ -136,7 +136,7 @@ def _require_usable_source(tx: Transaction, source: DBInstance) -> None:
     require_available(source)
     deployment = deployment_of(tx, source.resource_id)
     is_green = deployment is not None and deployment.primary.target_resource_id == source.resource_id
-    if deployment is not None and not deployment_views.has_switched_over(deployment):
+    if deployment is not None and not deployment.has_switched_over:
         # Green gets as many as anybody likes, and keeps them; what blue got now would stay with blue.
         if not is_green or deployment.status not in GREEN_IS_FREE:
             raise _in_deployment(source, deployment)
@@ -173,7 +173,7 @@ def promote_read_replica(context: Context, params: Mapping[str, Any]) -> dict[st
         require_available(replica)
         require_settled(tx, replica)
         deployment = deployment_of(tx, replica.resource_id)
-        if deployment is not None and not deployment_views.has_switched_over(deployment):
+        if deployment is not None and not deployment.has_switched_over:
             raise _in_deployment(replica, deployment)
         # Without having been told it has backups as an instance that was told nothing, whatever it had as a replica.
         kept = {name: value for name, value in replica.settings.items() if name != "BackupRetentionPeriod"}

@@ -12,7 +12,7 @@ from verdigris.aws.errors import invalid_parameter_combination
 from verdigris.domain.model import DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import InstanceStatus, WorkflowKind
-from verdigris.rds import deployment_views, views
+from verdigris.rds import views
 from verdigris.rds.cluster_members import require_no_member
 from verdigris.rds.context import Context
 from verdigris.rds.lookups import deployment_of, require_instance
@@ -80,7 +80,7 @@ def _require_nobody_follows(tx: Transaction, instance: DBInstance) -> None:
         raise invalid_instance_state(f"DB instance {instance.identifier} {role} and cannot be stopped.")
     """As on RDS, where either side of a deployment is a read replica or has one, until it has been switched over."""
     deployment = deployment_of(tx, instance.resource_id)
-    if deployment is not None and not deployment_views.has_switched_over(deployment):
+    if deployment is not None and not deployment.has_switched_over:
         raise invalid_instance_state(
             f"DB instance {instance.identifier} is a member of the blue/green deployment {deployment.identifier} and "
             "cannot be stopped. Switch the deployment over or delete it first."

@@ -5,7 +5,6 @@ from verdigris.aws.errors import Fault
 from verdigris.domain.model import BlueGreenDeployment, DBCluster, DBInstance
 from verdigris.domain.ports import Transaction
 from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus
-from verdigris.rds.deployment_views import has_switched_over
 from verdigris.rds.lookups import cluster_deployment_of, deployment_of
 from verdigris.workflows.services import HANDS_OFF, is_busy
 
@@ -68,7 +67,7 @@ def require_growing_cluster(tx: Transaction, cluster: DBCluster) -> None:
     """Green gets whatever anybody likes, and keeps it; what blue got while there is a green would stay with blue."""
     require_free_cluster(tx, cluster)
     deployment = cluster_deployment_of(tx, cluster.resource_id)
-    if deployment is None or deployment.cluster is None or has_switched_over(deployment):
+    if deployment is None or deployment.cluster is None or deployment.has_switched_over:
         return
     if deployment.cluster.source_resource_id == cluster.resource_id or deployment.status not in GREEN_IS_FREE:
         raise _in_deployment(cluster, deployment, ": switch it over or delete it first")

@@ -145,12 +145,11 @@ def _ahead_of_records(tx: Transaction, routes: Iterable[Route]) -> frozenset[str
     to where members were."""
     backends = {route.name: route.backend.resource_id for route in routes}
     return frozenset(
-        end
+        resource_id
         for deployment in tx.deployments()
         if deployment.cluster is not None and deployment.status is DeploymentStatus.SWITCHOVER_IN_PROGRESS
         if backends.get(deployment.primary.source_identifier) == deployment.primary.target_resource_id
-        for end in (deployment.cluster.source_resource_id, deployment.cluster.target_resource_id)
-        if end is not None
+        for resource_id in deployment.cluster.resource_ids
     )
 
 

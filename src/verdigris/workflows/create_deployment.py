@@ -145,13 +145,13 @@ class CreateDeployment(SagaWorkflow):
             tx.put_instance(structs.replace(target, status=InstanceStatus.AVAILABLE))
             if target.replica_of is not None:
                 add_events(tx, [events.instance_created(target, now), events.replication_resumed(target, now)])
+        green_cluster.completed(tx, deployment)
         tx.put_deployment(
             structs.replace(
-                green_cluster.completed(tx, deployment),
+                deployment.with_member_status(MemberStatus.AVAILABLE),
                 status=DeploymentStatus.AVAILABLE,
                 status_details=None,
                 tasks=tasks_completed(deployment.tasks),
-                members=tuple(structs.replace(each, status=MemberStatus.AVAILABLE) for each in deployment.members),
             )
         )
         add_events(tx, [events.deployment_created(deployment, now)])

@@ -6,7 +6,7 @@ from msgspec import structs
 from verdigris.domain import events
 from verdigris.domain.model import BlueGreenDeployment, Member, Workflow
 from verdigris.domain.ports import Pair, Transaction
-from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus, MemberStatus
+from verdigris.domain.statuses import ClusterStatus, DeploymentStatus, InstanceStatus
 from verdigris.workflows import arguments, green_cluster
 from verdigris.workflows.saga import PATIENCE_S, Step
 from verdigris.workflows.saga_workflow import SagaWorkflow
@@ -27,7 +27,7 @@ class DeleteDeployment(SagaWorkflow):
 
     def steps(self) -> list[Step]:
         deployment = self._deployment()
-        if deployment.primary.status is MemberStatus.SWITCHOVER_COMPLETED:
+        if deployment.has_switched_over:
             return []
         if deployment.primary.target_resource_id is None:
             return self._steps_of_cluster(deployment)  # never registered, or undone when its creation failed

@@ -1,13 +1,12 @@
 """The green cluster of a deployment: the record, its custom endpoints and where they lead. Its members are made as
 those of any green (``topology``)."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
 from verdigris.domain.errors import StepFailed
 from verdigris.domain.identifiers import (
-    RandomText,
     green_identifier,
     new_cluster_endpoint_resource_id,
     new_cluster_resource_id,
@@ -33,11 +32,11 @@ async def register(services: Services, deployment_id: str) -> None:
         member = _cluster_of(deployment)
         if member.target_resource_id is not None:
             return
-        source = require_cluster(tx, member.source_resource_id)
+        source, taken = require_cluster(tx, member.source_resource_id), {each.identifier for each in tx.clusters()}
         green = structs.replace(
             source,
             resource_id=new_cluster_resource_id(services.random_text),
-            identifier=_free_name(source.identifier, {each.identifier for each in tx.clusters()}, services.random_text),
+            identifier=green_identifier(source.identifier, services.random_text, taken),
             engine_version=deployment.target.engine_version,
             status=ClusterStatus.CREATING,
             writer=None,
@@ -70,7 +69,7 @@ async def register_endpoints(services: Services, deployment_id: str) -> None:
             source = tx.cluster_endpoint(member.source_resource_id)
             if member.target_resource_id is not None or source is None:
                 continue
-            name = _free_name(source.identifier, taken, services.random_text)
+            name = green_identifier(source.identifier, services.random_text, taken)
             green = structs.replace(
                 source,
                 resource_id=new_cluster_endpoint_resource_id(services.random_text),
@@ -111,27 +110,16 @@ async def close_endpoints(services: Services, deployment_id: str) -> None:
         await cluster_routes.close_endpoints(services, cluster)
 
 
-def completed(tx: Transaction, deployment: BlueGreenDeployment) -> BlueGreenDeployment:
+def completed(tx: Transaction, deployment: BlueGreenDeployment) -> None:
     """Everything has been made: shown as such."""
     if deployment.cluster is None:
-        return deployment
+        return
     cluster = require_cluster(tx, deployment.cluster.target_resource_id or "")
     tx.put_cluster(structs.replace(cluster, status=ClusterStatus.AVAILABLE))
     for member in deployment.endpoints:
         if member.target_resource_id is not None:
             endpoint = require_cluster_endpoint(tx, member.target_resource_id)
             tx.put_cluster_endpoint(structs.replace(endpoint, status=ClusterEndpointStatus.AVAILABLE))
-    return with_status(deployment, MemberStatus.AVAILABLE)
-
-
-def with_status(deployment: BlueGreenDeployment, status: MemberStatus) -> BlueGreenDeployment:
-    """Of the cluster and its endpoints, where there are both sides of them."""
-
-    def changed(member: Member) -> Member:
-        return structs.replace(member, status=status) if member.is_whole else member
-
-    cluster = None if deployment.cluster is None else changed(deployment.cluster)
-    return structs.replace(deployment, cluster=cluster, endpoints=tuple(map(changed, deployment.endpoints)))
 
 
 def forget(tx: Transaction, deployment: BlueGreenDeployment) -> list[DBCluster]:
@@ -150,12 +138,6 @@ def _cluster_of(deployment: BlueGreenDeployment) -> Member:
     if deployment.cluster is None:
         raise StepFailed("the deployment is none of a DB cluster")
     return deployment.cluster
-
-
-def _free_name(source: str, taken: Container[str], random_text: RandomText) -> str:
-    while (name := green_identifier(source, random_text)) in taken:
-        pass
-    return name
 
 
 def _counterparts(listed: Sequence[str], members: Mapping[str, str | None]) -> tuple[str, ...]:

@@ -28,13 +28,13 @@ def unfinished_pairs_of(services: Services, resource_id: str) -> list[Pair]:
 
 def _position(deployment: BlueGreenDeployment, resource_id: str) -> int:
     """Of the member that it is a side of."""
-    return next(position for position, each in enumerate(deployment.members) if resource_id in _ends(each))
+    return next(position for position, each in enumerate(deployment.members) if resource_id in each.resource_ids)
 
 
 def is_target_in_waiting(tx: Transaction, resource_id: str) -> bool:
     """Whether a deployment is to make production of it, and has not yet."""
     return any(
-        deployment.primary.status is not MemberStatus.SWITCHOVER_COMPLETED
+        not deployment.has_switched_over
         and any(member.target_resource_id == resource_id for member in deployment.members)
         for deployment in tx.deployments_of([resource_id])
     )
@@ -55,7 +55,7 @@ def cluster_deleted(tx: Transaction, cluster: DBCluster) -> None:
     """Its members have gone before it, and with them the deployment's validity."""
     for deployment in tx.deployments():
         member = deployment.cluster
-        if member is not None and deployment.status in REPLICATING and cluster.resource_id in _ends(member):
+        if member is not None and deployment.status in REPLICATING and cluster.resource_id in member.resource_ids:
             tx.put_deployment(structs.replace(deployment, cluster=_missing(member, cluster.resource_id)))
 
 
@@ -64,15 +64,11 @@ def endpoint_deleted(tx: Transaction, endpoint: DBClusterEndpoint) -> None:
     for deployment in tx.deployments():
         if deployment.status in REPLICATING:
             endpoints = tuple(
-                _missing(each, endpoint.resource_id) if endpoint.resource_id in _ends(each) else each
+                _missing(each, endpoint.resource_id) if endpoint.resource_id in each.resource_ids else each
                 for each in deployment.endpoints
             )
             if endpoints != deployment.endpoints:
                 tx.put_deployment(structs.replace(deployment, endpoints=endpoints))
-
-
-def _ends(member: Member) -> tuple[str | None, str | None]:
-    return member.source_resource_id, member.target_resource_id
 
 
 def _missing(member: Member, resource_id: str) -> Member:

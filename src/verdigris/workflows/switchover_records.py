@@ -9,7 +9,7 @@ from verdigris.domain import events, status_details
 from verdigris.domain.model import BlueGreenDeployment, JournalEntry, Member, Workflow
 from verdigris.domain.ports import Route, Transaction
 from verdigris.domain.statuses import DeploymentStatus, MemberStatus, ReplicationMode, WorkflowStatus
-from verdigris.workflows import cluster_switchover, green_cluster
+from verdigris.workflows import cluster_switchover
 from verdigris.workflows.services import Services, add_events, require_deployment, require_instance
 from verdigris.workflows.timeline import TimelineRecord
 
@@ -144,18 +144,17 @@ class SwitchoverRecords:
         with self._services.store.transaction() as tx:
             return any(entry.step == step for entry in tx.journal(self._workflow.workflow_id))
 
-    def _green_names(self, tx: Transaction) -> list[str]:
+    def _green_names(self, tx: Transaction, step: str = _RENAME) -> list[str]:
         """What targets were called before they were renamed, in the order of the members that move."""
         entries = tx.journal(self._workflow.workflow_id)
-        return [entry.detail for entry in entries if entry.step == _RENAME]
+        return [entry.detail for entry in entries if entry.step == step]
 
     def _greens(self, tx: Transaction, deployment: BlueGreenDeployment) -> dict[str, str]:
         """The same by the names that they have now. Of a cluster it is the cluster's that is told."""
-        names = zip(deployment.moving, self._green_names(tx), strict=False)
-        if deployment.cluster is not None:
-            entries = tx.journal(self._workflow.workflow_id)
-            green_clusters = [entry.detail for entry in entries if entry.step == _RENAME_CLUSTER]
-            names = zip([deployment.cluster], green_clusters, strict=False)
+        if deployment.cluster is None:
+            names = zip(deployment.moving, self._green_names(tx), strict=False)
+        else:
+            names = zip([deployment.cluster], self._green_names(tx, _RENAME_CLUSTER), strict=False)
         return {member.target_identifier or "": green for member, green in names}
 
     def _deployment(self, tx: Transaction) -> BlueGreenDeployment:
@@ -164,11 +163,7 @@ class SwitchoverRecords:
     def _put(
         self, tx: Transaction, deployment: BlueGreenDeployment, member_status: MemberStatus, **changes: object
     ) -> None:
-        deployment = green_cluster.with_status(deployment, member_status)
-        members = tuple(
-            structs.replace(each, status=member_status) if each.is_whole else each for each in deployment.members
-        )
-        tx.put_deployment(structs.replace(deployment, members=members, **changes))
+        tx.put_deployment(structs.replace(deployment.with_member_status(member_status), **changes))
 
     def _journal(self, tx: Transaction, step: str, detail: str = "") -> None:
         tx.add_journal_entry(

@@ -28,9 +28,6 @@ def _green(
 ) -> DBInstance:
     """The record of what is to be made of, or like, ``source``: with a name, an id and a port of its own."""
     taken = {instance.identifier for instance in tx.instances()}
-    identifier = green_identifier(source.identifier, services.random_text)
-    while identifier in taken:
-        identifier = green_identifier(source.identifier, services.random_text)
     target = deployment.target
     spec = target.replicas[source.resource_id] if position else target
     cluster = deployment.cluster
@@ -38,7 +35,7 @@ def _green(
         source,
         cluster=None if cluster is None else cluster.target_resource_id,
         resource_id=new_resource_id(services.random_text),
-        identifier=identifier,
+        identifier=green_identifier(source.identifier, services.random_text, taken),
         engine_version=target.engine_version,
         instance_class=spec.instance_class,
         allocated_storage_gib=target.allocated_storage_gib,  # a replica's too, as on RDS
